@@ -1,0 +1,58 @@
+"""Every bound that crosses a process, with its unit in its name. A bound inside one process lives beside its use."""
+
+from typing import Final
+
+# Frames (protocol.frames). A request to privd is small by design; a request to brokerd may carry a body of
+# BODY_BYTES_MAX whose every byte JSON writes as a six-byte escape, and a little envelope around it.
+FRAME_BYTES_MAX: Final = 64 * 1024
+BODY_BYTES_MAX: Final = 64 * 1024
+BROKER_FRAME_BYTES_MAX: Final = 6 * BODY_BYTES_MAX + 8 * 1024
+REPLY_BYTES_MAX: Final = 2 * 1024 * 1024
+
+INTEGER_MAX: Final = 2**53 - 1
+"""What every reader of JSON keeps exact; sqlite stores it, and no file is as long."""
+
+# Sessions: how long each stage may take before the other side is given up.
+FIRST_FRAME_S: Final = 5.0
+FRAME_BODY_S: Final = 5.0
+REPLY_TAKEN_S: Final = 5.0
+CONNECTIONS_PER_SOCKET_MAX: Final = 512
+CONNECTIONS_PER_UID_MAX: Final = 64
+AGENT_CONNECTIONS_MAX: Final = 32
+"""Connections that one cage may hold open at its broker socket."""
+EGRESS_CONNECTIONS_MAX: Final = 64
+"""Connections that one cage may hold open at its egress socket."""
+
+# Messages and turns.
+TAKE_WAIT_S_MAX: Final = 180
+RECV_MESSAGES_MAX: Final = 10
+ATTEMPTS_MAX: Final = 5
+LEASE_MS: Final = 10 * 60 * 1000
+INBOX_DELIVERIES_MAX: Final = 10_000
+STATUS_CHARS_MAX: Final = 200
+DETAIL_CHARS_MAX: Final = 2_000
+TURN_EVENTS_BATCH_MAX: Final = 64
+TURN_TEXT_CHARS_MAX: Final = 8_000
+"""Characters of one text field of a turn event; the harness cuts and says so."""
+TURN_LABEL_CHARS_MAX: Final = 300
+"""Characters of a one-line field of a turn event: a tool's name, a summary, a call id."""
+
+# Pages.
+PAGE_ROWS_MAX: Final = 200
+PAGE_BYTES_MAX: Final = 512 * 1024
+FEED_BACKLOG_ROWS_MAX: Final = 20_000
+"""A watcher further behind than this is told to take a new snapshot instead."""
+WATCH_QUEUE_FRAMES_MAX: Final = 4_096
+"""Frames that wait for one slow watcher before its watch is ended with `limit`."""
+
+# Cages.
+AGENTS_MAX: Final = 120
+"""Agents of one hive: the uid ranges of its block (privd.cages.identity)."""
+JOURNAL_BYTES_MAX: Final = 128 * 1024
+"""Bytes of journal in one reply."""
+STOP_GRACE_S: Final = 30
+"""How long a graceful stop lets the running turn end."""
+EGRESS_HOSTS_MAX: Final = 100
+RECIPIENTS_MAX: Final = 200
+ENVIRONMENT_MAX: Final = 50
+ROLE_PROMPT_CHARS_MAX: Final = 12_000

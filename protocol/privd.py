@@ -1,0 +1,160 @@
+"""What may be asked of privd, the one process that is root; docs/reference/privd.md argues for each request.
+
+No request carries a path, a flag, a port or an identity: privd derives them from the agent's name.
+"""
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from msgspec import Meta, Struct
+
+from protocol.limits import INTEGER_MAX, JOURNAL_BYTES_MAX
+from protocol.names import AgentName
+from protocol.rpc import Call, Watch
+from protocol.settings import AgentSettings, ModelName, Runner
+
+
+class Power(StrEnum):
+    """Where a cage stands. `kept` is what a destroyed agent leaves until it is purged."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    CRASHED = "crashed"
+    """Ended without being asked; it starts again after a back-off."""
+    FAILED = "failed"
+    """Crashed too often, or could not be started; it waits for the operator."""
+    KEPT = "kept"
+
+
+class Cage(Struct, frozen=True):
+    """One agent's cage. Uids are the host's; `degraded` says what this machine could not give it."""
+
+    agent: AgentName
+    power: Power
+    since_ms: int
+    backend: str
+    harness_uid: int
+    agent_uid: int
+    settings: AgentSettings
+    started_ms: int | None = None
+    crashes: int = 0
+    detail: str = ""
+    degraded: tuple[str, ...] = ()
+
+
+class CreateAgent(Call[Cage], frozen=True):
+    """Make an agent from the built-in template, with a uid range and folders of its own.
+
+    The cage stays stopped. `hm1nd` is the manager.
+    """
+
+    repeatable: ClassVar[bool] = False
+
+    agent: AgentName
+    runner: Runner | None = None
+    """None takes the hive's own default."""
+    model: ModelName | None = None
+
+
+class ListCages(Call[tuple[Cage, ...]], frozen=True):
+    """Every agent's cage, kept state among them, by name."""
+
+
+class StartCage(Call[Cage], frozen=True):
+    """Boot an existing cage; one that runs already is left alone."""
+
+    agent: AgentName
+
+
+class StopCage(Call[Cage], frozen=True):
+    """Stop a cage. Gracefully: the running turn may end, within the hive's grace; otherwise at once."""
+
+    agent: AgentName
+    graceful: bool = True
+    until_next_start: bool = False
+    """Whether the cage starts again by itself when privd next starts (the whole hive goes down, not this agent)."""
+
+
+class RestartCage(Call[Cage], frozen=True):
+    """Stop a cage gracefully and boot it again."""
+
+    repeatable: ClassVar[bool] = False
+
+    agent: AgentName
+
+
+class DestroyCage(Call[Cage], frozen=True):
+    """Remove a cage. The agent's state, claude and config folders stay as kept state; harness internals go."""
+
+    agent: AgentName
+
+
+class PurgeAgent(Call[None], frozen=True):
+    """Delete kept state for good. `confirm` repeats the name; `conflict` while the cage exists."""
+
+    agent: AgentName
+    confirm: AgentName
+
+
+class JournalLine(Struct, frozen=True):
+    """One line of a cage's journal. `offset` is the byte where it starts and grows for ever."""
+
+    offset: int
+    text: str
+
+
+class JournalPage(Struct, frozen=True):
+    """Lines in order; `before` leads to older ones and is None at the start of what is kept."""
+
+    lines: tuple[JournalLine, ...]
+    before: int | None
+
+
+class ReadJournal(Call[JournalPage], frozen=True):
+    """The newest lines of one cage's journal before an offset."""
+
+    agent: AgentName
+    before: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
+    bytes_max: Annotated[int, Meta(ge=1, le=JOURNAL_BYTES_MAX)] = JOURNAL_BYTES_MAX
+
+
+class WatchJournal(Watch[JournalLine], frozen=True):
+    """One cage's journal from an offset on (or from now), line by line."""
+
+    agent: AgentName
+    since: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
+
+
+class CagesNow(Struct, frozen=True, tag_field="kind", tag="cages_now"):
+    """The first event: every cage as it stands."""
+
+    cages: tuple[Cage, ...]
+
+
+class CageChanged(Struct, frozen=True, tag_field="kind", tag="cage_changed"):
+    """A cage's whole row after a change."""
+
+    cage: Cage
+
+
+class CageGone(Struct, frozen=True, tag_field="kind", tag="cage_gone"):
+    """An agent was purged."""
+
+    agent: AgentName
+
+
+class CageCrashed(Struct, frozen=True, tag_field="kind", tag="cage_crashed"):
+    """A cage ended without being asked, with the last lines of its journal."""
+
+    agent: AgentName
+    how: str
+    journal: tuple[str, ...]
+
+
+AnyCageEvent = CagesNow | CageChanged | CageGone | CageCrashed
+
+
+class WatchCages(Watch[AnyCageEvent], frozen=True):
+    """Every cage now, then every change."""

@@ -1,0 +1,61 @@
+"""What an agent is configured to be: the rendered `/etc/hyperhive/agent.json`, which privd writes into the cage.
+
+The harness lives by it; brokerd and egressd get the same values from privd. It holds no secret.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from protocol.limits import EGRESS_HOSTS_MAX, ENVIRONMENT_MAX, RECIPIENTS_MAX, ROLE_PROMPT_CHARS_MAX
+from protocol.names import MODEL_PATTERN, AgentName, HostPattern, Recipient
+
+SETTINGS_PATH: Final = "/etc/hyperhive/agent.json"
+MODEL_DEFAULT: Final = "haiku"
+
+
+class AgentRole(StrEnum):
+    """What an agent may ask of the hive."""
+
+    AGENT = "agent"
+    MANAGER = "manager"
+
+
+class Runner(StrEnum):
+    """Which agent CLI drives the turns."""
+
+    CLAUDE = "claude"
+    DEMO = "demo"
+
+
+ModelName = Annotated[str, Meta(pattern=MODEL_PATTERN)]
+VariableName = Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_]{0,63}\Z")]
+VariableValue = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]{0,1024}\Z")]
+
+
+class CageLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one cage may use at most; None leaves a resource to the host."""
+
+    memory_mib_max: Annotated[int, Meta(ge=64, le=1_048_576)] | None = 4_096
+    tasks_max: Annotated[int, Meta(ge=16, le=100_000)] | None = 512
+    cpu_percent_max: Annotated[int, Meta(ge=5, le=6_400)] | None = 200
+    files_max: Annotated[int, Meta(ge=64, le=1_048_576)] | None = 4_096
+
+
+class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """One agent's settings as deployed."""
+
+    name: AgentName
+    role: AgentRole = AgentRole.AGENT
+    runner: Runner = Runner.DEMO
+    model: ModelName = MODEL_DEFAULT
+    role_prompt: Annotated[str, Meta(max_length=ROLE_PROMPT_CHARS_MAX)] = ""
+    allowed_recipients: Annotated[tuple[Recipient, ...], Meta(max_length=RECIPIENTS_MAX)] | None = None
+    """Whom the agent may write to; None is everyone, an empty tuple nobody but the manager and the operator."""
+    egress_hosts: Annotated[tuple[HostPattern, ...], Meta(max_length=EGRESS_HOSTS_MAX)] = ()
+    """Where egressd connects to for this agent, beside the model API; an empty tuple is nowhere."""
+    environment: Annotated[dict[VariableName, VariableValue], Meta(max_length=ENVIRONMENT_MAX)] = {}
+    limits: CageLimits = CageLimits()
+    api_base_url: Annotated[str, Meta(max_length=300)] | None = None
+    """The model API, when it is not the CLI's own default."""
