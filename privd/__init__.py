@@ -1,0 +1,1 @@
+"""The root daemon: cages and, later, root-owned repositories."""

@@ -1,0 +1,76 @@
+"""What every kind of cage offers to privd's handlers.
+
+    nspawn     root: a uid range for each cage            privd.cages.nspawn
+    bwrap      an ordinary user, or root without nspawn   privd.cages.bwrap
+
+`choose` in privd.cages.probe picks one for this machine.
+"""
+
+from typing import Protocol
+
+from privd.cages.identity import Identity
+from privd.cages.spec import CageSpec, Exit, Places
+
+
+class RunningCage(Protocol):
+    """A cage that was started or adopted. It lives on when this object, or the process that holds it, goes."""
+
+    @property
+    def leader_pid(self) -> int:
+        """Host pid of the cage's init."""
+        ...
+
+    @property
+    def started_ms(self) -> int: ...
+
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        """What this cage lacks on this machine, one sentence each."""
+        ...
+
+    async def wait(self) -> Exit:
+        """How it ended, once nothing of it is left. Any number of tasks may wait, again and again."""
+        ...
+
+    async def stop(self, grace_s: float) -> Exit:
+        """Ask its init to end (SIGTERM), end it by force after `grace_s`, and wait."""
+        ...
+
+    async def kill(self) -> Exit:
+        """End it by force and wait."""
+        ...
+
+    def let_go(self) -> None:
+        """Stop watching it; it runs on and may be adopted. Whoever waits here waits for ever."""
+        ...
+
+
+class Backend(Protocol):
+    """A way to make cages. Refusals: `conflict` when the cage runs already, `failed` with the reason when it cannot."""
+
+    @property
+    def name(self) -> str: ...
+
+    def degraded(self) -> tuple[str, ...]:
+        """What every cage of this backend lacks here, one sentence each."""
+        ...
+
+    def identity(self, uid_base: int) -> Identity:
+        """The host's ids of a cage's users: who connects to its sockets, who owns its folders."""
+        ...
+
+    async def prepare(self, spec: CageSpec, places: Places) -> None:
+        """Make folders and skeleton root. `start` does it again, so it need not be called before."""
+        ...
+
+    async def start(self, spec: CageSpec, places: Places) -> RunningCage:
+        """Boot the cage; returns when its init is up and holds no capability any more."""
+        ...
+
+    async def adopt(self, places: Places) -> RunningCage | None:
+        """The cage that an earlier privd left running. A half of one (no record, a lost half) is ended instead."""
+        ...
+
+    async def remove(self, places: Places) -> None:
+        """Delete the skeleton, the record and the journal of a cage that does not run."""
+        ...

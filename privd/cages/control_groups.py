@@ -1,0 +1,226 @@
+"""A cage's control groups: what limits its memory, tasks and processor time, where the kernel lets us.
+
+Taken in this order: version 2 with its controllers, version 1, nothing. Every cage joins a group of its own in
+each hierarchy, limited or not, so that nothing of it ever counts as something else. A limit that cannot be held
+is named in `degraded`; the cage starts all the same. Files: /proc/self/mountinfo, the cgroup mounts.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import trio
+from msgspec import Struct
+
+from protocol.settings import CageLimits
+
+MOUNTINFO: Final = Path("/proc/self/mountinfo")
+OWN_GROUPS: Final = Path("/proc/self/cgroup")
+PROCESSES: Final = "cgroup.procs"
+MIB: Final = 1024 * 1024
+CPU_PERIOD_US: Final = 100_000
+REMOVAL_TRIES_MAX: Final = 50
+REMOVAL_PAUSE_MS: Final = 20
+CONTROLLERS: Final = {"memory": "memory", "tasks": "pids", "cpu": "cpu"}
+"""What is limited, and the controller that limits it."""
+NO_CONTROLLER: Final = "the kernel offers no controller"
+NAMED: Final = "name=systemd"
+
+
+class Mounts(Struct, frozen=True):
+    """Where hierarchies are mounted: the one of version 2, and those of version 1 by controller."""
+
+    unified: str | None = None
+    legacy: dict[str, str] = {}
+
+
+class Groups(Struct, frozen=True):
+    """One cage's groups: the folders it joins, and what could not be limited."""
+
+    folders: tuple[str, ...] = ()
+    degraded: tuple[str, ...] = ()
+
+
+def read_mounts(mountinfo: str) -> Mounts:
+    """The hierarchies of one mountinfo; the last mount of each is the one that is seen."""
+    unified: str | None = None
+    legacy: dict[str, str] = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        place = _unescaped(before.split()[4])
+        kind, _, options = after.split(maxsplit=2)
+        if kind == "cgroup2":
+            unified = place
+        elif kind == "cgroup":
+            legacy |= dict.fromkeys(options.split(","), place)
+    return Mounts(unified, legacy)
+
+
+def _unescaped(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
+
+
+def values_v2(limits: CageLimits) -> dict[str, dict[str, str]]:
+    """Controller → file → what is written, for version 2."""
+    values: dict[str, dict[str, str]] = {}
+    if limits.memory_mib_max is not None:
+        values["memory"] = {"memory.max": str(limits.memory_mib_max * MIB), "memory.swap.max": "0"}
+    if limits.tasks_max is not None:
+        values["pids"] = {"pids.max": str(limits.tasks_max)}
+    if limits.cpu_percent_max is not None:
+        values["cpu"] = {"cpu.max": f"{limits.cpu_percent_max * CPU_PERIOD_US // 100} {CPU_PERIOD_US}"}
+    return values
+
+
+def values_v1(limits: CageLimits) -> dict[str, dict[str, str]]:
+    """Controller → file → what is written, in order, for version 1."""
+    values: dict[str, dict[str, str]] = {}
+    if limits.memory_mib_max is not None:
+        memory = str(limits.memory_mib_max * MIB)
+        values["memory"] = {"memory.limit_in_bytes": memory, "memory.memsw.limit_in_bytes": memory}
+    if limits.tasks_max is not None:
+        values["pids"] = {"pids.max": str(limits.tasks_max)}
+    if limits.cpu_percent_max is not None:
+        quota = limits.cpu_percent_max * CPU_PERIOD_US // 100
+        values["cpu"] = {"cpu.cfs_period_us": str(CPU_PERIOD_US), "cpu.cfs_quota_us": str(quota)}
+    return values
+
+
+OPTIONAL_FILES: Final = frozenset({"memory.swap.max", "memory.memsw.limit_in_bytes"})
+"""Absent where the kernel does not count swap."""
+
+
+async def create(hive: str, agent: str, limits: CageLimits, mounts: Mounts | None = None) -> Groups:
+    """Make the groups of one cage of one hive and set its limits. The cage must not run.
+
+    What a former cage left is removed first: in version 2 a group that handed controllers on takes no process.
+    """
+    found = mounts or read_mounts(MOUNTINFO.read_text())
+    name = f"hyperhive-{hive}/{agent}"
+    await remove(tuple(str(parent / name) for parent, _ in _parents(found) if (parent / name).exists()))
+    return _create(name, limits, found)
+
+
+def _create(name: str, limits: CageLimits, found: Mounts) -> Groups:
+    folders: list[str] = []
+    reasons: dict[str, str] = {}
+    held: set[str] = set()
+    wanted_v1, wanted_v2 = values_v1(limits), values_v2(limits)
+    for parent, legacy in _parents(found):
+        controllers = {legacy} if legacy else set(wanted_v2)
+        wanted = wanted_v1 if legacy else wanted_v2
+        if legacy and (legacy in held or (legacy != NAMED and legacy not in wanted)):
+            continue
+        try:
+            folder = _make(parent, name, None if legacy else controllers)
+        except OSError as error:
+            reasons |= dict.fromkeys(controllers, f"{parent}: {error.strerror}")
+            continue
+        folders.append(str(folder))
+        for controller in sorted(controllers & set(wanted)):
+            reason = _limit(folder, wanted[controller])
+            if reason is None:
+                held.add(controller)
+            else:
+                reasons.setdefault(controller, reason)
+    return Groups(tuple(folders), _degraded(wanted_v2, held, reasons))
+
+
+def _degraded(wanted: dict[str, dict[str, str]], held: set[str], reasons: dict[str, str]) -> tuple[str, ...]:
+    return tuple(
+        f"no control group limits {resource}: {reasons.get(controller, NO_CONTROLLER)}"
+        for resource, controller in CONTROLLERS.items()
+        if controller in wanted and controller not in held
+    )
+
+
+def _parents(mounts: Mounts) -> Iterator[tuple[Path, str | None]]:
+    """The folders below which groups are made, version 2 first, and the controller where it is version 1."""
+    if mounts.unified is not None:
+        yield _own_part(Path(mounts.unified), "0::"), None
+    for controller in (*CONTROLLERS.values(), NAMED):
+        if controller in mounts.legacy:
+            yield Path(mounts.legacy[controller]), controller
+
+
+def _own_part(mount: Path, prefix: str) -> Path:
+    """Root takes the top; an ordinary user takes the highest folder above its own processes that it may write."""
+    if os.geteuid() == 0:
+        return mount
+    for line in OWN_GROUPS.read_text().splitlines():
+        if line.startswith(prefix):
+            place = mount
+            for part in Path(line.removeprefix(prefix)).parts[1:]:
+                place = place / part
+                if os.access(place, os.W_OK) and os.access(place / PROCESSES, os.W_OK):
+                    return place
+    return mount
+
+
+def _make(parent: Path, name: str, controllers: set[str] | None) -> Path:
+    """Make `parent/name`, enabling controllers of version 2 on the way down."""
+    place = parent
+    for part in Path(name).parts:
+        if controllers is not None:
+            _enable(place, controllers)
+        place = place / part
+        place.mkdir(exist_ok=True)
+    return place
+
+
+def _enable(folder: Path, controllers: set[str]) -> None:
+    """Best effort: what could not be enabled is missing below, and `_limit` says so."""
+    for controller in controllers:
+        try:
+            (folder / "cgroup.subtree_control").write_text(f"+{controller}")
+        except OSError:
+            continue
+
+
+def _limit(folder: Path, values: dict[str, str]) -> str | None:
+    """Write one controller's values; None, or the reason why it does not hold."""
+    for file, value in values.items():
+        place = folder / file
+        if not place.exists():
+            if file in OPTIONAL_FILES:
+                continue
+            return NO_CONTROLLER
+        try:
+            place.write_text(value)
+        except OSError as error:
+            return f"{place}: {error.strerror}"
+    return None
+
+
+def joined_by_writing(groups: Groups) -> tuple[str, ...]:
+    """The files into which a process writes its pid to join."""
+    return tuple(f"{folder}/{PROCESSES}" for folder in groups.folders)
+
+
+async def remove(folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Remove the groups of a cage that has ended, waiting for dying processes; those that would not go are returned."""
+    left = list(folders)
+    for _ in range(REMOVAL_TRIES_MAX):
+        left = [folder for folder in left if not _removed(Path(folder))]
+        if not left:
+            break
+        await trio.sleep(REMOVAL_PAUSE_MS / 1000)
+    return tuple(left)
+
+
+def _removed(folder: Path) -> bool:
+    """Remove a group and those below it, which nspawn makes; and the hive's own when it is the last."""
+    try:
+        for below in [Path(place) for place, _, _ in os.walk(folder, topdown=False)]:
+            below.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        folder.parent.rmdir()
+    except OSError:
+        return True  # another cage of the hive is still there
+    return True

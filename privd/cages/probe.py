@@ -1,0 +1,191 @@
+"""What this machine can isolate: found out by trying, once at privd's start and for `hivectl doctor`.
+
+nspawn and bwrap are each asked to run `true` in the kind of box a cage is; control groups are made and removed.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import trio
+from msgspec import Struct
+
+from privd.cages import control_groups
+from privd.cages.backend import Backend
+from privd.cages.bwrap import of_this_process
+from privd.cages.identity import RANGE_UIDS, UID_LAST, hive_tag
+from privd.cages.nspawn import Nspawn
+from privd.cages.skeleton import LINKED
+from privd.cages.syscalls import program
+from privd.settings import BackendChoice
+from protocol.problem import Problem, Refused
+from protocol.settings import CageLimits
+
+PROGRAM_PATH: Final = "/usr/bin:/bin:/usr/sbin:/sbin"
+NSPAWN_VERSION_MIN: Final = 250
+"""The first that takes --private-users-ownership=off."""
+TRIAL_S: Final = 20.0
+TRIAL_UID: Final = UID_LAST + 1 - RANGE_UIDS
+"""A range that no hive's block reaches."""
+NOBODY: Final = 65_534
+REASON_CHARS_MAX: Final = 300
+TRIAL: Final = "probe"
+
+
+class Finding(Struct, frozen=True):
+    """One thing that was looked at; `mend` says what to do, empty when nothing is needed or possible."""
+
+    subject: str
+    good: bool
+    what: str
+    mend: str = ""
+
+
+class Report(Struct, frozen=True):
+    """All of it; `backend` is empty when no cage can be made."""
+
+    backend: str
+    findings: tuple[Finding, ...]
+
+
+async def choose(choice: BackendChoice, state: Path) -> Backend:
+    """The backend for the hive in this folder. `failed` with the reason when the machine cannot do it."""
+    hive = hive_tag(str(state.resolve()))
+    tried: list[Finding] = []
+    if choice is not BackendChoice.BWRAP:
+        tried.append(await _try_nspawn())
+    if choice is BackendChoice.BWRAP or (choice is BackendChoice.AUTO and not tried[0].good):
+        tried.append(await _try_bwrap())
+    good = next((finding for finding in tried if finding.good), None)
+    if good is None:
+        reasons = "; ".join(f"{finding.subject}: {finding.what} ({finding.mend})" for finding in tried)
+        raise Refused(Problem.FAILED, f"this machine can make no cage: {reasons}")
+    return _backend(good.subject, hive)
+
+
+def _backend(subject: str, hive: str) -> Backend:
+    program_path = _find(subject)
+    if program_path is None:
+        raise Refused(Problem.FAILED, f"{subject} is gone")
+    return Nspawn(program_path, hive) if subject == "systemd-nspawn" else of_this_process(program_path, hive)
+
+
+async def report() -> Report:
+    """Everything there is to say about this machine."""
+    nspawn, bwrap = await _try_nspawn(), await _try_bwrap()
+    chosen = next((finding for finding in (nspawn, bwrap) if finding.good), None)
+    findings = [_who(), nspawn, bwrap]
+    if chosen is not None:
+        backend = _backend(chosen.subject, TRIAL)
+        findings += [
+            Finding("separation", good=False, what=text, mend=AS_ROOT) for text in backend.degraded()
+        ]
+        return Report(backend.name, (*findings, *await _limits(), _system_calls()))
+    return Report("", tuple(findings))
+
+
+AS_ROOT: Final = "run the hive as root with systemd-nspawn installed"
+
+
+def _who() -> Finding:
+    if os.geteuid() == 0:
+        return Finding("user", good=True, what="root: daemons and cages get users of their own")
+    return Finding(
+        "user", good=False, what=f"uid {os.geteuid()}: daemons and cages share this user", mend="run as root"
+    )
+
+
+def _find(program_name: str) -> str | None:
+    return shutil.which(program_name, path=PROGRAM_PATH)
+
+
+async def _try_nspawn() -> Finding:
+    subject, found = "systemd-nspawn", _find("systemd-nspawn")
+    if os.geteuid() != 0:
+        return Finding(subject, good=False, what="needs root", mend="run as root")
+    if found is None:
+        install = "apt-get install --no-install-recommends systemd-container"
+        return Finding(subject, good=False, what="not installed", mend=install)
+    _, version = await _run(found, "--version")
+    number = re.search(r"systemd (\d+)", version)
+    if number is None or int(number[1]) < NSPAWN_VERSION_MIN:
+        needed = f"systemd {NSPAWN_VERSION_MIN} or newer is needed"
+        return Finding(
+            subject, good=False, what=version.splitlines()[0] if version else "no version", mend=needed
+        )
+    with tempfile.TemporaryDirectory(prefix="hive-probe-") as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        for name in ("usr", "proc", "sys", "dev", "run", "tmp", "etc", "var"):
+            (root / name).mkdir()
+        for name in LINKED:
+            if Path("/", name).is_symlink():
+                (root / name).symlink_to(Path("/", name).readlink())
+        code, output = await _run(
+            found, "--quiet", "--register=no", "--keep-unit", "--settings=no", f"--directory={root}", "--read-only",
+            "--bind-ro=/usr", f"--private-users={TRIAL_UID}:{RANGE_UIDS}", "--private-users-ownership=off",
+            "--private-network", "--timezone=off", "--resolv-conf=off", "--link-journal=no", "--console=pipe",
+            "--", "/usr/bin/true",
+        )  # fmt: skip
+    if code == 0:
+        return Finding(subject, good=True, what=f"systemd {number[1]}: a range of uids for every cage")
+    advice = "a container or a hardened service may forbid mounts and namespaces: run the hive outside of it"
+    return Finding(subject, good=False, what=_short(output, code), mend=advice)
+
+
+async def _try_bwrap() -> Finding:
+    subject, found = "bwrap", _find("bwrap")
+    if found is None:
+        install = "apt-get install --no-install-recommends bubblewrap"
+        return Finding(subject, good=False, what="not installed", mend=install)
+    code, output = await _run(
+        found, "--unshare-all", "--unshare-user", "--disable-userns", "--as-pid-1", "--size", "4096", "--tmpfs", "/tmp",  # noqa: S108
+        "--ro-bind", "/usr", "/usr", *(word for name in LINKED if Path("/", name).is_symlink()
+                                       for word in ("--symlink", str(Path("/", name).readlink()), f"/{name}")),
+        "--proc", "/proc", "--dev", "/dev", "--", "/usr/bin/true", unprivileged=True,
+    )  # fmt: skip
+    if code == 0:
+        return Finding(subject, good=True, what="one user for all of a cage")
+    advice = "bubblewrap 0.8 or newer, and user namespaces for ordinary users, are needed"
+    return Finding(subject, good=False, what=_short(output, code), mend=advice)
+
+
+async def _limits() -> list[Finding]:
+    limits = CageLimits()
+    groups = await control_groups.create(TRIAL, TRIAL, limits)
+    await control_groups.remove(groups.folders)
+    if not groups.degraded:
+        return [Finding("limits", good=True, what="memory, tasks and cpu by control groups")]
+    advice = "boot a systemd with unified control groups, or run as root"
+    return [Finding("limits", good=False, what=text, mend=advice) for text in groups.degraded]
+
+
+def _system_calls() -> Finding:
+    if program() is not None:
+        return Finding("system calls", good=True, what=f"filtered on {os.uname().machine}")
+    return Finding("system calls", good=False, what=f"no filter for {os.uname().machine}: cages cannot start")
+
+
+async def _run(*argv: str, unprivileged: bool = False) -> tuple[int, str]:
+    """Exit code and everything a trial printed; -1 when it took too long."""
+    user = NOBODY if unprivileged and os.geteuid() == 0 else None
+    with trio.move_on_after(TRIAL_S):
+        done = await trio.run_process(
+            argv,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            env={"PATH": PROGRAM_PATH},
+            user=user,
+            cwd="/",
+        )
+        return done.returncode, (done.stdout + done.stderr).decode("utf-8", "replace")
+    return -1, f"did not end within {TRIAL_S:.0f} s"
+
+
+def _short(output: str, code: int) -> str:
+    lines = [line for line in output.splitlines() if line.strip()]
+    return (lines[-1] if lines else f"exit code {code}")[:REASON_CHARS_MAX]

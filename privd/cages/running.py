@@ -1,0 +1,221 @@
+"""A cage that runs: watched by two pidfds, recorded so that the next privd can adopt it.
+
+    start    lock → skeleton → control groups → boot → record
+    adopt    record + lock + both processes alive, else whatever is left is ended
+    wait     whichever process ends first; a lost supervisor takes the cage with it; groups and record go
+
+Nothing here depends on which program made the cage.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from privd.cages import control_groups, folders, skeleton
+from privd.cages.boot import Booted, Order, boot, end_holders, is_locked, take_lock
+from privd.cages.journal import Journal
+from privd.cages.processes import Process, ProcessName, boot_id
+from privd.cages.spec import CageSpec, Exit, How, Places
+from runtime.clock import now_ms
+
+SUPERVISOR_END_S: Final = 10.0
+"""How long nspawn or bwrap may take to clean up after the cage's init has ended."""
+
+
+class Record(Struct, frozen=True):
+    """What runs, on disk."""
+
+    boot: str
+    supervisor: ProcessName
+    leader: ProcessName
+    started_ms: int
+    groups: tuple[str, ...] = ()
+    degraded: tuple[str, ...] = ()
+
+
+class BootedCage:
+    """A running cage of nspawn or bwrap; see `backend.RunningCage` for what each method promises."""
+
+    def __init__(self, record: Record, booted: Booted, places: Places) -> None:
+        self._record = record
+        self._booted = booted
+        self._places = places
+        self._turn = trio.Lock()
+        self._forced = False
+        self._exit: Exit | None = None
+        self._held = True
+
+    @property
+    def leader_pid(self) -> int:
+        return self._record.leader.pid
+
+    @property
+    def started_ms(self) -> int:
+        return self._record.started_ms
+
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        return self._record.degraded
+
+    async def wait(self) -> Exit:
+        """See `backend.RunningCage`. One task watches, the others wait for it; a cancelled watcher is replaced."""
+        async with self._turn:
+            if self._exit is not None:
+                return self._exit
+            if not self._held:
+                await trio.sleep_forever()
+            await self._ended()
+            self._exit = await self._cleared()
+            return self._exit
+
+    async def stop(self, grace_s: float) -> Exit:
+        """See `backend.RunningCage`."""
+        if self._held:
+            self._booted.leader.send(signal.SIGTERM)
+        with trio.move_on_after(grace_s):
+            return await self.wait()
+        return await self.kill()
+
+    async def kill(self) -> Exit:
+        """See `backend.RunningCage`."""
+        if self._held:
+            self._forced = True
+            self._booted.leader.send(signal.SIGKILL)
+        return await self.wait()
+
+    def let_go(self) -> None:
+        """See `backend.RunningCage`."""
+        if self._held:
+            self._close()
+
+    async def _ended(self) -> None:
+        """Until both have ended. The cage never outlives its supervisor, nor the supervisor its cage for long."""
+        leader, supervisor = self._booted.leader, self._booted.supervisor
+        async with trio.open_nursery() as either:
+            either.start_soon(_then_cancel, leader, either.cancel_scope)
+            either.start_soon(_then_cancel, supervisor, either.cancel_scope)
+        leader.send(signal.SIGKILL)
+        await leader.ended()
+        with trio.move_on_after(SUPERVISOR_END_S) as patience:
+            await supervisor.ended()
+        if patience.cancelled_caught:
+            supervisor.send(signal.SIGKILL)
+            await supervisor.ended()
+
+    async def _cleared(self) -> Exit:
+        """Take away what the cage leaves, and say how it ended: the kernel knows best, then who waited for it."""
+        reported = self._booted.supervisor.exit()
+        kept = self._booted.leader.exit()
+        with trio.CancelScope(shield=True):  # the exit was taken and cannot be asked for again
+            await control_groups.remove(self._record.groups)
+        self._places.record.unlink(missing_ok=True)
+        self._close()
+        if self._forced:
+            return Exit(How.SIGNAL, signal.SIGKILL)
+        return kept or reported or Exit(How.UNKNOWN)
+
+    def _close(self) -> None:
+        self._held = False
+        self._booted.leader.close()
+        self._booted.supervisor.close()
+
+
+async def _then_cancel(process: Process, scope: trio.CancelScope) -> None:
+    await process.ended()
+    scope.cancel()
+
+
+def prepare(spec: CageSpec, places: Places) -> None:
+    """Folders and skeleton of a cage."""
+    for folder in spec.folders:
+        folders.make(folder)
+    skeleton.make(spec, places)
+
+
+async def start(
+    spec: CageSpec,
+    places: Places,
+    *,
+    hive: str,
+    order: Callable[[control_groups.Groups], Order],
+    degraded: tuple[str, ...],
+) -> BootedCage:
+    """Boot one cage. Refusals: `conflict` while it runs, `failed` with the journal's last lines."""
+    lock = take_lock(places)
+    try:
+        prepare(spec, places)
+        groups = await control_groups.create(hive, spec.agent, spec.limits)
+    except BaseException:
+        os.close(lock)
+        raise
+    try:
+        booted = await boot(order(groups), places, lock)
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await control_groups.remove(groups.folders)
+        raise
+    record = Record(
+        boot_id(),
+        booted.supervisor.name,
+        booted.leader.name,
+        now_ms(),
+        groups.folders,
+        (*degraded, *groups.degraded),
+    )
+    _write_record(record, places)
+    return BootedCage(record, booted, places)
+
+
+async def adopt(places: Places) -> BootedCage | None:
+    """The cage of an earlier privd; None when none runs, then nothing of one is left either."""
+    record = _read_record(places)
+    locked = places.folder.is_dir() and is_locked(places)
+    if locked and record is not None and record.boot == boot_id():
+        supervisor, leader = Process.hold(record.supervisor), Process.hold(record.leader)
+        if supervisor is not None and leader is not None:
+            return BootedCage(record, Booted(supervisor, leader), places)
+        if supervisor is not None:
+            supervisor.close()
+        if leader is not None:
+            leader.send(signal.SIGKILL)
+            await leader.ended()
+            leader.close()
+    if locked:
+        await end_holders(places)
+    if record is not None:
+        await control_groups.remove(record.groups)
+        places.record.unlink(missing_ok=True)
+    return None
+
+
+async def remove(places: Places) -> None:
+    """Delete skeleton, record, journal and lock of a cage that does not run."""
+    if not places.folder.is_dir():
+        return
+    lock = take_lock(places)
+    try:
+        await trio.to_thread.run_sync(folders.remove, places.root)
+        Journal(places.journal).remove()
+        places.record.unlink(missing_ok=True)
+        places.lock.unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+
+
+def _write_record(record: Record, places: Places) -> None:
+    fresh = places.record.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.encode(record))
+    fresh.rename(places.record)
+
+
+def _read_record(places: Places) -> Record | None:
+    """The record; one that cannot be read counts as none, so that what runs under it is ended."""
+    try:
+        return msgspec.json.decode(places.record.read_bytes(), type=Record)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None

@@ -1,0 +1,1 @@
+"""What is done for each request of privd; who may ask stands in privd.routes."""

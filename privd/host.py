@@ -1,0 +1,218 @@
+"""What privd's handlers act on: the agents of this hive, their keepers, and what is published about them."""
+
+import os
+from pathlib import Path
+
+import trio
+
+from privd.cages import folders
+from privd.cages.backend import Backend
+from privd.cages.identity import allocate, foreign_ranges
+from privd.cages.journal import Journal
+from privd.cages.spec import CageSpec, Places
+from privd.furnish import CA_NAME, KEPT, KEY_NAME, agent_folder, furnish, socket_folder
+from privd.keeper import Attend, Keeper
+from privd.policy.agents import check_creation, check_purge, check_runner, role_of
+from privd.registry import AgentRecord, Registry
+from privd.settings import PrivdSettings, template
+from protocol.privd import AnyCageEvent, Cage, CageChanged, CageGone
+from protocol.problem import Problem, Refused
+from protocol.settings import AgentRole, Runner
+from runtime.clock import now_ms
+from runtime.fanout import Fanout
+from runtime.log import Log
+
+ROTATE_LOOK_S = 20.0
+SUBORDINATE_IDS = (Path("/etc/subuid"), Path("/etc/subgid"))
+
+
+class Host:
+    """One hive on this machine."""
+
+    def __init__(self, settings: PrivdSettings, backend: Backend, attend: Attend, log: Log) -> None:
+        self.settings = settings
+        self.backend = backend
+        self.separate = os.geteuid() == 0
+        self.changes: Fanout[AnyCageEvent] = Fanout()
+        self._registry = Registry(Path(settings.state) / "cages")
+        self._keepers: dict[str, Keeper] = {}
+        self._changing = trio.Lock()
+        """Held while it changes who there is: a name that is being removed cannot be made anew underneath."""
+        self._attend = attend
+        self._log = log
+
+    async def open(self) -> None:
+        """Read the records, then adopt, end and start what they say, all cages at once."""
+        self._registry.load()
+        for record in self._registry.all():
+            self._keepers[record.agent] = self._keep(record)
+        async with trio.open_nursery() as nursery:
+            for keeper in self._keepers.values():
+                nursery.start_soon(keeper.recover)
+
+    def close(self) -> None:
+        for keeper in self._keepers.values():
+            keeper.let_go()
+
+    def rows(self) -> tuple[Cage, ...]:
+        return tuple(self._keepers[name].row() for name in sorted(self._keepers))
+
+    def keeper(self, agent: str) -> Keeper:
+        """One agent's keeper; Refused(not_found) when there is none."""
+        keeper = self._keepers.get(agent)
+        if keeper is None:
+            known = ", ".join(sorted(self._keepers)) or "no agent at all"
+            raise Refused(Problem.NOT_FOUND, f"there is no agent {agent}; there are: {known}")
+        return keeper
+
+    def journal(self, agent: str) -> Journal:
+        return Journal(Places(self._registry.folder(self.keeper(agent).record.agent)).journal)
+
+    def degraded(self) -> tuple[str, ...]:
+        """What this machine does not give, for the banner."""
+        lacks = self.backend.degraded()
+        return lacks if self.separate else ("no privilege separation: every process runs as one user", *lacks)
+
+    async def create(self, agent: str, runner: Runner | None, model: str | None) -> Cage:
+        """Make an agent from the template: record, uid range, folders, credentials. The cage stays stopped.
+
+        One that was destroyed comes back to its own range and to what it left.
+        """
+        async with self._changing:
+            check_creation(agent, ((record.agent, record.kept) for record in self._registry.all()))
+            check_runner(runner or self.settings.runner, has_claude=self.settings.claude is not None)
+            left = self._registry.get(agent)
+            if left is None:
+                check_vacant(agent_folder(self.settings, agent))
+            credentials = {} if left else self._credentials()
+            record = AgentRecord(
+                agent=agent,
+                uid_base=left.uid_base if left else self._next_range(),
+                created_ms=now_ms(),
+                settings=template(agent, role_of(agent), runner, model, self.settings),
+            )
+            self._registry.put(record)
+            keeper = self._keep(record)
+            try:
+                await self.backend.prepare(self._furnish(record), Places(self._registry.folder(agent)))
+                self._give(record, credentials)
+            except BaseException:
+                self._take_back(agent, left)
+                raise
+            self._keepers[agent] = keeper
+            self.changes.publish(CageChanged(keeper.row()))
+            return keeper.row()
+
+    def _take_back(self, agent: str, left: AgentRecord | None) -> None:
+        """Undo a creation that failed half-way, so that it can be tried again."""
+        if left is not None:
+            self._registry.put(left)
+            return
+        folders.remove(agent_folder(self.settings, agent))
+        self._registry.forget(agent)
+        folders.remove(self._registry.folder(agent))
+
+    async def destroy(self, agent: str) -> Cage:
+        """Remove an agent's cage and harness internals; what it keeps stays."""
+        keeper = self.keeper(agent)
+        row = await keeper.destroy(self.settings.stop_grace_s)
+        async with self._changing:
+            if self._keepers.get(agent) is keeper:  # else it was purged or came back meanwhile
+                for folder in (
+                    agent_folder(self.settings, agent) / "harness",
+                    socket_folder(self.settings, agent),
+                ):
+                    await trio.to_thread.run_sync(folders.remove, folder)
+        return row
+
+    async def purge(self, agent: str, confirm: str) -> None:
+        """Delete everything that a destroyed agent left."""
+        async with self._changing:
+            check_purge(agent, confirm, self.keeper(agent).power)
+            home = agent_folder(self.settings, agent)
+            for folder in (*(home / name for name in KEPT), home, socket_folder(self.settings, agent)):
+                await trio.to_thread.run_sync(folders.remove, folder)
+            self._registry.forget(agent)
+            del self._keepers[agent]
+            await trio.to_thread.run_sync(folders.remove, self._registry.folder(agent))
+            self.changes.publish(CageGone(agent))
+
+    async def rotate_journals(self) -> None:
+        """Move large journals aside, for ever. A disk that an agent has filled must not end privd."""
+        while True:
+            for agent in tuple(self._keepers):
+                if agent not in self._keepers:  # purged meanwhile
+                    continue
+                try:
+                    await trio.to_thread.run_sync(self.journal(agent).rotate)
+                except OSError as error:
+                    self._log.warning("a journal cannot be moved aside", agent=agent, error=str(error))
+            await trio.sleep(ROTATE_LOOK_S)
+
+    def _keep(self, record: AgentRecord) -> Keeper:
+        return Keeper(
+            record,
+            self._registry,
+            self.backend,
+            self._furnish,
+            lambda agent, count: self.journal(agent).last(count),
+            self.changes.publish,
+            self._attend,
+            self._log,
+        )
+
+    def _furnish(self, record: AgentRecord) -> CageSpec:
+        return furnish(
+            record,
+            self.settings,
+            self.backend.identity(record.uid_base),
+            (os.geteuid(), os.getegid()),
+            (other.agent for other in self._registry.all() if not other.kept),
+            editor=self.backend.identity((self._manager() or record).uid_base),
+            separate=self.separate,
+        )
+
+    def _manager(self) -> AgentRecord | None:
+        records = self._registry.all()
+        return next(
+            (each for each in records if each.settings.role is AgentRole.MANAGER and not each.kept), None
+        )
+
+    def _next_range(self) -> int:
+        """A uid range nobody has; the block's first one belongs to the daemons."""
+        block = self.settings.uid_first
+        recorded = {block, *self._registry.ranges()}
+        foreign = [
+            span for path in SUBORDINATE_IDS if path.exists() for span in foreign_ranges(path.read_text())
+        ]
+        return allocate(block, recorded, foreign)
+
+    def _credentials(self) -> dict[str, bytes]:
+        """The model key and the trusted certificate, by the names they get. Refused(failed) when one cannot be read."""
+        api = self.settings.model_api
+        wanted = {KEY_NAME: api.key_file, CA_NAME: api.ca_file}
+        try:
+            return {name: Path(source).read_bytes() for name, source in wanted.items() if source is not None}
+        except OSError as error:
+            raise Refused(
+                Problem.FAILED, f"{error.filename}: {error.strerror}; see [model] in hive.toml"
+            ) from error
+
+    def _give(self, record: AgentRecord, credentials: dict[str, bytes]) -> None:
+        """Put files into a new agent's own folder, before it ever ran."""
+        identity = self.backend.identity(record.uid_base)
+        folder = agent_folder(self.settings, record.agent) / "claude"
+        for name, content in credentials.items():
+            descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
+            with open(descriptor, "wb") as file:  # noqa: PTH123  # what was opened so must not be opened again
+                file.write(content)
+                if self.separate:
+                    os.fchown(descriptor, identity.agent_uid, identity.agent_gid)
+
+
+def check_vacant(folder: Path) -> None:
+    """Refuse what no record explains: its files would pass for the new agent's own."""
+    if os.path.lexists(folder):
+        raise Refused(
+            Problem.CONFLICT, f"{folder} is there, but belongs to no agent of this hive: move it away first"
+        )

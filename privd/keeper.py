@@ -1,0 +1,227 @@
+"""Keeps one agent's cage in the power state that is wanted: start, stop, crash, back-off, adoption.
+
+One keeper an agent, one operation at a time. Everything that changes is published as the cage's whole row. The
+cage itself lives on when privd goes; `adopt` finds it again.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+import trio
+
+from privd.cages.backend import Backend, RunningCage
+from privd.cages.spec import CageSpec, Exit, Places
+from privd.policy.agents import restart_after_ms
+from privd.registry import AgentRecord, Registry
+from protocol.privd import AnyCageEvent, Cage, CageChanged, CageCrashed, Power
+from protocol.problem import Problem, Refused
+from runtime.clock import now_ms
+from runtime.log import Log
+
+CRASH_LINES_MAX: Final = 50
+CRASHES_REMEMBERED_MAX: Final = 16
+
+Publish = Callable[[AnyCageEvent], None]
+Attend = Callable[[Callable[[], Awaitable[None]]], None]
+"""Runs a task for as long as privd lives."""
+
+
+class Keeper:
+    """One agent's cage."""
+
+    def __init__(
+        self,
+        record: AgentRecord,
+        registry: Registry,
+        backend: Backend,
+        furnish: Callable[[AgentRecord], CageSpec],
+        last_lines: Callable[[str, int], tuple[str, ...]],
+        publish: Publish,
+        attend: Attend,
+        log: Log,
+    ) -> None:
+        self.record = record
+        self._registry = registry
+        self._backend = backend
+        self._furnish = furnish
+        self._last_lines = last_lines
+        self._publish = publish
+        self._attend = attend
+        self._log = log.bind(agent=record.agent)
+        self._places = Places(registry.folder(record.agent))
+        self._turn = trio.Lock()
+        self._running: RunningCage | None = None
+        self._power = Power.KEPT if record.kept else Power.STOPPED
+        self._since_ms = record.since_ms or record.created_ms
+        self._detail = ""
+        self._crashes_ms: list[int] = []
+
+    def row(self) -> Cage:
+        """The cage as everybody sees it."""
+        identity = self._backend.identity(self.record.uid_base)
+        running = self._running
+        return Cage(
+            agent=self.record.agent,
+            power=self._power,
+            since_ms=self._since_ms,
+            backend=self._backend.name,
+            harness_uid=identity.harness_uid,
+            agent_uid=identity.agent_uid,
+            settings=self.record.settings,
+            started_ms=running.started_ms if running else None,
+            crashes=len(self._crashes_ms),
+            detail=self._detail,
+            degraded=running.degraded if running else self._backend.degraded(),
+        )
+
+    @property
+    def power(self) -> Power:
+        return self._power
+
+    async def recover(self) -> None:
+        """After privd's own start: adopt what runs, end what should not, start what was wanted."""
+        async with self._turn:
+            if self.record.kept:
+                return
+            try:
+                running = await self._backend.adopt(self._places)
+            except Refused as refused:
+                self._log.error("cannot take up what was left of the cage", reason=refused.detail)
+                self._become(Power.FAILED, refused.detail)
+                return
+            if running is not None:
+                self._log.info("adopted a running cage", leader=running.leader_pid)
+                self._hold(running)
+        if self._running is None and self.record.wanted:
+            with suppress(Refused):  # told by the row already: power `failed` with the reason
+                await self.start()
+        elif self._running is not None and not self.record.wanted:
+            await self.stop(0)
+
+    async def start(self) -> Cage:
+        """Boot the cage unless it runs. Refused(failed) says why not; privd tries again when it next starts."""
+        async with self._turn:
+            self._check_not_kept()
+            self._save(wanted=True)
+            if self._running is None:
+                self._crashes_ms.clear()
+                await self._boot()
+            return self.row()
+
+    async def stop(self, grace_s: float, *, until_next_start: bool = False) -> Cage:
+        """End the cage; after `grace_s` by force. It stays stopped, unless it shall start again with privd."""
+        async with self._turn:
+            if self.record.kept:
+                return self.row()
+            if not until_next_start:
+                self._save(wanted=False)
+            await self._end(grace_s)
+            return self.row()
+
+    async def restart(self, grace_s: float) -> Cage:
+        """End the cage and boot it again, as one operation."""
+        async with self._turn:
+            self._check_not_kept()
+            self._save(wanted=True)
+            await self._end(grace_s)
+            self._crashes_ms.clear()
+            await self._boot()
+            return self.row()
+
+    async def destroy(self, grace_s: float) -> Cage:
+        """End and remove the cage; what the agent keeps is the caller's to keep."""
+        async with self._turn:
+            if not self.record.kept:
+                self._save(wanted=False)
+                await self._end(grace_s)
+                await self._backend.remove(self._places)
+                self._save(kept=True)
+                self._become(Power.KEPT)
+            return self.row()
+
+    def let_go(self) -> None:
+        """Privd goes; the cage stays."""
+        if self._running is not None:
+            self._running.let_go()
+
+    async def _boot(self) -> None:
+        self._become(Power.STARTING)
+        try:
+            running = await self._backend.start(self._furnish(self.record), self._places)
+        except Refused as refused:
+            self._become(Power.FAILED, refused.detail)
+            raise
+        except OSError as error:
+            self._become(Power.FAILED, str(error))
+            raise Refused(
+                Problem.FAILED, f"the cage of {self.record.agent} could not start: {error}"
+            ) from error
+        self._hold(running)
+
+    def _hold(self, running: RunningCage) -> None:
+        self._running = running
+        self._become(Power.RUNNING, since_ms=running.started_ms)
+
+        async def attend() -> None:
+            ended = await running.wait()
+            if self._running is running and self._power is not Power.STOPPING:
+                await self._crashed(running, ended)
+
+        self._attend(attend)
+
+    async def _end(self, grace_s: float) -> None:
+        running = self._running
+        if running is None:
+            if self._power is not Power.STOPPED:
+                self._become(Power.STOPPED)
+            return
+        self._become(Power.STOPPING)
+        ended = await (running.stop(grace_s) if grace_s > 0 else running.kill())
+        self._running = None
+        self._log.info("stopped the cage", ended=str(ended))
+        self._become(Power.STOPPED)
+
+    async def _crashed(self, running: RunningCage, ended: Exit) -> None:
+        """The cage ended without being asked: tell, and start it again after a back-off, within a budget."""
+        async with self._turn:
+            if self._running is not running:
+                return
+            self._running = None
+            self._crashes_ms = [*self._crashes_ms, now_ms()][-CRASHES_REMEMBERED_MAX:]
+            lines = self._last_lines(self.record.agent, CRASH_LINES_MAX)
+            self._log.warning("the cage ended by itself", ended=str(ended), crashes=len(self._crashes_ms))
+            self._publish(CageCrashed(self.record.agent, str(ended), lines))
+            wait_ms = restart_after_ms(self._crashes_ms, now_ms()) if self.record.wanted else None
+            if wait_ms is None:
+                self._become(
+                    Power.FAILED,
+                    f"ended by {ended}, {len(self._crashes_ms)} times of late; start it to try again",
+                )
+                return
+            self._become(Power.CRASHED, f"ended by {ended}; starts again in {wait_ms / 1000:g} s")
+            since_ms = self._since_ms
+        await trio.sleep(wait_ms / 1000)
+        async with self._turn:
+            if self._power is Power.CRASHED and self._since_ms == since_ms and self.record.wanted:
+                with suppress(Refused):  # told by the row already: power `failed` with the reason
+                    await self._boot()
+
+    def _check_not_kept(self) -> None:
+        if self.record.kept:
+            agent = self.record.agent
+            raise Refused(
+                Problem.CONFLICT, f"{agent} was destroyed and its state is kept: create it again, or purge it"
+            )
+
+    def _save(self, **changes: bool) -> None:
+        record = msgspec.structs.replace(self.record, **changes)
+        if record != self.record:
+            self._registry.put(record)
+            self.record = record
+
+    def _become(self, power: Power, detail: str = "", since_ms: int | None = None) -> None:
+        """Take a power state and tell everybody. A cage that was adopted has run since before privd did."""
+        self._power, self._detail, self._since_ms = power, detail, since_ms or now_ms()
+        self._publish(CageChanged(self.row()))

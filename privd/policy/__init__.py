@@ -1,0 +1,1 @@
+"""What privd decides, as pure functions: no file, no process, no clock."""

@@ -1,0 +1,35 @@
+"""Root's whole authority: what may be asked, what does it, and who may ask. Nothing else in privd can be reached."""
+
+from typing import Final
+
+from privd.handlers import agents, cages, greeting, journal
+from protocol.hello import Hello
+from protocol.privd import (
+    CreateAgent,
+    DestroyCage,
+    ListCages,
+    PurgeAgent,
+    ReadJournal,
+    RestartCage,
+    StartCage,
+    StopCage,
+    WatchCages,
+    WatchJournal,
+)
+from protocol.rpc import Role
+
+OPERATOR, BROKER, EGRESS = Role.OPERATOR, Role.BROKER, Role.EGRESS
+
+ROUTES: Final = (
+    Hello.answered_by(greeting.hello, callers=OPERATOR | BROKER | EGRESS),
+    ListCages.answered_by(cages.list_cages, callers=OPERATOR | BROKER),
+    WatchCages.answered_by(cages.watch, callers=OPERATOR | BROKER | EGRESS),
+    StartCage.answered_by(cages.start, callers=OPERATOR | BROKER),
+    StopCage.answered_by(cages.stop, callers=OPERATOR | BROKER),
+    RestartCage.answered_by(cages.restart, callers=OPERATOR | BROKER),
+    DestroyCage.answered_by(cages.destroy, callers=OPERATOR),
+    CreateAgent.answered_by(agents.create, callers=OPERATOR),
+    PurgeAgent.answered_by(agents.purge, callers=OPERATOR),
+    ReadJournal.answered_by(journal.read, callers=OPERATOR | BROKER),
+    WatchJournal.answered_by(journal.watch, callers=OPERATOR | BROKER),
+)

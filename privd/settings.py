@@ -1,0 +1,70 @@
+"""privd's settings: where the hive lives on this machine and who its other processes are. Root alone writes them."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from protocol.settings import MODEL_DEFAULT, AgentRole, AgentSettings, CageLimits, Runner
+from runtime.settings import AbsolutePath, Uid, Url
+
+
+class BackendChoice(StrEnum):
+    """Which kind of cage: `auto` takes nspawn where it works, else bwrap."""
+
+    AUTO = "auto"
+    NSPAWN = "nspawn"
+    BWRAP = "bwrap"
+
+
+class Peers(Struct, frozen=True, forbid_unknown_fields=True):
+    """The uids of the other daemons, and who may act as the operator."""
+
+    broker_uid: Uid
+    web_uid: Uid
+    egress_uid: Uid
+    operator_uids: tuple[Uid, ...] = (0,)
+    admin_gid: Uid | None = None
+    """Members of this group are operators too."""
+
+
+class ModelApi(Struct, frozen=True, forbid_unknown_fields=True):
+    """How agents reach the model; the key is copied into each agent's own credential folder at creation."""
+
+    base_url: Url | None = None
+    ca_file: AbsolutePath | None = None
+    key_file: AbsolutePath | None = None
+
+
+class PrivdSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that privd is told at its start."""
+
+    state: AbsolutePath
+    run: AbsolutePath
+    peers: Peers
+    uid_first: Uid
+    """First uid of the hive's block of ranges; the first range belongs to the daemons."""
+    environment: AbsolutePath
+    """The harness's Python environment, bound read-only into every cage."""
+    claude: AbsolutePath | None = None
+    """Folder that holds the `claude` program, bound read-only into cages whose runner it is."""
+    backend: BackendChoice = BackendChoice.AUTO
+    model_api: ModelApi = ModelApi()
+    limits: CageLimits = CageLimits()
+    runner: Runner = Runner.DEMO
+    """What drives an agent that is created without saying."""
+    stop_grace_s: Annotated[int, Meta(ge=1, le=600)] = 30
+
+
+def template(
+    name: str, role: AgentRole, runner: Runner | None, model: str | None, settings: PrivdSettings
+) -> AgentSettings:
+    """The built-in template of a new agent: nowhere to go but the model API, everybody to write to."""
+    return AgentSettings(
+        name=name,
+        role=role,
+        runner=runner or settings.runner,
+        model=model or MODEL_DEFAULT,
+        limits=settings.limits,
+        api_base_url=settings.model_api.base_url,
+    )
