@@ -1,0 +1,1 @@
+"""The broker: messages, deliveries and the durable feed of events."""

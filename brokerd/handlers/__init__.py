@@ -1,0 +1,1 @@
+"""What each request does, a module for each subject. Who may ask is in brokerd.routes."""

@@ -1,0 +1,64 @@
+"""Agents: what they and their harnesses say of themselves, and what the operator wants of a harness."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+
+from brokerd.handlers.deliveries import agent_of
+from brokerd.host import Host
+from brokerd.store import agents
+from protocol.agent import (
+    AgentCard,
+    AnyCommand,
+    Identity,
+    ListAgents,
+    ReportParked,
+    SetStatus,
+    Unpark,
+    WatchCommands,
+    WhoAmI,
+)
+from protocol.brokerd import WakeParked
+from protocol.problem import Problem, Refused
+from protocol.rpc import Caller
+
+
+async def set_status(request: SetStatus, caller: Caller, host: Host) -> None:
+    await host.feed.write(agents.change, agent_of(caller), status=request.text)
+
+
+async def who_am_i(request: WhoAmI, caller: Caller, host: Host) -> Identity:
+    settings = host.roster.of(agent_of(caller)).settings
+    return Identity(
+        settings.name, settings.role, settings.runner, settings.model, settings.allowed_recipients
+    )
+
+
+async def list_agents(request: ListAgents, caller: Caller, host: Host) -> tuple[AgentCard, ...]:
+    known = await host.store.read(agents.read_all)
+    return tuple(AgentCard(agent.name, agent.role, agent.activity.value, agent.status) for agent in known)
+
+
+async def report_parked(request: ReportParked, caller: Caller, host: Host) -> None:
+    parked = request.reason is not None
+    await host.feed.write(
+        agents.change,
+        agent_of(caller),
+        parked=request.reason,
+        until_ms=request.until_ms if parked else None,
+        detail=request.detail if parked else "",
+    )
+
+
+def watch_commands(
+    request: WatchCommands, caller: Caller, host: Host
+) -> AbstractAsyncContextManager[AsyncIterator[AnyCommand]]:
+    return host.harnesses.listening(agent_of(caller))
+
+
+async def wake_parked(request: WakeParked, caller: Caller, host: Host) -> None:
+    """Ask a parked harness to try again; it says itself when it does."""
+    row = await host.store.read(agents.read, request.agent)
+    if row.parked is None:
+        raise Refused(Problem.CONFLICT, f"{request.agent} is not parked")
+    if not host.harnesses.command(request.agent, Unpark()):
+        raise Refused(Problem.CONFLICT, f"the harness of {request.agent} does not listen now; try again")

@@ -1,0 +1,93 @@
+"""The life of a delivery: taken, held, given back, or pulled into a running turn."""
+
+import trio
+
+from brokerd.host import Host
+from brokerd.live.inboxes import Inbox
+from brokerd.live.leases import Lease
+from brokerd.store import pulls
+from protocol.agent import Delivery, ExtendLease, Received, Recv, ReleaseDelivery, TakeDelivery, Taken
+from protocol.agent import Lease as LeaseHeld
+from protocol.problem import Problem, Refused
+from protocol.rpc import Caller
+
+
+def agent_of(caller: Caller) -> str:
+    """The agent whose socket this is."""
+    if caller.agent is None:
+        raise TypeError("this request is served at agents' sockets only")
+    return caller.agent
+
+
+async def take(request: TakeDelivery, caller: Caller, host: Host) -> Taken:
+    """Lease the oldest waiting delivery, or wait for one. Another take of the same agent ends this one empty."""
+    agent = agent_of(caller)
+    inbox = host.inboxes.of(agent)
+    deadline = trio.current_time() + request.wait_s
+    with inbox.taking() as place:
+        while True:
+            arrivals = inbox.arrivals
+            lease = _held_again(agent, host) or await _lease_next(agent, inbox, place, host)
+            if lease is not None:
+                return Taken(_as_delivery(lease))
+            place.deadline = deadline
+            if inbox.arrivals == arrivals:
+                await inbox.wait()
+    return Taken(None)
+
+
+def _held_again(agent: str, host: Host) -> Lease | None:
+    """A lease that drives no turn yet: its harness asks again, so it gets the same delivery under a new token."""
+    lease = host.leases.of(agent)
+    if lease is None:
+        return None
+    if lease.turn is not None or lease.is_beginning:
+        raise Refused(Problem.CONFLICT, f"a turn of {agent} is open: end it, or attach as a new harness")
+    return host.leases.grant(agent, lease.waiting)
+
+
+async def _lease_next(agent: str, inbox: Inbox, place: trio.CancelScope, host: Host) -> Lease | None:
+    waiting = inbox.first
+    if waiting is None and not inbox.is_searched:
+        arrivals = inbox.arrivals
+        waiting = await host.store.read(pulls.oldest_waiting, agent)
+        if waiting is None:
+            inbox.searched(arrivals)
+    if waiting is None or place.cancel_called:
+        return None
+    inbox.leave(waiting.delivery)
+    return host.leases.grant(agent, waiting)
+
+
+def _as_delivery(lease: Lease) -> Delivery:
+    waiting = lease.waiting
+    return Delivery(waiting.delivery, lease.token, waiting.attempts + 1, lease.renew(), waiting.message)
+
+
+async def extend(request: ExtendLease, caller: Caller, host: Host) -> LeaseHeld:
+    return LeaseHeld(host.leases.proven(agent_of(caller), request.delivery, request.token).renew())
+
+
+async def release(request: ReleaseDelivery, caller: Caller, host: Host) -> None:
+    host.leases.give_back(agent_of(caller), request.delivery, request.token)
+    if request.reason:
+        host.log.info(
+            "delivery given back", agent=caller.agent, delivery=request.delivery, reason=request.reason
+        )
+
+
+async def receive(request: Recv, caller: Caller, host: Host) -> Received:
+    """Pull waiting deliveries into the running turn; they are settled with it."""
+    agent = agent_of(caller)
+    inbox = host.inboxes.of(agent)
+    with trio.CancelScope() as scope:
+        deadline = trio.current_time() + request.wait_s
+        while True:
+            arrivals = inbox.arrivals
+            received = await host.feed.write(pulls.pull, agent, request)
+            if received.messages or not request.wait_s:
+                return received
+            scope.deadline = deadline
+            if inbox.arrivals == arrivals:
+                await inbox.wait()
+    return Received(())

@@ -1,0 +1,58 @@
+"""What brokerd's handlers act on."""
+
+from brokerd.live.feed import Feed
+from brokerd.live.harnesses import Harnesses
+from brokerd.live.inboxes import Inboxes
+from brokerd.live.leases import Leases
+from brokerd.live.outbox import Outbox
+from brokerd.live.tellings import Tellings
+from brokerd.settings import BrokerSettings
+from brokerd.store import agents, deliveries, feed, pulls, turns
+from brokerd.swarm.roster import Roster
+from runtime.log import Log
+from runtime.store import Store
+
+
+class Host:
+    """The store and everything that is known in memory. Made by `open_host`."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        store: Store,
+        place: feed.FeedPlace,
+        inboxes: Inboxes,
+        roster: Roster,
+        log: Log,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.roster = roster
+        self.inboxes = inboxes
+        self.log = log
+        self.feed = Feed(store, place, inboxes.follow, log)
+        self.tellings = Tellings(self.feed, log)
+        self.leases = Leases(inboxes, self.tellings.tell)
+        self.outbox = Outbox(self.feed, inboxes)
+        self.harnesses = Harnesses(self.feed)
+
+
+async def open_host(settings: BrokerSettings, store: Store, boot: str, log: Log) -> Host:
+    """Take up where brokerd stopped: turns that ran may go on for another lease, nobody is attached yet."""
+    place = await store.write(feed.open_feed, boot)
+    inboxes = Inboxes(await store.read(deliveries.open_counts))
+    roster = Roster()
+    for row in await store.read(agents.read_known):
+        if row.known is None:
+            log.error(
+                "an agent's settings cannot be read; privd will tell them anew",
+                agent=row.name,
+                fault=row.fault,
+            )
+        else:
+            roster.know(row.known)
+    host = Host(settings, store, place, inboxes, roster, log)
+    await host.feed.write(agents.start_anew)
+    for running in await store.read(turns.read_open):
+        host.leases.resume(running, await store.read(pulls.waiting_of, running.delivery))
+    return host

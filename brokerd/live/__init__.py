@@ -1,0 +1,1 @@
+"""What brokerd holds in memory between requests: watchers, inboxes, leases, harnesses. All of it may be lost."""

@@ -1,0 +1,1 @@
+"""What brokerd decides, as pure functions: nothing here stores, waits or listens."""

@@ -1,0 +1,63 @@
+"""Deliveries with their messages, as their recipient gets them: the oldest one, or several into a running turn."""
+
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import Struct
+
+from brokerd.policy.pages import fitting
+from brokerd.store import deliveries, keys, messages, turns
+from brokerd.store.feed import FeedLog
+from brokerd.store.keys import Asked, First
+from protocol.agent import Received, Recv
+from protocol.limits import PAGE_BYTES_MAX
+from protocol.messages import Message, Receipt
+from runtime.store import Db
+
+_encoder = msgspec.json.Encoder()
+_ids_decoder = msgspec.json.Decoder(tuple[int, ...])
+
+
+class Waiting(Struct, frozen=True):
+    """A delivery that waits, with its message."""
+
+    delivery: int
+    attempts: int
+    message: Message
+
+
+def oldest_waiting(db: Db, recipient: str) -> Waiting | None:
+    for receipt in deliveries.queued(db, recipient, 1):
+        return _waiting(db, receipt)
+    return None
+
+
+def waiting_of(db: Db, delivery: int) -> Waiting:
+    """One delivery, wherever it stands."""
+    return _waiting(db, deliveries.read(db, delivery))
+
+
+def _waiting(db: Db, receipt: Receipt) -> Waiting:
+    return Waiting(receipt.id, receipt.attempts, messages.read(db, receipt.message))
+
+
+def pull(db: Db, log: FeedLog, agent: str, request: Recv) -> Received:
+    """Put waiting deliveries into the agent's open turn. A repeat returns the same messages, if there were any."""
+    turns.check_open(db, request.turn, agent)
+    asked, digest = Asked(agent, bytes.fromhex(request.key)), keys.digest_of(request)
+    first = keys.find(db, [asked]).get(asked)
+    if first is not None:
+        ids = _ids_decoder.decode(keys.check_same(first, digest))
+        return Received(tuple(messages.read(db, each) for each in ids))
+    waiting = deliveries.queued(db, agent, request.limit)
+    found = tuple(fitting(_read(db, [receipt.message for receipt in waiting]), PAGE_BYTES_MAX))
+    for receipt in waiting[: len(found)]:
+        deliveries.bind(db, log, receipt.id, agent, request.turn)
+    if found:
+        answer = _encoder.encode([message.id for message in found])
+        keys.remember(db, [(asked, First(digest, answer))], log.at_ms)
+    return Received(found)
+
+
+def _read(db: Db, ids: list[int]) -> Iterator[Message]:
+    return (messages.read(db, each) for each in ids)

@@ -1,0 +1,114 @@
+"""One socket for each agent, in the folder that privd made for it, which is bound into that one cage.
+
+Anybody who can reach it may connect; only the cage's harness, by its uid, is let in.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from brokerd.policy.admission import agent_caller
+from brokerd.store.agents import Known
+from protocol.limits import AGENT_CONNECTIONS_MAX
+from protocol.rpc import Caller
+from runtime.backoff import delays
+from runtime.service import Listening, Service
+from runtime.session import Surface
+from runtime.sockets import Ownership, SocketFault, bind_unix
+
+SOCKET_MODE: Final = 0o666
+RETRY_FIRST_S: Final = 0.05
+RETRY_MAX_S: Final = 5.0
+
+
+class Door:
+    """One agent's socket. While its folder is not there yet, it tries again."""
+
+    def __init__(self, path: Path, known: Known, surface: Surface[Any], service: Service) -> None:
+        self.known = known
+        self._path = path
+        self._surface = surface
+        self._service = service
+        self._scope = trio.CancelScope()
+        self._listening: Listening | None = None
+        self._inode: tuple[int, int] | None = None
+        service.start_background(self._open, name=f"door:{known.name}")
+
+    def stands(self, known: Known) -> bool:
+        """Whether this is still that agent's socket: same harness, same role, and found at its path."""
+        is_same = (known.harness_uid, known.settings.role) == (
+            self.known.harness_uid,
+            self.known.settings.role,
+        )
+        return is_same and self._inode in (None, _inode(self._path))
+
+    def close(self) -> None:
+        """End the connections and take the socket away."""
+        self._scope.cancel()
+        if self._listening is not None:
+            self._listening.close()
+        if self._inode is not None and _inode(self._path) == self._inode:
+            self._path.unlink()
+
+    async def _open(self) -> None:
+        log = self._service.log.bind(agent=self.known.name)
+        is_told = False
+        with self._scope:
+            for wait_s in delays(RETRY_FIRST_S, RETRY_MAX_S):
+                try:
+                    listener = bind_unix(self._path, Ownership(SOCKET_MODE))
+                except SocketFault as fault:
+                    if not is_told:
+                        log.warning("no socket for this agent yet; trying on", reason=str(fault))
+                    is_told = True
+                    await trio.sleep(wait_s)
+                    continue
+                self._inode = _inode(self._path)
+                self._listening = self._service.listen(
+                    listener,
+                    self._surface,
+                    self._admit,
+                    connections_max=AGENT_CONNECTIONS_MAX,
+                    connections_per_uid_max=AGENT_CONNECTIONS_MAX,
+                )
+                log.info("agent's socket open")
+                return
+
+    def _admit(self, uid: int) -> Caller | None:
+        known = self.known
+        return agent_caller(uid, agent=known.name, harness_uid=known.harness_uid, role=known.settings.role)
+
+
+class Doors:
+    """Every agent's door."""
+
+    def __init__(self, service: Service, surface: Surface[Any], path_of: Callable[[str], Path]) -> None:
+        self._service = service
+        self._surface = surface
+        self._path_of = path_of
+        self._doors: dict[str, Door] = {}
+
+    def open(self, known: Known) -> None:
+        """Have a door for this agent, a new one when the old does not stand any more."""
+        door = self._doors.get(known.name)
+        if door is not None and door.stands(known):
+            door.known = known
+            return
+        self.close(known.name)
+        self._doors[known.name] = Door(self._path_of(known.name), known, self._surface, self._service)
+
+    def close(self, agent: str) -> None:
+        door = self._doors.pop(agent, None)
+        if door is not None:
+            door.close()
+            self._service.log.info("agent's socket closed", agent=agent)
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
