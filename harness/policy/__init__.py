@@ -1,0 +1,1 @@
+"""Decisions of the harness: pure functions from values to a value."""
