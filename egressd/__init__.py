@@ -1,0 +1,1 @@
+"""The way out of a cage: connections to the hosts an agent's settings allow."""

@@ -1,0 +1,1 @@
+"""What egressd decides, as pure functions: nothing here opens, resolves or connects."""
