@@ -1,0 +1,1 @@
+"""The dashboard: what the operator's browser talks to."""

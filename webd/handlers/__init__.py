@@ -1,0 +1,1 @@
+"""What is done for each request; what each is for and who may ask stands in webd.routes."""

@@ -1,0 +1,272 @@
+"""The hive as webd knows it: what the daemons said, merged into rows. Pure: times come in, changes come out.
+
+Each method takes in one thing that was said and returns what browsers must be told, in order. Rows are compared with
+what was last told, so that only a real change goes out.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from protocol.brokerd import Agent as BrokerAgent
+from protocol.brokerd import (
+    AgentChanged,
+    AgentGone,
+    DeliveryChanged,
+    FeedEvent,
+    MessageSent,
+    Snapshot,
+    TurnChanged,
+    TurnEventAdded,
+)
+from protocol.hello import Greeting
+from protocol.messages import Message, Receipt
+from protocol.privd import Cage, Power
+from protocol.turns import AnyTurnEvent, ToolCalled, Turn
+from webd.live.counts import TURNS_KEPT_MAX, HourCount, Inboxes, pulse
+from webd.live.flow import Flow
+from webd.live.rows import (
+    AgentRow,
+    HiveRow,
+    Known,
+    Totals,
+    agent_row,
+    event_row,
+    turn_row,
+)
+from webd.policy.text import plain
+from webd.policy.topics import AGENTS, FLOW, HIVE, TAIL
+
+LATE_MAX: Final = 5
+LATE_MS: Final = 600_000
+"""How long the failure of something that was already answered stays in sight."""
+
+
+class Change(Struct, frozen=True):
+    """One thing to tell: a state topic's row (None: gone) has a key, a log topic's has none."""
+
+    topic: str
+    data: Any
+    key: str | None = None
+
+
+class Unknown(Exception):
+    """A change to a message that is not in memory: fetch it, then take the same event in again."""
+
+    def __init__(self, message: int) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class _Heard:
+    """What brokerd's feed has told of one agent."""
+
+    def __init__(self, agent: BrokerAgent, began_ms: Iterable[int] = ()) -> None:
+        self.agent = agent
+        self.began_ms = deque(began_ms, maxlen=TURNS_KEPT_MAX)
+        self.last_turn = 0
+        self.tool = ""
+
+
+class World:
+    """The whole picture. `name` and `notices` come from the settings."""
+
+    def __init__(self, name: str, version: str, notices: tuple[str, ...] = ()) -> None:
+        self.flow = Flow()
+        self.agents: dict[str, AgentRow] = {}
+        """As last told, by name; kept state is not among them."""
+        self.seq = 0
+        """brokerd's feed is taken in up to here."""
+        self._hive = HiveRow(name=name, version=version, notices=notices)
+        self._told_hive = self._hive
+        self._standing = notices
+        self._late: deque[tuple[int, str]] = deque(maxlen=LATE_MAX)
+        self._degraded: dict[str, tuple[str, ...]] = {}
+        self._cages: dict[str, Cage] = {}
+        self._heard: dict[str, _Heard] = {}
+        self._inboxes = Inboxes()
+        self._hour = HourCount()
+        self._expired: set[int] = set()
+
+    # ------------------------------------------------------------------------------------------------------- asked
+
+    @property
+    def hive(self) -> HiveRow:
+        return self._told_hive
+
+    def is_known(self, agent: str) -> bool:
+        """Whether an agent has, or had, a cage here (kept state counts) or is known to brokerd."""
+        return agent in self._cages or agent in self._heard
+
+    def cage(self, agent: str) -> Cage | None:
+        return self._cages.get(agent)
+
+    # ------------------------------------------------------------------------------------------------------ daemons
+
+    def greeted(self, greeting: Greeting, now_ms: int) -> list[Change]:
+        """A daemon said who it is; privd also says what this machine is."""
+        self._degraded[greeting.daemon] = greeting.degraded
+        if greeting.daemon == "privd":
+            self._hive = replace(self._hive, backend=greeting.backend, separated=greeting.separated)
+        return self._hive_changes(now_ms)
+
+    def daemon(self, name: str, *, up: bool, now_ms: int) -> list[Change]:
+        states = replace(self._hive.daemons, **{name: "up" if up else "down"})
+        self._hive = replace(self._hive, daemons=states)
+        return self._hive_changes(now_ms)
+
+    def failed_late(self, text: str, now_ms: int) -> list[Change]:
+        """Something that was asked for and answered has failed after all: said where everybody sees it."""
+        self._late.append((now_ms, plain(text, 300)))
+        return self._hive_changes(now_ms)
+
+    def tick(self, now_ms: int) -> list[Change]:
+        """Time has passed: what only depends on it."""
+        return [*self._hive_changes(now_ms), *self._agent_changes(self._heard, now_ms)]
+
+    # -------------------------------------------------------------------------------------------------------- cages
+
+    def cages_now(self, cages: Iterable[Cage], now_ms: int) -> list[Change]:
+        before = set(self._cages)
+        self._cages = {cage.agent: cage for cage in cages}
+        return self._agent_changes(sorted(before | set(self._cages)), now_ms)
+
+    def cage_changed(self, cage: Cage, now_ms: int) -> list[Change]:
+        self._cages[cage.agent] = cage
+        return self._agent_changes([cage.agent], now_ms)
+
+    def cage_gone(self, agent: str, now_ms: int) -> list[Change]:
+        self._cages.pop(agent, None)
+        return self._agent_changes([agent], now_ms)
+
+    # ------------------------------------------------------------------------------------------------------- broker
+
+    def broker_now(self, snapshot: Snapshot, older: Iterable[Message], now_ms: int) -> list[Change]:
+        """A new beginning of the feed, and messages older than the snapshot's that belong to the window.
+
+        Flow and tails changed as a whole; the changes returned are the rest.
+        """
+        before = set(self._heard)
+        self.seq = snapshot.seq
+        self._heard = {row.agent.name: _Heard(row.agent, row.turns_began_ms) for row in snapshot.agents}
+        self._inboxes.start_from(
+            {row.agent.name: row.inbox for row in snapshot.agents},
+            (receipt for message in snapshot.messages for receipt in message.deliveries),
+        )
+        sent_ms = [message.sent_ms for message in snapshot.messages]
+        self._hour.start_from(snapshot.messages_hour, sent_ms, now_ms)
+        self.flow.start_from([*older, *snapshot.messages], snapshot.wanting)
+        return [*self._agent_changes(sorted(before | set(self._heard)), now_ms), *self._hive_changes(now_ms)]
+
+    def fetched(self, message: Message) -> None:
+        """A message that was asked for after Unknown."""
+        self.flow.fetched(message)
+
+    def expire(self, message: int) -> None:
+        """A message that was asked for after Unknown and is no more: nothing is told of it."""
+        self._expired.add(message)
+
+    def heard(self, event: FeedEvent, now_ms: int) -> list[Change]:
+        """One event of brokerd's feed. Raises Unknown before anything has changed."""
+        if event.seq <= self.seq:
+            return []
+        changes = self._take_in(event, now_ms)
+        self.seq = event.seq
+        return changes
+
+    def _take_in(self, event: FeedEvent, now_ms: int) -> list[Change]:
+        match event.body:
+            case MessageSent(message):
+                return self._sent(message, now_ms)
+            case DeliveryChanged(receipt):
+                return self._delivery_changed(receipt, now_ms)
+            case TurnChanged(turn):
+                return self._turn_changed(turn, now_ms)
+            case TurnEventAdded(agent, turn, added):
+                return self._event_added(agent, turn, added, now_ms)
+            case AgentChanged(agent):
+                self._agent_heard(agent)
+                return self._agent_changes([agent.name], now_ms)
+            case AgentGone(name):
+                self._heard.pop(name, None)
+                self._inboxes.forget(name)
+                return self._agent_changes([name], now_ms)
+
+    def _sent(self, message: Message, now_ms: int) -> list[Change]:
+        self._hour.add(message.sent_ms)
+        row = self.flow.sent(message)
+        for receipt in message.deliveries:
+            self._inboxes.sent(receipt)
+        recipients = [receipt.recipient for receipt in message.deliveries]
+        return [Change(FLOW, row), *self._agent_changes(recipients, now_ms), *self._hive_changes(now_ms)]
+
+    def _delivery_changed(self, receipt: Receipt, now_ms: int) -> list[Change]:
+        row = self.flow.changed(receipt)
+        if row is None and receipt.message not in self._expired:
+            raise Unknown(receipt.message)
+        self._expired.discard(receipt.message)
+        self._inboxes.changed(receipt)
+        told = [] if row is None else [Change(FLOW, row)]
+        return [*told, *self._agent_changes([receipt.recipient], now_ms)]
+
+    def _turn_changed(self, turn: Turn, now_ms: int) -> list[Change]:
+        heard = self._heard.get(turn.agent)
+        if heard is not None:
+            heard.tool = ""
+            if turn.ended_ms is None and turn.id > heard.last_turn:
+                heard.last_turn = turn.id
+                heard.began_ms.append(turn.began_ms)
+        told = Change(TAIL + turn.agent, {"turn": turn_row(turn)})
+        return [told, *self._agent_changes([turn.agent], now_ms)]
+
+    def _event_added(self, agent: str, turn: int, added: AnyTurnEvent, now_ms: int) -> list[Change]:
+        if isinstance(added, ToolCalled) and agent in self._heard:
+            self._heard[agent].tool = added.summary
+        told = Change(TAIL + agent, {"event": event_row(turn, added)})
+        return [told, *self._agent_changes([agent], now_ms)]
+
+    def _agent_heard(self, agent: BrokerAgent) -> None:
+        if agent.name in self._heard:
+            self._heard[agent.name].agent = agent
+        else:
+            self._heard[agent.name] = _Heard(agent)
+
+    # ------------------------------------------------------------------------------------------------------ compare
+
+    def _agent_changes(self, names: Iterable[str], now_ms: int) -> list[Change]:
+        changes = []
+        for name in names:
+            row = self._row(name, now_ms)
+            if row == self.agents.get(name):
+                continue
+            if row is None:
+                del self.agents[name]
+            else:
+                self.agents[name] = row
+            changes.append(Change(AGENTS, row, key=name))
+        return changes
+
+    def _row(self, name: str, now_ms: int) -> AgentRow | None:
+        cage = self._cages.get(name)
+        if cage is None or cage.power is Power.KEPT:
+            return None
+        heard = self._heard.get(name)
+        if heard is None:
+            return agent_row(cage, None)
+        return agent_row(
+            cage, Known(heard.agent, self._inboxes.of(name), pulse(heard.began_ms, now_ms), heard.tool)
+        )
+
+    def _hive_changes(self, now_ms: int) -> list[Change]:
+        while self._late and now_ms - self._late[0][0] >= LATE_MS:
+            self._late.popleft()
+        degraded = (plain(text) for _, texts in sorted(self._degraded.items()) for text in texts)
+        notices = (*self._standing, *degraded, *(text for _, text in self._late))
+        self._hive = replace(self._hive, notices=notices, totals=Totals(self._hour.at(now_ms)))
+        if self._hive == self._told_hive:
+            return []
+        self._told_hive = self._hive
+        return [Change(HIVE, self._hive, key=HIVE)]

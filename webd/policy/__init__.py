@@ -1,0 +1,1 @@
+"""What webd decides: pure functions of values, no sockets, no clock, no database."""

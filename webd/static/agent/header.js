@@ -1,0 +1,54 @@
+/** The head of an agent's pages: who it is, its views, its state and what can be done to it. */
+import { html } from "../html.js";
+import { Menu } from "../parts/menu.js";
+import { Sigil } from "../parts/pictures.js";
+import { PowerButtons, PowerItems } from "../parts/power.js";
+import { State, tone } from "../parts/state.js";
+import { Since } from "../parts/times.js";
+
+/** @import {Agent} from "../types/wire" */
+
+/** @param {{name: string, view: "tail" | "journal", facts?: {open: boolean, toggle: () => void}}} props */
+const Views = ({ name, view, facts }) => html`
+  <nav class="subs" aria-label="agent views">
+    <a href=${`/agent/${name}/`} aria-current=${view === "tail" ? "page" : undefined}>T4IL<span
+      class="sr"> tail</span></a>
+    <a href=${`/agent/${name}/journal`} aria-current=${view === "journal" ? "page" : undefined}>J0URN4L<span
+      class="sr"> journal</span></a>
+    ${facts &&
+    html`<button type="button" aria-expanded=${facts.open ? "true" : "false"} onClick=${facts.toggle}>
+      F4CTS<span class="sr"> facts</span>
+    </button>`}
+  </nav>`;
+
+/**
+ * @param {object} props
+ * @param {string} props.name
+ * @param {Agent | null} props.agent      null: destroyed
+ * @param {"tail" | "journal"} props.view
+ * @param {{open: boolean, toggle: () => void}} [props.facts]
+ * @param {(arm: () => boolean) => void} [props.armer]
+ */
+export const Header = ({ name, agent, view, facts, armer }) => html`
+  <header class="id">
+    <${Sigil} name=${name} tone=${agent ? tone(agent) : "dim"} large />
+    <div class="name">
+      <h1>${name}</h1>
+      <p>${
+        agent
+          ? html`${agent.role} · ${agent.model ?? `${agent.runner} runner`}${agent.up_since_ms !== null &&
+            html` · up <${Since} ms=${agent.up_since_ms} />`}`
+          : "destroyed · its state is kept"
+      }</p>
+    </div>
+    <${Views} name=${name} view=${view} facts=${facts} />
+    ${
+      agent &&
+      html`<div class="acts">
+      <${State} agent=${agent} big />
+      <${PowerButtons} agent=${agent} armer=${armer} />
+      <${Menu} label=${`more actions for ${name}`}><${PowerItems} agent=${agent} /><//>
+    </div>`
+    }
+    ${agent?.detail && html`<p class=${`detail ${agent.state}`}>${agent.detail}</p>`}
+  </header>`;

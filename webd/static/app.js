@@ -1,0 +1,133 @@
+/** Where a page begins: the boot block fills the store, the stream keeps it true, the page is drawn. */
+import { effect, html, render } from "./html.js";
+import { loadDismissed, session } from "./act/deeds.js";
+import { keys, startKeyboard, step } from "./act/keyboard.js";
+import { followAddress } from "./act/place.js";
+import { loadZone, setServerTime, startClock, toggleZone } from "./live/clock.js";
+import { accept, applySnapshot, applyWhenHidden, feed } from "./live/intake.js";
+import { Journal } from "./live/journal.js";
+import { after } from "./live/link.js";
+import { agentNow, callCount, link, manager } from "./live/store.js";
+import { browser, followVisibility, openStream } from "./live/stream.js";
+import { Tail } from "./live/tail.js";
+import { AgentPage } from "./pages/agent.js";
+import { JournalPage } from "./pages/journal.js";
+import { SwarmPage } from "./pages/swarm.js";
+import { Banners } from "./panes/banners.js";
+import { Foot } from "./panes/foot.js";
+import { KeySheet, openKeySheet } from "./panes/keysheet.js";
+import { openPalette, Palette } from "./panes/palette.js";
+import { Strip } from "./panes/strip.js";
+import { Toasts } from "./panes/toasts.js";
+import { showCount } from "./parts/badge.js";
+
+/** @import {Boot} from "./types/wire" */
+/** @import {ComponentChildren} from "./vendor/preact.js" */
+
+/** @returns {Boot} */
+function bootBlock() {
+  return JSON.parse(document.getElementById("boot")?.textContent ?? "");
+}
+
+/** What escape does on this page, when something can be armed by it. @type {(() => boolean) | null} */
+let arm = null;
+
+/**
+ * @param {Boot["page"]} page
+ * @returns {{topics: string[], content: ComponentChildren}}
+ */
+function chosen({ kind, agent = "" }) {
+  if (kind === "agent") {
+    const tail = new Tail();
+    feed(`tail:${agent}`, tail);
+    return {
+      topics: [`tail:${agent}`],
+      content: html`<${AgentPage} name=${agent} tail=${tail}
+        armer=${(/** @type {() => boolean} */ click) => (arm = click)} />`,
+    };
+  }
+  if (kind === "journal") {
+    const journal = new Journal();
+    feed(`journal:${agent}`, journal);
+    return { topics: [`journal:${agent}`], content: html`<${JournalPage} name=${agent} journal=${journal} />` };
+  }
+  return { topics: [], content: html`<${SwarmPage} />` };
+}
+
+/** @param {Boot["page"]} page */
+function bindKeys({ agent }) {
+  const go = (/** @type {string} */ href) => () => location.assign(href);
+  keys([
+    { keys: "ctrl k", does: "jump anywhere, do anything", run: openPalette },
+    { keys: "?", does: "these keys", run: openKeySheet },
+    { keys: "g s", does: "swarm", run: go("/#swarm") },
+    { keys: "g c", does: "your call", run: go("/#calls") },
+    { keys: "g m", does: "message flow", run: go("/#matrix") },
+    { keys: "g j", does: "journal", run: () => location.assign(`/agent/${agent ?? manager.peek()}/journal`) },
+    { keys: "j", does: "next row", run: () => step(1) },
+    { keys: "k", does: "row before", run: () => step(-1) },
+    { keys: "enter", does: "open the row", run: () => {} },
+    { keys: "/", does: "filter", run: () => document.getElementById("filter")?.focus() },
+    { keys: "w", does: "write a message", run: () => document.getElementById("compose")?.focus() },
+    { keys: "t", does: "local time or UTC", run: toggleZone },
+    { keys: "esc", does: "leave a field; on an agent's page, twice: cancel its turn", run: () => arm?.() },
+  ]);
+}
+
+/** The title says what is looked at and how much waits. @param {Boot["page"]} page */
+function titled({ kind, agent }) {
+  const GLYPH = { thinking: "◐ ", crashed: "✕ ", failed: "✕ ", limited: "◼ ", parked: "◇ " };
+  effect(() => {
+    const waiting = callCount.value;
+    const state = agent ? (agentNow(agent)?.state ?? "") : "";
+    const glyph = /** @type {Record<string, string>} */ (GLYPH)[state] ?? "";
+    const name = kind === "swarm" ? "SW4RM" : kind === "journal" ? `J0URN4L ${agent}` : `${glyph}${agent}`;
+    document.title = `${waiting ? `(${waiting}) ` : ""}${name} · hyperhive`;
+    showCount(waiting);
+  });
+}
+
+function begin() {
+  const boot = bootBlock();
+  loadZone();
+  loadDismissed();
+  followAddress();
+  const { topics, content } = chosen(boot.page);
+  applySnapshot(boot.snapshot, boot.cursor);
+  startClock();
+  const stream = openStream(
+    {
+      topics: ["hive", "agents", "flow", ...topics],
+      cursor: boot.cursor,
+      snapshot: (snapshot, at) => accept({ snapshot, at }),
+      arrival: (arrival, at) => accept({ arrival, at }),
+      heartbeat: (now_ms, at) => (setServerTime(now_ms), accept({ at })),
+      link: (step) => (link.value = after(link.peek(), step)),
+    },
+    browser,
+  );
+  session.onSignedOut = () => stream.signOut();
+  followVisibility(stream);
+  applyWhenHidden();
+  bindKeys(boot.page);
+  startKeyboard();
+  titled(boot.page);
+  const root = document.getElementById("app");
+  if (!root) throw new Error("the shell has no #app");
+  root.replaceChildren();
+  render(
+    html`
+      <a class="skip" href="#main">skip to content</a>
+      <${Strip} kind=${boot.page.kind} agent=${boot.page.agent} />
+      <${Banners} now=${() => stream.now()} />
+      ${content}
+      <${Foot} />
+      <${Toasts} />
+      <${Palette} />
+      <${KeySheet} />`,
+    root,
+  );
+  if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
+}
+
+begin();

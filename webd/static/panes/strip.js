@@ -1,0 +1,102 @@
+/** The strip on top: the hive's name, the panes, the way to jump, the clock and the link. */
+import { html, useDerived, useEffect } from "../html.js";
+import { toggleZone, zone, now_ms } from "../live/clock.js";
+import { agents, callCount, judged, manager } from "../live/store.js";
+import { pane } from "../act/place.js";
+import { Icon, Mark } from "../parts/pictures.js";
+import { absolute, age, timeOfDay } from "../words/times.js";
+import { openPalette } from "./palette.js";
+
+/** @import {IconName} from "../parts/pictures.js" */
+
+/**
+ * @typedef {object} PaneProps
+ * @property {string} href
+ * @property {IconName} icon
+ * @property {string} title
+ * @property {string} plain
+ * @property {boolean} current
+ * @property {number} [tally]
+ * @property {boolean} [hot]       the tally wants the operator
+ */
+
+/** @param {PaneProps} props */
+const Pane = ({ href, icon, title, plain, current, tally = 0, hot = false }) => html`
+  <li>
+    <a href=${href} aria-current=${current ? "page" : undefined} title=${plain}>
+      <${Icon} name=${icon} /><span>${title}<span class="sr">${" "}${plain}</span></span>
+      ${tally > 0 && html`<span class=${`tally ${hot ? "hot" : ""}`}>${tally}</span>`}
+    </a>
+  </li>`;
+
+/** @param {{kind: "swarm" | "agent" | "journal", agent?: string}} props */
+function Panes({ kind, agent }) {
+  const here = kind === "swarm" ? pane.value || "swarm" : kind === "journal" ? "journal" : "swarm";
+  const cage = agent ?? manager.value;
+  return html`
+    <nav class="panes" aria-label="panes">
+      <ul>
+        <${Pane} href="/#swarm" icon="swarm" title="SW4RM" plain="swarm" current=${here === "swarm"}
+          tally=${agents.value.size} />
+        <${Pane} href="/#calls" icon="call" title="Y3R C4LL" plain="your call" current=${here === "calls"}
+          tally=${callCount.value} hot />
+        <${Pane} href="/#matrix" icon="matrix" title="M4TR1X" plain="message flow" current=${here === "matrix"} />
+        ${cage &&
+        html`<${Pane} href=${`/agent/${cage}/journal`} icon="journal" title="J0URN4L" plain="journal" current=${here === "journal"} />`}
+      </ul>
+    </nav>`;
+}
+
+function Clock() {
+  const text = useDerived(() => timeOfDay(now_ms.value, zone.value), []);
+  const title = useDerived(() => absolute(now_ms.value, zone.value), []);
+  return html`
+    <button class="clock" type="button" title=${title} onClick=${toggleZone}>
+      <time>${text}</time>${zone.value === "utc" && html` <small>UTC</small>`}<span
+        class="sr">${zone.value === "utc" ? ": show local time" : " local time: show UTC"}</span>
+    </button>`;
+}
+
+function LinkChip() {
+  const { word, silent_ms } = judged.value;
+  const tone = word === "live" || word === "parked" ? "" : word === "opening" || word === "slow" ? "slow" : "lost";
+  const since = word === "slow" || word === "lost" ? age(silent_ms) : "";
+  return html`
+    <span class=${`link ${tone}`} title="the live link to webd">
+      <i></i><span role="status">${word}</span>${since && html`<span class="long"> · ${since}</span>`}
+    </span>`;
+}
+
+/** On a phone the panes lie under each other: the one in view is the current one. */
+function useScrollSpy() {
+  useEffect(() => {
+    const narrow = matchMedia("(max-width: 960px)");
+    const spy = new IntersectionObserver(
+      (seen) => seen.forEach((entry) => entry.isIntersecting && narrow.matches && (pane.value = entry.target.id)),
+      { rootMargin: "-35% 0px -60% 0px" },
+    );
+    for (const id of ["swarm", "calls", "matrix"]) {
+      const section = document.getElementById(id);
+      if (section) spy.observe(section);
+    }
+    return () => spy.disconnect();
+  }, []);
+}
+
+/** @param {{kind: "swarm" | "agent" | "journal", agent?: string}} props */
+export function Strip({ kind, agent }) {
+  useScrollSpy();
+  return html`
+    <header class="strip">
+      <a class="brand" href="/" aria-label="hyperhive home"><${Mark} /><span>hyper<b>hive</b></span></a>
+      <${Panes} kind=${kind} agent=${agent} />
+      <div class="tools">
+        <button class="jump" type="button" aria-keyshortcuts="Control+K" aria-haspopup="dialog"
+          onClick=${() => openPalette()}>
+          <${Icon} name="search" /><span>jump to…</span><kbd aria-hidden="true">ctrl k</kbd>
+        </button>
+        <${Clock} />
+        <${LinkChip} />
+      </div>
+    </header>`;
+}
