@@ -1,0 +1,89 @@
+"""Every request that the operator can make from the command line: the name people type, and the daemon that answers.
+
+Arguments come from the request's fields, help from its docstring, so that adding a request here is one line.
+What a field is for is said in ABOUT, unless its type says so.
+What is made of several requests (`up`, `status`, `tail`, `doctor`) has a module of its own.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hivectl import tables
+from protocol.agent import Send
+from protocol.brokerd import ListMessages, MarkRead, ReadTail, StopTurn, WakeParked
+from protocol.privd import (
+    CreateAgent,
+    DestroyCage,
+    ListCages,
+    PurgeAgent,
+    RestartCage,
+    StartCage,
+    StopCage,
+)
+from protocol.rpc import Call
+
+
+@dataclass(frozen=True)
+class Command:
+    """One sub-command that is one request.
+
+    `confirm` says what it is about to do, and makes it ask first; `retyped` names a field that repeats the agent's
+    name, which is then asked for; `slow` shows that it is at work.
+    """
+
+    name: str
+    request: type[Call[Any]]
+    daemon: str
+    show: Callable[[Any], str]
+    confirm: str | None = None
+    retyped: str | None = None
+    slow: bool = False
+    supplied: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def summary(self) -> str:
+        """The first clause of the request's docstring."""
+        clause = re.split(r"[.;:](?:\s|$)", (self.request.__doc__ or "").strip())[0]
+        return " ".join((clause[:1].lower() + clause[1:]).split())
+
+
+DESTROYS = "destroys the cage of {agent}; its notes and credentials are kept"
+PURGES = "deletes for good everything that {agent} left behind"
+
+ABOUT = {
+    "before": "only what is older than this number",
+    "graceful": "whether the running turn may end first (it may, unless told otherwise)",
+    "in_reply_to": "number of the message that this answers",
+    "limit": "at most so many",
+    "messages": "their numbers",
+    "model": "the model, as the runner names it",
+    "runner": "what drives its turns (unless told: what the hive's settings say)",
+    "thread": "only this thread, by the number of its first message",
+}
+
+CATALOGUE = (
+    Command("cages", ListCages, "privd", tables.cages),
+    Command("create", CreateAgent, "privd", tables.created, slow=True),
+    Command("start", StartCage, "privd", tables.cage, slow=True),
+    Command("stop", StopCage, "privd", tables.cage, slow=True, supplied=frozenset({"until_next_start"})),
+    Command("restart", RestartCage, "privd", tables.cage, slow=True),
+    Command("destroy", DestroyCage, "privd", tables.cage, confirm=DESTROYS, slow=True),
+    Command(
+        "purge",
+        PurgeAgent,
+        "privd",
+        tables.done,
+        confirm=PURGES,
+        retyped="confirm",
+        slow=True,
+        supplied=frozenset({"confirm"}),
+    ),
+    Command("send", Send, "brokerd", tables.sent),
+    Command("messages", ListMessages, "brokerd", tables.messages),
+    Command("read", MarkRead, "brokerd", tables.done),
+    Command("turns", ReadTail, "brokerd", tables.turns),
+    Command("cancel", StopTurn, "brokerd", tables.done),
+    Command("unpark", WakeParked, "brokerd", tables.done),
+)

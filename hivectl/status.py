@@ -1,0 +1,102 @@
+"""`hivectl status`: the daemons and the agents at a glance; non-zero when something is down."""
+
+import argparse
+from typing import Any
+
+from hivectl import tables
+from hivectl.places import Places
+from hivectl.program import unreachable
+from protocol.brokerd import Activity, Agent, AgentNow, TakeSnapshot
+from protocol.hello import Greeting, Hello
+from protocol.privd import Cage, ListCages, Power
+from protocol.problem import Refused
+from runtime.client import Client, Disconnected
+
+DAEMONS = ("privd", "brokerd", "egressd", "webd")
+EXIT_DOWN = 1
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    child = commands.add_parser("status", help="the daemons and the agents at a glance")
+    child.set_defaults(run=run)
+
+
+async def run(values: argparse.Namespace) -> int:
+    greetings: dict[str, Greeting | None] = {name: await greet(values, name) for name in DAEMONS}
+    cages: tuple[Cage, ...] = ()
+    agents: dict[str, AgentNow] = {}
+    if greetings["privd"]:
+        async with Client(values.places.socket("privd")) as privd:
+            cages = await privd.call(ListCages())
+    if greetings["brokerd"]:
+        async with Client(values.places.socket("brokerd")) as brokerd:
+            snapshot = await brokerd.call(TakeSnapshot())
+            agents = {row.agent.name: row for row in snapshot.agents}
+    if values.json:
+        document: dict[str, Any] = {"daemons": greetings, "cages": cages, "agents": agents}
+        print(tables.document(document))
+    else:
+        print("\n".join(_lines(greetings, cages, agents, values.places)))
+    return 0 if all(greetings.values()) else EXIT_DOWN
+
+
+async def greet(values: argparse.Namespace, daemon: str) -> Greeting | None:
+    """Ask a daemon who it is; None when nobody answers."""
+    async with Client(values.places.socket(daemon)) as client:
+        try:
+            return await client.call(Hello())
+        except (Disconnected, Refused):
+            return None
+
+
+def _lines(
+    greetings: dict[str, Greeting | None],
+    cages: tuple[Cage, ...],
+    agents: dict[str, AgentNow],
+    where: Places,
+) -> list[str]:
+    if not any(greetings.values()):
+        return [unreachable(f"{where.state}: no daemon answers", where)]
+    lines = []
+    for name, greeting in greetings.items():
+        if greeting is None:
+            lines.append(f"✗ {name} does not answer")
+            continue
+        lines.append(
+            tables.printable(
+                f"● {name} {greeting.version}" + (f" · {greeting.backend}" if greeting.backend else "")
+            )
+        )
+        lines += [f"  ⚠ {tables.printable(text)}" for text in greeting.degraded]
+    if not greetings["privd"]:
+        return lines
+    if not cages:
+        return [*lines, "no agents"]
+    rows = [_row(cage, agents.get(cage.agent)) for cage in cages]
+    return [*lines, "", tables.table(("AGENT", "STATE", "SINCE", "INBOX", "STATUS"), rows)]
+
+
+def _row(cage: Cage, agent: AgentNow | None) -> tuple[str, ...]:
+    said = cage.detail or (why_parked(agent.agent) or agent.agent.status if agent else "")
+    inbox = str(agent.inbox) if agent else "–"
+    status = tables.printable(said, chars_max=tables.CELL_CHARS_MAX)
+    return cage.agent, state_of(cage, agent), tables.age(cage.since_ms), inbox, status
+
+
+def why_parked(agent: Agent) -> str:
+    """Why an agent takes no message now, and until when; empty when it does."""
+    if agent.parked is None:
+        return ""
+    until = (
+        f"until {tables.clock(agent.until_ms)}" if agent.until_ms is not None else "until told to try again"
+    )
+    return f"{tables.worded(agent.parked)}, {until}" + (f": {agent.detail}" if agent.detail else "")
+
+
+def state_of(cage: Cage, agent: AgentNow | None) -> str:
+    """One word for an agent: the cage's when it is not running, else what its harness does."""
+    if cage.power is not Power.RUNNING:
+        return str(cage.power)
+    if agent is None or agent.agent.activity is Activity.ABSENT:
+        return "starting"
+    return str(agent.agent.activity)

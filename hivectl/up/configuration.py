@@ -1,0 +1,255 @@
+"""`hive.toml`, the operator's one settings file of an embedded hive, and the daemons' own settings rendered from it."""
+
+import argparse
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import Meta, Struct, structs
+
+from hivectl.places import Places
+from protocol.names import MANAGER_NAME, AgentName, agent_name_fault
+from protocol.problem import Problem, Refused
+from protocol.settings import CageLimits, Runner
+from runtime.settings import AbsolutePath, ListenAddress, SettingsFault, SiteName, Url
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+PORT_DEFAULT: Final = 7000
+CLAUDE_FOLDER: Final = frozenset({"claude", ".pinned"})
+"""What ./hive puts there: the program, and which one it is."""
+CLAUDE_VARIABLE: Final = "HIVE_CLAUDE"
+"""Where `./hive` put the Claude Code CLI, if it did."""
+EGRESS_SLOT, WEB_SLOT, BROKER_SLOT = 3, 2, 1
+"""A daemon's uid, counted from the first of the hive's block."""
+
+
+class Web(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the dashboard listens, and further names by which browsers may reach it."""
+
+    host: ListenAddress = "127.0.0.1"
+    port: Port = PORT_DEFAULT
+    """0 takes a port that is free now."""
+    hosts: tuple[SiteName, ...] = ()
+    """As `name:port`; the first is the one in login links."""
+    https: bool = False
+    """Whether a proxy in front ends TLS."""
+
+
+class Model(Struct, frozen=True, forbid_unknown_fields=True):
+    """How agents reach the model API."""
+
+    base_url: Url | None = None
+    hosts: tuple[str, ...] = ("api.anthropic.com:443",)
+    allow_private: tuple[str, ...] = ()
+    ca_file: AbsolutePath | None = None
+    key_file: AbsolutePath | None = None
+
+
+class Cages(Struct, frozen=True, forbid_unknown_fields=True):
+    """What kind of cages, and what each may use at most."""
+
+    backend: Literal["auto", "nspawn", "bwrap"] = "auto"
+    limits: CageLimits = CageLimits()
+    stop_grace_s: Annotated[int, Meta(ge=1, le=600)] = 30
+
+
+class Agents(Struct, frozen=True, forbid_unknown_fields=True):
+    """Agents that the first `up` creates beside the manager, and what drives new ones."""
+
+    first: tuple[AgentName, ...] = ("iris",)
+    runner: Runner = Runner.DEMO
+
+    def __post_init__(self) -> None:
+        for name in self.first:
+            fault = None if name == MANAGER_NAME else agent_name_fault(name)
+            if fault:
+                raise ValueError(f"first: {fault}")
+
+
+class HiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole of hive.toml; every key has a default."""
+
+    name: str = ""
+    web: Web = Web()
+    model: Model = Model()
+    cages: Cages = Cages()
+    agents: Agents = Agents()
+
+
+TEMPLATE: Final = """\
+# The settings of this hive. Every key is optional; `hivectl up` reads them at each start.
+# name = "{name}"
+
+[web]
+# host = "127.0.0.1"
+# port = {port}
+# hosts = ["hive.example.org"]               # further names by which browsers reach the dashboard
+# https = true                               # when a proxy in front of it ends TLS
+
+[model]
+# hosts = ["api.anthropic.com:443"]          # where every agent may connect to
+# key_file = "/etc/hyperhive/api_key"        # copied into each new agent's own credential folder
+# ca_file = "/etc/ssl/certs/company.pem"     # a certificate that the agent CLI trusts in addition
+
+[cages]
+# backend = "auto"                           # auto, nspawn or bwrap
+# stop_grace_s = 30
+# [cages.limits]
+# memory_mib_max = 4096
+
+[agents]
+# first = ["iris"]                           # created by the first start, beside the manager
+# runner = "demo"                            # demo or claude
+"""
+
+
+def overridden(settings: HiveSettings, values: argparse.Namespace) -> HiveSettings:
+    """hive.toml with the command line's words on top of it."""
+    web, cages, agents = settings.web, settings.cages, settings.agents
+    if values.port is not None:
+        web = structs.replace(web, port=_port(values.port))
+    if values.backend:
+        cages = structs.replace(cages, backend=values.backend)
+    if values.runner:
+        agents = structs.replace(agents, runner=Runner(values.runner))
+    return structs.replace(settings, web=web, cages=cages, agents=agents)
+
+
+def _port(number: int) -> int:
+    if not 0 <= number <= 65_535:
+        raise Refused(Problem.MALFORMED, f"--port: {number} is no port (0 to 65535; 0 takes a free one)")
+    return number
+
+
+class Ids(Struct, frozen=True):
+    """The uids of this hive's daemons; all the same when nothing is separated."""
+
+    broker: int
+    web: int
+    egress: int
+    separate: bool
+
+
+def ids(uid_first: int) -> Ids:
+    """Root gives each daemon a uid of its own out of the hive's block; a user has just one."""
+    if os.geteuid() == 0:
+        return Ids(uid_first + BROKER_SLOT, uid_first + WEB_SLOT, uid_first + EGRESS_SLOT, separate=True)
+    own = os.geteuid()
+    return Ids(own, own, own, separate=False)
+
+
+def hive_name(settings: HiveSettings) -> str:
+    return settings.name or socket.gethostname()
+
+
+def render(settings: HiveSettings, places: Places, uid_first: int, who: Ids) -> dict[str, dict[str, Any]]:
+    """Each daemon's settings, by its name. Which programs cages get comes from the environment that ./hive prepared."""
+    model, cages = settings.model, settings.cages
+    operators = sorted({0, os.geteuid(), *_invoker()})
+    claude = os.environ.get(CLAUDE_VARIABLE)
+    privd: dict[str, Any] = {
+        "state": str(places.state),
+        "run": str(places.run),
+        "uid_first": uid_first,
+        "environment": str(cage_environment()),
+        "backend": cages.backend,
+        "runner": settings.agents.runner,
+        "stop_grace_s": cages.stop_grace_s,
+        "peers": {
+            "broker_uid": who.broker,
+            "web_uid": who.web,
+            "egress_uid": who.egress,
+            "operator_uids": operators,
+        },
+        "model_api": _given(base_url=model.base_url, ca_file=model.ca_file, key_file=model.key_file),
+        "limits": _given(
+            memory_mib_max=cages.limits.memory_mib_max,
+            tasks_max=cages.limits.tasks_max,
+            cpu_percent_max=cages.limits.cpu_percent_max,
+            files_max=cages.limits.files_max,
+        ),
+    }
+    if claude:
+        privd["claude"] = str(claude_folder(Path(claude)))
+    return {
+        "privd": privd,
+        "brokerd": {
+            "state": str(places.state / "broker"),
+            "run": str(places.run),
+            "operator_uids": operators,
+            "web_uid": who.web,
+        },
+        "webd": {
+            "state": str(places.state / "web"),
+            "run": str(places.run),
+            "name": hive_name(settings),
+            "host": settings.web.host,
+            "port": settings.web.port or free_port(settings.web.host),
+            "hosts": list(settings.web.hosts),
+            "https": settings.web.https,
+            "operator_uids": operators,
+        },
+        "egressd": {
+            "run": str(places.run),
+            "model_hosts": list(model.hosts),
+            "allow_private": list(model.allow_private),
+            "operator_uids": [*operators, who.web],
+        },
+    }
+
+
+def cage_environment() -> Path:
+    """The harness's Python environment that ./hive prepared. SettingsFault when there is none."""
+    path = Path(os.environ.get("HIVE_CAGE_ENV", "/opt/hive/env")).resolve()
+    if not (path / "bin" / "python").exists():
+        raise SettingsFault(
+            f"{path}: no environment for cages is there (HIVE_CAGE_ENV); start the hive by ./hive up"
+        )
+    return path
+
+
+def claude_folder(program: Path) -> Path:
+    """The folder that every agent of runner `claude` sees, read-only. SettingsFault when it holds anything else."""
+    folder = program.resolve().parent
+    try:
+        beside = sorted({path.name for path in folder.iterdir()} - CLAUDE_FOLDER)
+    except OSError as error:
+        raise SettingsFault(f"{folder}: cannot be read: {error.strerror} (HIVE_CLAUDE)") from None
+    if beside:
+        raise SettingsFault(
+            f"{folder}: agents would see all of it, {beside[0]!a} too; "
+            "give the program a folder of its own (HIVE_CLAUDE)"
+        )
+    return folder
+
+
+def free_port(host: str) -> int:
+    """A port that nobody holds at this moment. SettingsFault when this machine has no such address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            raise SettingsFault(f"web.host: cannot listen at {host}: {error.strerror}") from None
+        return int(probe.getsockname()[1])
+
+
+def to_toml(table: dict[str, Any]) -> str:
+    """TOML for one level of tables under a top, all that rendered settings need; strings as JSON writes them."""
+    top = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    for name, inner in table.items():
+        if isinstance(inner, dict) and inner:
+            top += ["", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in inner.items())]
+    return "\n".join(top) + "\n"
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _invoker() -> list[int]:
+    """The person who ran sudo is an operator, too."""
+    uid = os.environ.get("SUDO_UID", "")
+    return [int(uid)] if uid.isdecimal() else []
