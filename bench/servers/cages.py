@@ -1,0 +1,76 @@
+"""A stand-in for privd: it tells of so many cages that run, all of this one user, so that brokerd serves their agents.
+
+python -m bench.servers.cages RUN_FOLDER NUMBER
+"""
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from protocol.hello import WIRE_VERSION, Greeting, Hello
+from protocol.privd import AnyCageEvent, Cage, CagesNow, ListCages, Power, WatchCages
+from protocol.rpc import EVERY_ROLE, Caller, Role
+from protocol.settings import AgentSettings
+from runtime import VERSION, log
+from runtime.service import Service, run_service
+from runtime.session import Surface
+from runtime.sockets import bind_unix
+
+Cages = tuple[Cage, ...]
+
+
+async def hello(request: Hello, caller: Caller, cages: Cages) -> Greeting:
+    return Greeting(daemon="privd", version=VERSION, wire=WIRE_VERSION)
+
+
+async def list_cages(request: ListCages, caller: Caller, cages: Cages) -> Cages:
+    return cages
+
+
+@asynccontextmanager
+async def watch(
+    request: WatchCages, caller: Caller, cages: Cages
+) -> AsyncIterator[AsyncIterator[AnyCageEvent]]:
+    async def events() -> AsyncIterator[AnyCageEvent]:
+        yield CagesNow(cages)
+        await trio.sleep_forever()
+
+    yield events()
+
+
+ROUTES = (
+    Hello.answered_by(hello, callers=EVERY_ROLE),
+    ListCages.answered_by(list_cages, callers=EVERY_ROLE),
+    WatchCages.answered_by(watch, callers=EVERY_ROLE),
+)
+
+
+def cage(run: Path, number: int) -> Cage:
+    """One cage and the folder that brokerd puts its socket into."""
+    name = f"a{number:02}"
+    (run / "agents" / name / "broker").mkdir(parents=True)
+    uid = os.geteuid()
+    return Cage(name, Power.RUNNING, 0, "none", uid, uid, AgentSettings(name))
+
+
+async def main(service: Service) -> None:
+    """Serve brokerd and webd."""
+    run = Path(sys.argv[1])
+    (run / "privd").mkdir()
+    surface = Surface(ROUTES, tuple(cage(run, number) for number in range(int(sys.argv[2]))))
+    for name, role in (("swarm", Role.BROKER), ("operator", Role.OPERATOR)):
+        service.listen(bind_unix(run / "privd" / f"{name}.sock"), surface, partial(caller_of, role))
+
+
+def caller_of(role: Role, uid: int) -> Caller:
+    return Caller(role, uid)
+
+
+if __name__ == "__main__":
+    log.configure("warning")
+    sys.exit(run_service("cages", main))
