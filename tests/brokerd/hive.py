@@ -1,0 +1,189 @@
+"""A brokerd in this process, on real sockets and databases, and a stand-in for privd that says which cages exist."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from brokerd.service import serve_broker
+from brokerd.settings import BrokerSettings
+from brokerd.store.schema import shape_of
+from protocol.agent import (
+    Attach,
+    Attached,
+    BeginTurn,
+    Delivery,
+    EndTurn,
+    Send,
+    Sent,
+    TakeDelivery,
+    TurnClosed,
+)
+from protocol.brokerd import ListMessages, Snapshot, TakeSnapshot
+from protocol.messages import DeliveryState, Message, Receipt
+from protocol.names import MANAGER_NAME
+from protocol.privd import AnyCageEvent, Cage, CageChanged, CageGone, CagesNow, Power, WatchCages
+from protocol.rpc import Caller, Role
+from protocol.settings import AgentRole, AgentSettings
+from protocol.turns import Outcome
+from runtime.client import Client
+from runtime.clock import new_key
+from runtime.fanout import Fanout
+from runtime.service import Service
+from runtime.session import Surface
+from runtime.sockets import bind_unix
+from runtime.store import Db, connect
+from tests.support.daemon import running_service
+from tests.support.waiting import until
+
+
+def cage(name: str, power: Power = Power.RUNNING, **settings: object) -> Cage:
+    role = AgentRole.MANAGER if name == MANAGER_NAME else AgentRole.AGENT
+    deployed = AgentSettings(name=name, role=role, **settings)  # type: ignore[arg-type]  # what a test varies
+    return Cage(name, power, 1, "test", os.geteuid(), os.geteuid(), deployed)
+
+
+@dataclass
+class Privd:
+    """What privd would say. `events` goes to everybody who watches, brokerd among them."""
+
+    run: Path
+    cages: dict[str, Cage] = field(default_factory=dict)
+    events: Fanout[AnyCageEvent] = field(default_factory=Fanout)
+
+    @asynccontextmanager
+    async def watch(
+        self, request: WatchCages, caller: Caller, host: "Privd"
+    ) -> AsyncIterator[AsyncIterator[AnyCageEvent]]:
+        with self.events.subscribed() as watcher:
+            watcher.offer(CagesNow(tuple(self.cages.values())))
+            yield watcher
+
+    def change(self, changed: Cage) -> None:
+        (self.run / "agents" / changed.agent / "broker").mkdir(parents=True, exist_ok=True)
+        self.cages[changed.agent] = changed
+        self.events.publish(CageChanged(changed))
+
+    def remove(self, name: str) -> None:
+        del self.cages[name]
+        self.events.publish(CageGone(name))
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Answer at swarm.sock."""
+        routes = [WatchCages.answered_by(self.watch, callers=Role.BROKER)]
+        async with running_service("privd") as service:
+            path = self.run / "privd" / "swarm.sock"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            service.listen(bind_unix(path), Surface(routes, self), lambda uid: Caller(Role.BROKER, uid))
+            yield
+
+
+@dataclass
+class Hive:
+    """A hive's folders, its privd, and clients of its brokerd's sockets."""
+
+    folder: Path
+    privd: Privd
+    clients: dict[str, Client] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> BrokerSettings:
+        return BrokerSettings(
+            state=str(self.folder / "broker"),
+            run=str(self.folder),
+            web_uid=os.geteuid(),
+            operator_uids=(os.geteuid(),),
+        )
+
+    @property
+    def operator(self) -> Client:
+        return self._client("operator", self.settings.operator_socket)
+
+    def agent(self, name: str) -> Client:
+        return self._client(name, self.settings.agent_socket(name))
+
+    def _client(self, name: str, path: Path) -> Client:
+        if name not in self.clients:
+            self.clients[name] = Client(path)
+        return self.clients[name]
+
+    @asynccontextmanager
+    async def broker(self) -> AsyncIterator[Service]:
+        """A brokerd that serves all cages that privd knows; may be entered again after it ended."""
+        async with running_service("brokerd") as service:
+            await serve_broker(service, self.settings)
+            await self.served(
+                *(each.agent for each in self.privd.cages.values() if each.power is not Power.KEPT)
+            )
+            yield service
+        await self.forget_connections()
+
+    @contextmanager
+    def reader(self) -> Iterator[Db]:
+        """The databases as an operator's shell would see them."""
+        shape = shape_of(self.settings.database, self.settings.events_database)
+        with closing(connect(shape, read_only=True)) as db:
+            yield db
+
+    async def forget_connections(self) -> None:
+        for client in self.clients.values():
+            await client.__aexit__(None, None, None)
+        self.clients.clear()
+
+    async def served(self, *names: str) -> None:
+        """Wait until brokerd knows these agents and serves their sockets."""
+
+        async def known() -> bool:
+            agents = {now.agent.name for now in (await self.snapshot()).agents}
+            return agents >= set(names) and all(self.settings.agent_socket(name).exists() for name in names)
+
+        await until(known, what=f"sockets of {names}")
+
+    # What the dialogue of a test is made of.
+
+    async def snapshot(self) -> Snapshot:
+        return await self.operator.call(TakeSnapshot())
+
+    async def activity(self, name: str) -> str:
+        return next(
+            now.agent.activity.value for now in (await self.snapshot()).agents if now.agent.name == name
+        )
+
+    async def messages(self) -> tuple[Message, ...]:
+        """Oldest first."""
+        return (await self.operator.call(ListMessages(limit=200))).messages[::-1]
+
+    async def receipts(self, message: int) -> tuple[Receipt, ...]:
+        return next(each.deliveries for each in await self.messages() if each.id == message)
+
+    async def states(self, message: int) -> list[DeliveryState]:
+        return [receipt.state for receipt in await self.receipts(message)]
+
+    async def send(self, sender: str, to: str, body: str = "hello", **more: object) -> Sent:
+        client = self.operator if sender == "operator" else self.agent(sender)
+        key = more.pop("key", None) or new_key()
+        return await client.call(Send(to=to, body=body, key=key, **more))  # type: ignore[arg-type]
+
+    async def attach(self, name: str, instance: str | None = None) -> Attached:
+        return await self.agent(name).call(Attach(instance=instance or new_key(), version="test"))
+
+    async def take(self, name: str, wait_s: int = 0) -> Delivery | None:
+        return (await self.agent(name).call(TakeDelivery(wait_s=wait_s))).delivery
+
+    async def taken(self, name: str, wait_s: int = 0) -> Delivery:
+        delivery = await self.take(name, wait_s)
+        assert delivery is not None
+        return delivery
+
+    async def begin(self, name: str, delivery: Delivery) -> int:
+        return (await self.agent(name).call(BeginTurn(delivery.id, delivery.token))).turn
+
+    async def begun(self, name: str) -> tuple[Delivery, int]:
+        """Take the next delivery and begin its turn."""
+        delivery = await self.taken(name)
+        return delivery, await self.begin(name, delivery)
+
+    async def end(self, name: str, turn: int, outcome: Outcome = Outcome.DONE) -> TurnClosed:
+        return await self.agent(name).call(EndTurn(turn, outcome))

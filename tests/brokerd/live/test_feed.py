@@ -1,0 +1,66 @@
+"""Entries are published in the order of their numbers, in whatever order their writers wake."""
+
+import itertools
+
+import msgspec
+import pytest
+import trio
+
+from brokerd.live.feed import Feed, encoded_event
+from brokerd.store import schema
+from brokerd.store.feed import Entry, FeedLog, FeedPlace, open_feed
+from protocol.brokerd import AgentGone, FeedEvent
+from runtime.log import logger
+from runtime.store import Db, StoreShape, open_store
+from tests.brokerd.store.conftest import migrated, shape
+
+pytestmark = pytest.mark.anyio
+__all__ = ["migrated", "shape"]
+
+
+def entry(seq: int) -> Entry:
+    return Entry(seq, 1, "iris", AgentGone("iris"), b'{"kind":"agent_gone","name":"iris"}')
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([[1], [2, 3], [4]])), ids=str)
+async def test_early_entries_wait_for_the_ones_before(
+    shape: StoreShape, order: tuple[list[int], ...]
+) -> None:
+    heard: list[int] = []
+    async with open_store(shape, schema.migrate) as store:
+        feed = Feed(store, FeedPlace("e", 0), lambda entry: heard.append(entry.seq), logger("test"))
+        for numbers in order:
+            feed._publish([entry(seq) for seq in numbers])
+            assert heard == list(range(1, len(heard) + 1))
+    assert heard == [1, 2, 3, 4]
+
+
+def test_what_watchers_get_is_a_feed_event() -> None:
+    event = encoded_event(7, 1_000, b'{"kind":"agent_gone","name":"iris"}')
+    assert msgspec.json.decode(event, type=FeedEvent) == FeedEvent(7, 1_000, AgentGone("iris"))
+
+
+async def test_many_writers_make_one_order(shape: StoreShape) -> None:
+    heard: list[int] = []
+    answers: dict[int, int] = {}
+
+    def say(db: Db, log: FeedLog, number: int) -> int:
+        if number % 7 == 0:
+            raise ZeroDivisionError
+        return log.append("iris", AgentGone(f"a{number}"))
+
+    async with open_store(shape, schema.migrate) as store:
+        place = await store.write(open_feed, "boot")
+        feed = Feed(store, place, lambda entry: heard.append(entry.seq), logger("test"))
+
+        async def write(number: int) -> None:
+            try:
+                answers[number] = await feed.write(say, number)
+            except ZeroDivisionError:
+                answers[number] = 0
+
+        async with trio.open_nursery() as nursery:
+            for number in range(300):
+                nursery.start_soon(write, number)
+    told = sorted(seq for seq in answers.values() if seq)
+    assert heard == told == list(range(1, len(told) + 1))

@@ -1,0 +1,42 @@
+"""Messages for tests of the store."""
+
+from brokerd.store import messages
+from brokerd.store.keys import Asked
+from brokerd.store.messages import Draft
+from protocol.agent import Sent
+from protocol.problem import Refused
+from tests.brokerd.store.conftest import Writer
+
+
+def draft(
+    sender: str = "operator",
+    recipients: tuple[str, ...] = ("iris",),
+    body: str = "hello",
+    *,
+    key: int = 0,
+    digest: bytes = b"",
+    in_reply_to: int | None = None,
+) -> Draft:
+    """A draft; without a `key` of its own, one that no other has."""
+    draft.keys = key or draft.keys + 1  # type: ignore[attr-defined]  # a counter
+    number: int = draft.keys  # type: ignore[attr-defined]
+    return Draft(
+        Asked(sender, number.to_bytes(16, "big")),
+        digest,
+        recipients[0] if len(recipients) == 1 else "*",
+        recipients,
+        len(recipients) > 1,
+        body,
+        in_reply_to,
+    )
+
+
+draft.keys = 1_000  # type: ignore[attr-defined]
+
+
+def send(write: Writer, *drafts: Draft) -> list[Sent]:
+    """Store messages that nothing speaks against."""
+    answers = write(messages.send, drafts)
+    for answer in answers:
+        assert not isinstance(answer, Refused)
+    return [answer for answer in answers if isinstance(answer, Sent)]

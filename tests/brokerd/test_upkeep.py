@@ -1,0 +1,181 @@
+"""What brokerd does without being asked, and that it needs to do hardly anything."""
+
+from contextlib import closing
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from brokerd import upkeep
+from brokerd.live import feed as live_feed
+from brokerd.live.inboxes import Inbox
+from brokerd.store import feed
+from brokerd.store.schema import shape_of
+from protocol.agent import Delivery, Received, Recv, SetStatus, WatchCommands
+from protocol.limits import LEASE_MS
+from protocol.messages import DeliveryState
+from protocol.problem import Problem, Refused
+from runtime import store
+from runtime.client import Disconnected
+from runtime.clock import new_key
+from runtime.store import Db, connect
+from tests.brokerd.hive import Hive
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_net_catches_a_take_that_was_not_woken(
+    hive: Hive, clock: MockClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken: list[Delivery] = []
+
+    async def take() -> None:
+        taken.append(await hive.taken("iris", wait_s=60))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        await wait_all_tasks_blocked(0.05)
+        with monkeypatch.context() as broken:
+            broken.setattr(Inbox, "arrive", lambda *_: None)
+            sent = await hive.send("operator", "iris")
+        await wait_all_tasks_blocked(0.05)
+        assert taken == []
+        clock.jump(upkeep.NET_S)
+    assert [delivery.message.id for delivery in taken] == [sent.message]
+    assert "its taker was not woken" in "".join(capsys.readouterr())
+
+
+async def test_the_net_catches_a_pull_that_was_not_woken(
+    hive: Hive, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hive.send("operator", "iris")
+    _, turn = await hive.begun("iris")
+    received: list[Received] = []
+
+    async def pull() -> None:
+        received.append(await hive.agent("iris").call(Recv(turn, new_key(), wait_s=60)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pull)
+        await wait_all_tasks_blocked(0.05)
+        with monkeypatch.context() as broken:
+            broken.setattr(Inbox, "arrive", lambda *_: None)
+            sent = await hive.send("operator", "iris")
+        clock.jump(upkeep.NET_S)
+    assert [message.id for message in received[0].messages] == [sent.message]
+
+
+async def test_the_net_finds_nothing_when_all_is_well(
+    hive: Hive, clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def take(name: str) -> None:
+        await hive.take(name, wait_s=30)
+
+    async with trio.open_nursery() as nursery:
+        for name in ("iris", "atlas", "hm1nd"):
+            nursery.start_soon(take, name)
+        await wait_all_tasks_blocked(0.05)
+        for _ in range(3):
+            clock.jump(upkeep.NET_S)
+            await wait_all_tasks_blocked(0.05)
+        await hive.send("operator", "*")
+    assert "not woken" not in "".join(capsys.readouterr())
+
+
+async def test_the_feed_keeps_what_may_be_asked_for_and_no_more(
+    hive: Hive, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brokerd.live.feed.FEED_BACKLOG_ROWS_MAX", 10)
+    monkeypatch.setattr("brokerd.live.feed.TRIM_ROWS", 7)
+    for number in range(40):
+        await hive.agent("iris").call(SetStatus(str(number)))
+    end = (await hive.snapshot()).seq
+    clock.jump(upkeep.NET_S)
+
+    async def oldest() -> bool:
+        with hive.reader() as db:
+            return int(db.execute(feed.OLDEST).fetchone()[0]) == end - 10
+
+    await until(oldest, what="the oldest entries to go")
+
+
+async def test_what_cannot_be_read_at_the_start_is_told_and_hides_nothing(
+    unserved: Hive, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hive = unserved
+    async with hive.broker():
+        pass
+    with closing(connect(shape_of(hive.settings.database, hive.settings.events_database))) as db:
+        db.execute("UPDATE agents SET settings = x'7b' WHERE name = 'atlas'")
+    async with hive.broker():  # privd tells anew
+
+        async def all_known() -> bool:
+            return (await hive.send("operator", "*")).recipients == ("atlas", "hm1nd", "iris")
+
+        await until(all_known, what="privd's word of atlas")
+    assert "an agent's settings cannot be read" in "".join(capsys.readouterr())
+
+
+async def test_a_full_disk_is_refused_and_outlived(
+    hive: Hive, clock: MockClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Senders are told; what brokerd has to write of itself is written when there is room again."""
+    sent = await hive.send("operator", "iris")
+    await hive.begun("iris")
+    await hive.send("operator", "atlas")
+    await hive.taken("atlas")
+    with monkeypatch.context() as full:
+        full.setattr(live_feed, "_logged", _full)
+        with pytest.raises(Refused) as refused:
+            await hive.send("operator", "iris")
+        assert refused.value.problem is Problem.STORAGE_FULL
+        async with hive.agent("hm1nd").watch(WatchCommands()):
+            pass
+        clock.jump(LEASE_MS / 1000 + 1)
+        await wait_all_tasks_blocked(0.1)
+        assert await hive.states(sent.message) == [DeliveryState.IN_TURN]
+        told = "".join(capsys.readouterr())
+        assert "the disk is full; trying on" in told
+        assert "leases are not shown" in told
+    clock.jump(live_feed.FULL_MAX_S)
+
+    async def ended() -> bool:
+        return await hive.states(sent.message) == [DeliveryState.QUEUED]
+
+    await until(ended, what="the turn to end")
+    assert (await hive.send("operator", "iris")).recipients == ("iris",)
+
+
+def _full(db: Db, *_: object, **__: object) -> None:
+    """As sqlite does on a full disk, at the first statement that needs room."""
+    size = db.execute("PRAGMA broker.page_count").fetchone()[0]
+    db.execute(f"PRAGMA broker.max_page_count = {size}")
+    try:
+        db.execute("CREATE TABLE broker.more (x)")
+        db.execute("INSERT INTO broker.more VALUES (zeroblob(50000000))")
+    finally:
+        db.execute("PRAGMA broker.max_page_count = 1000000000")
+
+
+async def test_a_disk_that_takes_no_commit_ends_the_process_loudly(
+    unserved: Hive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was being stored is not acknowledged, and brokerd does not go on as if nothing had been."""
+    real = store.Store._commit
+
+    def fail(self: store.Store, db: store.Db, group: list[object]) -> None:
+        monkeypatch.setattr(store.Store, "_commit", real)
+        db.set_progress_handler(lambda: 1, 1)  # every statement is interrupted, COMMIT among them
+        real(self, db, group)  # type: ignore[arg-type]  # the jobs of that group
+
+    async def serve() -> None:
+        async with unserved.broker():
+            monkeypatch.setattr(store.Store, "_commit", fail)
+            with pytest.raises((Refused, Disconnected)):
+                await unserved.send("operator", "iris")
+            await trio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as ended:
+        await serve()
+    assert ended.group_contains(RuntimeError, match="a commit failed")

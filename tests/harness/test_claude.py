@@ -1,0 +1,361 @@
+"""The real Claude Code CLI in the harness, in a network namespace with nothing but loopback.
+
+Its only way to the (scripted) Messages API is the one it has in a cage: the proxy on 127.0.0.1:3128, the agent's
+egress socket, CONNECT, TLS with a certificate that it was told to trust.
+"""
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from harness.places import Places
+from protocol import agent as wire
+from protocol.settings import AgentSettings, Runner
+from protocol.turns import Outcome
+from runtime.sockets import bind_unix
+from tests.harness.cage import Cage, cage, empty_network, furnish
+from tests.harness.hub import Hub, TurnRecord
+from tests.support.certificates import Certificate, make_certificate
+from tests.support.scripted_api import ScriptedApi
+from tests.support.waiting import until
+
+PROGRAM = Path(__file__).parents[2] / ".hive/claude/claude"
+HOST = "model.test"
+KEY = "sk-ant-scripted"
+TURN_MS = 60_000
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.cli,
+    pytest.mark.root,
+    pytest.mark.skipif(not PROGRAM.exists(), reason="no Claude Code CLI: run ./hive env claude"),
+]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("tls"), HOST)
+
+
+@pytest.fixture
+def api(certificate: Certificate) -> Iterator[ScriptedApi]:
+    with ScriptedApi(certificate=certificate.certificate, key=certificate.key) as running:
+        yield running
+
+
+class Door:
+    """The agent's egress socket, leading to the scripted API whatever host is asked for."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.asked: list[str] = []
+
+    async def serve(self, near: trio.SocketStream) -> None:
+        async with near:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += await near.receive_some(4096)
+            method, target, _ = head.split(b" ", 2)
+            assert method == b"CONNECT"
+            self.asked.append(target.decode())
+            async with (
+                await trio.open_tcp_stream("127.0.0.1", self.port) as far,
+                trio.open_nursery() as nursery,
+            ):
+                await near.send_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+                nursery.start_soon(self._copy, near, far, nursery.cancel_scope)
+                await self._copy(far, near, nursery.cancel_scope)
+
+    async def _copy(self, source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope) -> None:
+        try:
+            async for data in source:
+                await sink.send_all(data)
+        except trio.BrokenResourceError:
+            both.cancel()
+        both.cancel()
+
+
+class Hive:
+    """One broker, one API, and cages that lead to both."""
+
+    def __init__(self, place: Path, api: ScriptedApi, certificate: Certificate) -> None:
+        self.hub = Hub(place)
+        self.api = api
+        self.doors: dict[str, Door] = {}
+        self.has_key = True
+        self._place = place
+        self._certificate = certificate
+
+    @asynccontextmanager
+    async def agent(self, name: str, scenario: str, /, **parameters: str | int) -> AsyncIterator[Cage]:
+        """The running cage of one agent; the CLI retries nothing, so that failures come at once."""
+        settings = AgentSettings(
+            name,
+            runner=Runner.CLAUDE,
+            role_prompt="You sweep the floor.",
+            environment={"CLAUDE_CODE_MAX_RETRIES": "0"},
+            api_base_url=self.api.url(scenario, host=HOST, **parameters),
+        )
+        places = furnish(self._place / name, settings)
+        self._install(places)
+        door = self.doors[name] = Door(self.api.port)
+        async with trio.open_nursery() as nursery, empty_network() as network:
+            places.egress_socket.parent.mkdir(parents=True, exist_ok=True)
+            nursery.start_soon(trio.serve_listeners, door.serve, [bind_unix(places.egress_socket)])
+            async with cage(self._place, settings, network=network) as running:
+                yield running
+            nursery.cancel_scope.cancel()
+
+    def _install(self, places: Places) -> None:
+        places.claude.parent.mkdir(parents=True, exist_ok=True)
+        places.claude.unlink(missing_ok=True)
+        places.claude.symlink_to(PROGRAM)
+        shutil.copy(self._certificate.authority, places.credentials / "ca.pem")
+        (places.credentials / "api_key").unlink(missing_ok=True)
+        if self.has_key:
+            (places.credentials / "api_key").write_text(KEY + "\n")
+
+    async def turn(self, number: int = 1) -> TurnRecord:
+        """The turn that ended as the *number*th."""
+        await until(lambda: len(self.hub.ended()) >= number, what=f"turn {number}", deadline_ms=TURN_MS)
+        return self.hub.ended()[number - 1]
+
+
+@pytest.fixture
+def hive(place: Path, api: ScriptedApi, certificate: Certificate) -> Hive:
+    return Hive(place, api, certificate)
+
+
+def outcome(turn: TurnRecord) -> Outcome:
+    assert turn.end is not None
+    return turn.end.outcome
+
+
+async def test_a_turn_with_a_tool_call(hive: Hive) -> None:
+    hub = hive.hub
+    async with hub.up("iris"), hive.agent("iris", "colleague") as iris:
+        iris.places.notes.write_text("I like brooms.\n")
+        asked = hub.write("iris", "/clear is what I wrote")
+        turn = await hive.turn()
+        assert await iris.stop() == 0
+    assert outcome(turn) is Outcome.DONE
+    assert turn.kinds() == ["Woken", "ToolCalled", "ToolReturned", "Said"]
+    [answer] = hub.received()
+    assert (answer.body, answer.in_reply_to) == ("I heard: /clear is what I wrote", asked.id)
+    assert turn.end is not None
+    assert turn.end.usage is not None
+    assert turn.end.usage.input_tokens > 1_000
+    assert turn.end.usage.cost_microusd > 0
+
+    first = hive.api.turns[0]
+    assert len(hive.api.turns) == 2
+    assert {tool["name"] for tool in first.body["tools"]} >= {
+        f"mcp__hive__{name}" for name in ("send", "recv", "set_status", "whoami", "list_agents")
+    }
+    assert not {tool["name"] for tool in first.body["tools"]} & {
+        "SendMessage",
+        "ListAgents",
+        "ScheduleWakeup",
+    }
+    system = str(first.body["system"])
+    assert "You are iris" in system
+    assert "You sweep the floor." in system
+    assert "I like brooms." in str(first.body["messages"])
+    assert first.headers["x-api-key"] == KEY
+    assert "haiku" in first.body["model"]
+    assert set(hive.doors["iris"].asked) == {f"{HOST}:{hive.api.port}"}
+
+
+async def test_two_agents_and_the_operator(hive: Hive) -> None:
+    hub = hive.hub
+    async with hub.up("hm1nd", "iris"):
+        async with hive.agent("hm1nd", "colleague") as manager, hive.agent("iris", "colleague") as iris:
+            asked = hub.write("hm1nd", "tell iris hello")
+            await hive.turn(3)
+            await manager.stop()
+            await iris.stop()
+    assert [(m.sender, m.to, m.body) for m in hub.messages] == [
+        ("operator", "hm1nd", "tell iris hello"),
+        ("hm1nd", "iris", "hello"),
+        ("iris", "hm1nd", "I heard: hello"),
+        ("hm1nd", "operator", "iris says: I heard: hello"),
+    ]
+    assert hub.messages[-1].in_reply_to == asked.id
+    assert {outcome(turn) for turn in hub.ended()} == {Outcome.DONE}
+
+
+async def test_the_conversation_goes_on_after_a_restart_and_begins_afresh_when_it_is_lost(hive: Hive) -> None:
+    hub = hive.hub
+    async with hub.up("iris"):
+        async with hive.agent("iris", "count") as iris:
+            hub.write("iris", "one")
+            hub.write("iris", "two")
+            assert "wakes=1" in (await hive.turn(1)).texts()
+            assert "wakes=2" in (await hive.turn(2)).texts()
+            await iris.stop()
+        async with hive.agent("iris", "count") as iris:
+            hub.write("iris", "three")
+            assert "wakes=3" in (await hive.turn(3)).texts()
+            shutil.rmtree(iris.places.credentials / "projects")
+            iris.places.notes.write_text("I counted to three.\n")
+            hub.write("iris", "four")
+            fourth = await hive.turn(4)
+            hub.write("iris", "five")
+            fifth = await hive.turn(5)
+            await iris.stop()
+    assert outcome(fourth) is Outcome.DONE
+    assert "does not know the conversation any more" in fourth.texts()
+    assert "wakes=1" in fourth.texts()
+    assert "I counted to three." in str(hive.api.turns[-2].body["messages"])
+    assert "wakes=2" in fifth.texts()
+    ids = [turn.end.conversation for turn in hub.ended() if turn.end]
+    assert len(set(ids[:3])) == 1
+    assert len(set(ids[3:])) == 1
+    assert ids[0] != ids[3]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected", "until_known"),
+    [
+        ({"status": 401, "msg": "key"}, Outcome.AUTH, False),
+        ({"status": 400, "msg": "credit"}, Outcome.BILLING, False),
+        ({"status": 429, "msg": "usage", "reset": 1800}, Outcome.RATE_LIMITED, True),
+        ({"status": 529, "msg": "busy"}, Outcome.OVERLOADED, False),
+        ({"status": 500}, Outcome.OVERLOADED, False),
+        ({"status": 404}, Outcome.CRASHED, False),
+    ],
+)
+async def test_a_failing_api(
+    hive: Hive, parameters: dict[str, str | int], expected: Outcome, until_known: bool
+) -> None:
+    hub = hive.hub
+    async with hub.up("iris"), hive.agent("iris", "fail", **parameters) as iris:
+        hub.write("iris", "hello")
+        turn = await hive.turn()
+        parked = await until(lambda: hub.parked.get("iris"), what="the report on pausing")
+        await iris.stop()
+    assert outcome(turn) is expected
+    assert turn.end is not None
+    assert (turn.end.until_ms is not None) == until_known
+    assert parked.reason is expected
+    assert (parked.until_ms is None) == (expected in {Outcome.AUTH, Outcome.BILLING})
+    assert turn.kinds()[-1] == "Failed"
+
+
+async def test_the_operator_ends_a_pause(hive: Hive) -> None:
+    hub = hive.hub
+    async with hub.up("iris"), hive.agent("iris", "fail", status=400, msg="credit", times=1) as iris:
+        hub.write("iris", "hello")
+        assert outcome(await hive.turn(1)) is Outcome.BILLING
+        await until(lambda: hub.parked.get("iris"), what="the report on pausing")
+        hub.command("iris", wire.Unpark())
+        assert outcome(await hive.turn(2)) is Outcome.DONE
+        assert hub.parked["iris"].reason is None
+        await iris.stop()
+
+
+async def test_without_a_key_the_turn_says_that_nobody_is_logged_in(hive: Hive) -> None:
+    hive.has_key = False
+    async with hive.hub.up("iris"), hive.agent("iris", "echo") as iris:
+        hive.hub.write("iris", "hello")
+        turn = await hive.turn()
+        await iris.stop()
+    assert outcome(turn) is Outcome.AUTH
+    assert "Not logged in" in turn.texts()
+    assert hive.api.turns == []
+
+
+@pytest.mark.parametrize(
+    ("refusals", "words"),
+    [
+        (1, 'the conversation was compacted {"trigger": "auto"'),  # the CLI helps itself
+        (3, "the conversation is full (Prompt is too long); it is compacted"),
+    ],
+)
+async def test_a_full_conversation_is_compacted_and_the_turn_goes_on(
+    hive: Hive, refusals: int, words: str
+) -> None:
+    hub = hive.hub
+    async with hub.up("iris"):
+        async with hive.agent("iris", "count") as iris:
+            hub.write("iris", "one")
+            await hive.turn(1)
+            await iris.stop()
+        async with hive.agent("iris", "fail", status=400, msg="long", times=refusals) as iris:
+            hub.write("iris", "two")
+            turn = await hive.turn(2)
+            await iris.stop()
+    assert outcome(turn) is Outcome.DONE
+    assert words in turn.texts()
+    assert "You said: hyperhive wake-up" in turn.texts()
+
+
+async def test_a_conversation_that_stays_full_is_given_up(hive: Hive) -> None:
+    hub = hive.hub
+    async with hub.up("iris"):
+        async with hive.agent("iris", "fail", status=400, msg="long", times=100) as iris:
+            hub.write("iris", "hello")
+            first = await hive.turn(1)
+            second = await hive.turn(2)
+            await iris.stop()
+    assert (outcome(first), outcome(second)) == (Outcome.CONTEXT_FULL, Outcome.CONTEXT_FULL)
+    assert first.end is not None
+    assert second.end is not None
+    assert first.end.conversation != second.end.conversation
+
+
+async def test_the_operator_cancels_while_the_model_speaks(hive: Hive) -> None:
+    hub = hive.hub
+    async with hub.up("iris"), hive.agent("iris", "echo", delay=20) as iris:
+        hub.write("iris", "hello")
+        await until(lambda: hive.api.turns, what="the request to the model")
+        [turn] = hub.turns.values()
+        hub.command("iris", wire.CancelTurn(turn.id))
+        assert outcome(await hive.turn()) is Outcome.CANCELLED
+        await until(lambda: iris.pids() == [], what="the CLI to be gone")
+        await iris.stop()
+    assert len(hub.inboxes["iris"].queued) == 0
+
+
+async def test_without_a_way_out_the_agent_backs_off(hive: Hive) -> None:
+    hub = hive.hub
+    async with hub.up("iris"), hive.agent("iris", "echo") as iris:
+        iris.places.egress_socket.unlink()
+        hub.write("iris", "hello")
+        assert outcome(await hive.turn()) is Outcome.OVERLOADED
+        await iris.stop()
+
+
+async def test_a_cli_that_comes_up_without_the_tools_costs_nothing(hive: Hive) -> None:
+    hub = hive.hub
+    async with hub.up("iris"), hive.agent("iris", "echo", delay=20) as iris:
+        await until(lambda: "attached" in iris.log(), what="the harness")
+        config = iris.places.mcp_config
+        config.write_text(config.read_text().replace("harness.bridge", "harness.nothing"))
+        hub.write("iris", "hello")
+        turn = await hive.turn()
+        await iris.stop()
+    assert outcome(turn) is Outcome.CRASHED
+    assert turn.end is not None
+    assert turn.end.detail == "the agent CLI came up without the hive's tools"
+
+
+async def test_no_secret_is_in_the_environment_or_the_arguments(hive: Hive) -> None:
+    hub = hive.hub
+    show = "{\"command\": \"env; tr '\\\\0' ' ' </proc/$PPID/cmdline\"}"
+    async with hub.up("iris"), hive.agent("iris", "tool", name="Bash", arg=show) as iris:
+        hub.write("iris", "hello")
+        turn = await hive.turn()
+        await iris.stop()
+    assert outcome(turn) is Outcome.DONE
+    told = turn.texts()
+    assert "CLAUDE_CONFIG_DIR=" in told
+    assert "--strict-mcp-config" in told
+    assert KEY not in told
+    assert KEY not in iris.log()
+    assert os.environ.get("HOME", "/nowhere") + "/" not in told.split("HOME=")[1].splitlines()[0] + "/"

@@ -1,0 +1,127 @@
+"""The command line of Claude Code, written out; and the conversation that it continues."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from harness.claude.command import Conversation, Paths, command, mcp_config
+from harness.claude.conversation import Conversations
+from protocol.settings import AgentSettings, Runner
+from runtime.log import logger
+
+ID = "0a1b2c3d-0000-4000-8000-0123456789ab"
+PATHS = Paths(
+    program="/opt/hive/claude/claude",
+    search="/usr/bin:/bin",
+    home="/agents/iris/state",
+    config="/agents/iris/claude",
+    mcp_config="/run/harness/mcp.json",
+    role_prompt="/run/harness/role.md",
+)
+SETTINGS = AgentSettings("iris", runner=Runner.CLAUDE, model="haiku")
+
+
+def test_the_first_run_of_a_conversation() -> None:
+    made = command(SETTINGS, PATHS, Conversation(ID, begun=False))
+    assert " ".join(made.argv) == (
+        "/opt/hive/claude/claude -p --output-format stream-json --verbose --model haiku "
+        f"--session-id {ID} --strict-mcp-config --mcp-config /run/harness/mcp.json "
+        "--append-system-prompt-file /run/harness/role.md --system-prompt-snapshot off --setting-sources  "
+        "--allowedTools mcp__hive Bash Edit Glob Grep NotebookEdit Read Skill Task Agent ToolSearch WebFetch "
+        "WebSearch Write "
+        "--disallowedTools SendMessage ListAgents CronCreate CronDelete CronList Monitor RemoteTrigger "
+        "ScheduleWakeup AskUserQuestion"
+    )
+    assert made.env == {
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "CLAUDE_CODE_MAX_RETRIES": "4",
+        "CLAUDE_CONFIG_DIR": "/agents/iris/claude",
+        "HOME": "/agents/iris/state",
+        "HTTPS_PROXY": "http://127.0.0.1:3128",
+        "LANG": "C.UTF-8",
+        "NO_PROXY": "localhost,127.0.0.1",
+        "PATH": "/usr/bin:/bin",
+    }
+    assert made.cwd == "/agents/iris/state"
+
+
+def test_the_following_runs_name_the_conversation_and_never_the_latest() -> None:
+    argv = command(SETTINGS, PATHS, Conversation(ID, begun=True)).argv
+    assert argv[argv.index("--resume") + 1] == ID
+    assert not {"--session-id", "--continue", "-c"} & set(argv)
+
+
+def test_an_empty_value_stays_an_argument() -> None:
+    argv = command(SETTINGS, PATHS, Conversation(ID, begun=True)).argv
+    assert argv[argv.index("--setting-sources") + 1] == ""
+
+
+def test_the_key_is_read_by_the_cli_itself() -> None:
+    paths = Paths(
+        **{name: getattr(PATHS, name) for name in PATHS.__struct_fields__} | {"api_key": "/a b/k'ey"}
+    )
+    made = command(SETTINGS, paths, Conversation(ID, begun=True))
+    given = json.loads(made.argv[made.argv.index("--settings") + 1])
+    assert given == {"apiKeyHelper": "cat '/a b/k'\\''ey'"}
+    assert not any("KEY" in name for name in made.env)
+
+
+def test_settings_add_to_the_environment_and_cannot_change_what_is_ours() -> None:
+    settings = AgentSettings(
+        "iris",
+        environment={
+            "TZ": "UTC",
+            "HOME": "/elsewhere",
+            "HTTPS_PROXY": "http://evil",
+            "CLAUDE_CODE_MAX_RETRIES": "0",
+        },
+        api_base_url="https://api.test/x",
+    )
+    env = command(settings, PATHS, Conversation(ID, begun=True)).env
+    assert env["TZ"] == "UTC"
+    assert env["HOME"] == "/agents/iris/state"
+    assert env["HTTPS_PROXY"] == "http://127.0.0.1:3128"
+    assert env["CLAUDE_CODE_MAX_RETRIES"] == "0"
+    assert env["ANTHROPIC_BASE_URL"] == "https://api.test/x"
+    assert "NODE_EXTRA_CA_CERTS" not in env
+
+
+def test_the_tools_stand_in_the_prompt_from_the_start() -> None:
+    config = json.loads(mcp_config("/opt/hive/env/bin/python", "/run/harness/mcp.sock"))
+    assert config == {
+        "mcpServers": {
+            "hive": {
+                "type": "stdio",
+                "command": "/opt/hive/env/bin/python",
+                "args": ["-I", "-m", "harness.bridge", "/run/harness/mcp.sock"],
+                "env": {},
+                "alwaysLoad": True,
+            }
+        }
+    }
+
+
+def test_a_conversation_is_on_disk_before_the_cli_hears_of_it(tmp_path: Path) -> None:
+    conversations = Conversations(tmp_path, logger("test"))
+    first = conversations.current()
+    assert not first.begun
+    assert not list(tmp_path.iterdir())
+    conversations.begin(first)
+    assert conversations.current() == Conversation(first.id, begun=True)
+    again = Conversations(tmp_path, logger("test"))
+    assert again.current() == Conversation(first.id, begun=True)
+    assert stat.S_ISREG((tmp_path / "conversation.json").stat().st_mode)
+    again.forget()
+    assert not again.current().begun
+    assert again.current().id != first.id
+    again.forget()  # nothing to forget is no fault
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "{}", '{"conversation": "latest"}', '{"conversation": 7}', "\x00"]
+)
+def test_a_record_that_cannot_be_read_begins_afresh(tmp_path: Path, content: str) -> None:
+    (tmp_path / "conversation.json").write_text(content)
+    assert not Conversations(tmp_path, logger("test")).current().begun

@@ -1,0 +1,311 @@
+"""The tools as the agent CLI meets them: JSON-RPC through the real bridge, server and sockets, to a broker."""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]  # comes with mcp; its stubs are a package of their own
+import pytest
+import trio
+
+from harness.mcp.listener import CONNECTIONS_MAX, serve_tools
+from harness.mcp.toolbox import OpenTurn, Toolbox
+from harness.mcp.tools import CARDS
+from protocol import agent as wire
+from protocol.problem import Problem, Refused
+from protocol.turns import TurnEvent, Woken
+from runtime.client import Client
+from runtime.log import logger
+from tests.harness.hub import Hub, TurnRecord
+
+pytestmark = pytest.mark.anyio
+
+LOG = logger("test")
+PING = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{}}\n'
+
+
+class Session:
+    """A JSON-RPC client on a bridge's standard streams."""
+
+    def __init__(self, process: trio.Process) -> None:
+        assert process.stdin
+        assert process.stdout
+        self.process = process
+        self._stdin = process.stdin
+        self._stdout = process.stdout
+        self._buffer = b""
+        self._id = 0
+
+    async def say(self, message: dict[str, Any]) -> None:
+        await self._stdin.send_all(json.dumps({"jsonrpc": "2.0"} | message).encode() + b"\n")
+
+    async def raw(self, data: bytes) -> None:
+        await self._stdin.send_all(data)
+
+    async def heard(self) -> dict[str, Any]:
+        while b"\n" not in self._buffer:
+            data = await self._stdout.receive_some()
+            assert data, "the server left"
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        heard: dict[str, Any] = json.loads(line)
+        return heard
+
+    async def ask(self, method: str, **params: Any) -> dict[str, Any]:
+        self._id += 1
+        await self.say({"id": self._id, "method": method, "params": params})
+        answer = await self.heard()
+        assert answer["id"] == self._id
+        return answer
+
+    async def call(self, tool: str, **arguments: Any) -> tuple[bool, Any]:
+        """Whether it worked, and the result as JSON or as the words of the refusal."""
+        result = (await self.ask("tools/call", name=tool, arguments=arguments))["result"]
+        [part] = result["content"]
+        fault = bool(result.get("isError"))
+        return not fault, part["text"] if fault else json.loads(part["text"])
+
+
+@asynccontextmanager
+async def tools(folder: Path, toolbox: Toolbox, agent_uid: int | None = None) -> AsyncIterator[Session]:
+    """A bridge that has said hello to the server of *toolbox*."""
+    uid = os.getuid() if agent_uid is None else agent_uid
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_tools, folder / "mcp.sock", toolbox, uid, LOG)
+        command = [sys.executable, "-I", "-m", "harness.bridge", str(folder / "mcp.sock")]
+        process = await trio.lowlevel.open_process(command, stdin=-1, stdout=-1)
+        session = Session(process)
+        try:
+            with trio.fail_after(30):
+                yield session
+        finally:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
+                await trio.aclose_forcefully(session._stdin)
+                await trio.aclose_forcefully(session._stdout)
+        nursery.cancel_scope.cancel()
+
+
+async def hello(session: Session) -> dict[str, Any]:
+    answer = await session.ask(
+        "initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo={"name": "t", "version": "1"}
+    )
+    await session.say({"method": "notifications/initialized"})
+    result: dict[str, Any] = answer["result"]
+    return result
+
+
+def open_turn(hub: Hub, events: list[TurnEvent]) -> OpenTurn:
+    """A turn of iris that the hub knows of."""
+    message = hub.write("iris", "go")
+    delivery = hub.inboxes["iris"].queued.popleft()
+    assert delivery.message == message
+    hub.turns[7] = TurnRecord(7, "iris", delivery)
+    return OpenTurn(7, delivery.id, events.append, Counter())
+
+
+async def test_a_conversation_with_the_tools(place: Path) -> None:
+    hub, events = Hub(place), []  # type: Hub, list[TurnEvent]
+    async with hub.up("iris", "atlas"), Client(hub.socket("iris")) as broker:
+        toolbox = Toolbox(broker)
+        toolbox.turn = open_turn(hub, events)
+        async with tools(place, toolbox) as session:
+            assert (await hello(session))["serverInfo"]["name"] == "hive"
+            listed = (await session.ask("tools/list"))["result"]["tools"]
+            assert [tool["name"] for tool in listed] == [
+                "send",
+                "recv",
+                "set_status",
+                "whoami",
+                "list_agents",
+            ]
+            assert all(tool["description"] for tool in listed)
+
+            worked, sent = await session.call("send", to="atlas", body="/clear \u2028 é")
+            assert worked
+            assert sent["recipients"] == ["atlas"]
+            assert hub.received("atlas")[0].body == "/clear \u2028 é"
+            worked, _ = await session.call("send", to="atlas", body="again", in_reply_to=str(sent["message"]))
+            assert worked
+            assert hub.received("atlas")[1].in_reply_to == sent["message"]
+
+            hub.write("iris", "one more thing", sender="atlas")
+            worked, pulled = await session.call("recv")
+            assert worked
+            assert [(each["sender"], each["body"]) for each in pulled["messages"]] == [
+                ("atlas", "one more thing")
+            ]
+            assert [(type(event), event.text) for event in events if isinstance(event, Woken)] == [
+                (Woken, "one more thing")
+            ]
+            assert await session.call("set_status", text="testing") == (True, {"ok": True})
+            assert hub.status == {"iris": "testing"}
+            assert (await session.call("whoami"))[1]["name"] == "iris"
+            assert [card["name"] for card in (await session.call("list_agents"))[1]] == ["iris", "atlas"]
+
+
+async def test_refusals_are_results_that_say_why(place: Path) -> None:
+    hub = Hub(place)
+    hub.forbidden.add(("iris", "atlas"))
+    async with hub.up("iris", "atlas"), Client(hub.socket("iris")) as broker:
+        async with tools(place, Toolbox(broker)) as session:
+            await hello(session)
+            assert await session.call("send", to="atlas", body="x") == (
+                False,
+                "denied: iris may not write to atlas",
+            )
+            assert await session.call("send", to="nobody", body="x") == (
+                False,
+                "not_found: there is no agent nobody",
+            )
+            assert await session.call("recv") == (False, "conflict: no turn is running")
+            for arguments in (
+                {},
+                {"to": "atlas"},
+                {"to": "At las", "body": "x"},
+                {"to": "atlas", "body": ""},
+            ):
+                worked, words = await session.call("send", **arguments)
+                assert not worked
+                assert words.startswith("malformed: ")
+            worked, words = await session.call("telepathy")
+            assert not worked
+            assert words == "not_found: there is no tool 'telepathy'"
+            assert hub.messages == []
+
+
+async def test_a_call_can_neither_choose_its_key_nor_its_turn(place: Path) -> None:
+    hub = Hub(place)
+    async with hub.up("iris", "atlas"), Client(hub.socket("iris")) as broker:
+        toolbox = Toolbox(broker)
+        toolbox.turn = open_turn(hub, [])
+        async with tools(place, toolbox) as session:
+            await hello(session)
+            assert (await session.call("send", to="atlas", body="x", key="0" * 32, op="end_turn"))[0]
+            assert (await session.call("recv", turn=99))[0]
+    keys = [asked.request.key for asked in hub.asked if isinstance(asked.request, wire.Send)]
+    turns = [asked.request.turn for asked in hub.asked if isinstance(asked.request, wire.Recv)]
+    assert keys != ["0" * 32]
+    assert turns == [7]
+
+
+async def test_a_delivery_that_comes_again_does_not_send_twice(place: Path) -> None:
+    hub = Hub(place)
+    async with hub.up("iris", "atlas"), Client(hub.socket("iris")) as broker:
+        toolbox = Toolbox(broker)
+        first = open_turn(hub, [])
+        for attempt in range(2):
+            hub.turns[7 + attempt] = hub.turns[7]
+            toolbox.turn = OpenTurn(7 + attempt, first.delivery, first.emit, Counter())
+            for body in ("hello", "hello", "other"):
+                assert not (await toolbox.call("send", {"to": "atlas", "body": body})).is_error
+            assert not (await toolbox.call("recv", {})).is_error
+    assert [message.body for message in hub.received("atlas")] == ["hello", "hello", "other"]
+    keys = [asked.request.key for asked in hub.asked if isinstance(asked.request, wire.Recv)]
+    assert len(set(keys)) == 2  # what is pulled belongs to one turn, so each turn pulls for itself
+
+
+async def test_a_lost_reply_and_a_restarted_broker_are_not_the_agents_affair(place: Path) -> None:
+    hub = Hub(place)
+    lost = iter([True])
+    hub.lose_reply = lambda request: isinstance(request, wire.Send) and next(lost, False)
+    async with Client(hub.folder / "iris/run/hive/broker/broker.sock") as broker:
+        toolbox = Toolbox(broker)
+        async with hub.up("iris", "atlas"):
+            assert not (await toolbox.call("send", {"to": "atlas", "body": "once"})).is_error
+        async with trio.open_nursery() as nursery:
+            answers = []
+
+            async def ask() -> None:
+                answers.append(await toolbox.call("send", {"to": "atlas", "body": "while away"}))
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            async with hub.up("iris", "atlas"):
+                await trio.sleep_forever()
+    assert [answer.is_error for answer in answers] == [False]
+    assert [message.body for message in hub.received("atlas")] == ["once", "while away"]
+
+
+@pytest.mark.virtual_time
+async def test_a_broker_that_stays_away_is_said_so(place: Path) -> None:
+    async with Client(place / "nobody.sock") as broker:
+        answer = await Toolbox(broker).call("whoami", {})
+    assert answer.is_error
+    assert answer.text == "busy: the hive's broker is away; try again in a minute"
+
+
+async def test_a_defect_of_the_broker_is_passed_on_as_its_incident(place: Path) -> None:
+    hub = Hub(place)
+    hub.refuse = lambda agent, request: (
+        Refused(Problem.INTERNAL, "incident 1") if isinstance(request, wire.WhoAmI) else None
+    )
+    async with hub.up("iris"), Client(hub.socket("iris")) as broker:
+        answer = await Toolbox(broker).call("whoami", {})
+    assert (answer.is_error, answer.text) == (True, "internal: incident 1")
+
+
+async def test_another_user_is_turned_away_before_a_byte_is_read(place: Path) -> None:
+    async with Client(place / "nobody.sock") as broker:
+        async with tools(place, Toolbox(broker), agent_uid=os.getuid() + 1) as session:
+            assert await session.process.wait() == 0
+            assert await session._stdout.receive_some() == b""
+
+
+@pytest.mark.parametrize(
+    "junk", [b"{\n", b"\xff\xfe\n", b"[]\n", b'{"jsonrpc":"2.0"}\n', b"[" * 9_000 + b"\n", b"x" * 1_200_000]
+)
+async def test_junk_leaves_the_next_connection_alone(place: Path, junk: bytes) -> None:
+    hub = Hub(place)
+    async with hub.up("iris"), Client(hub.socket("iris")) as broker:
+        toolbox = Toolbox(broker)
+        async with tools(place, toolbox) as session:
+            await session.raw(junk)
+            async with await trio.open_unix_socket(place / "mcp.sock") as other:
+                await other.send_all(PING)
+                assert json.loads(await other.receive_some())["id"] == 1
+
+
+async def test_too_many_connections_are_turned_away_and_the_others_stay(place: Path) -> None:
+    async with Client(place / "nobody.sock") as broker:
+        async with tools(place, Toolbox(broker)) as session:
+            await hello(session)
+            held = [await trio.open_unix_socket(place / "mcp.sock") for _ in range(CONNECTIONS_MAX - 1)]
+            for each in held:
+                await each.send_all(PING)
+                assert await each.receive_some()
+            async with await trio.open_unix_socket(place / "mcp.sock") as another:
+                assert await another.receive_some() == b""
+            assert (await session.ask("ping"))["result"] is not None
+            for each in held:
+                await trio.aclose_forcefully(each)
+
+
+@pytest.mark.parametrize("card", CARDS.values(), ids=CARDS)
+def test_schemas_are_ones_that_javascript_reads(card: Any) -> None:
+    jsonschema.Draft202012Validator.check_schema(card.schema)
+    text = json.dumps(card.schema)
+    assert r"\\A" not in text
+    assert r"\\Z" not in text
+    assert not {"op", "key", "turn"} & set(card.schema["properties"])
+
+
+def test_the_schema_and_the_struct_say_the_same() -> None:
+    schema = CARDS["send"].schema
+    check = jsonschema.Draft202012Validator(schema)
+    assert check.is_valid({"to": "iris", "body": "x"})
+    assert check.is_valid({"to": "*", "body": "x", "in_reply_to": 3})
+    for wrong in (
+        {"to": "iris"},
+        {"to": "IRIS", "body": "x"},
+        {"to": "iris", "body": "x", "key": "1"},
+        {"to": "iris", "body": ""},
+    ):
+        assert not check.is_valid(wrong)

@@ -1,0 +1,51 @@
+"""What is printed for people cannot steer their terminal."""
+
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hivectl import tables
+from protocol.brokerd import MessagePage
+from protocol.messages import DeliveryState, Message, Receipt
+
+
+@given(st.text())
+def test_nothing_unprintable_reaches_the_terminal(text: str) -> None:
+    shown = tables.printable(text)
+    assert all(unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} for char in shown)
+
+
+def test_escape_sequences_and_bidi_are_shown_as_escapes() -> None:
+    assert tables.printable("\x1b]52;c;eA==\x07") == "\\x1b]52;c;eA==\\x07"
+    assert tables.printable("a\u202eb") == "a\\u202eb"
+    assert tables.printable("one\ntwo") == "one two"
+
+
+def test_columns_align() -> None:
+    assert tables.table(("A", "B"), [("long", "x"), ("s", "y")]).splitlines() == [
+        "A     B",
+        "long  x",
+        "s     y",
+    ]
+
+
+def test_ages_have_one_unit() -> None:
+    assert [tables.age(0, ms) for ms in (0, 59_000, 60_000, 3_600_000, 86_400_000)] == [
+        "0s",
+        "59s",
+        "1m",
+        "1h",
+        "1d",
+    ]
+
+
+def test_a_broadcast_shows_where_each_delivery_stands() -> None:
+    receipts = tuple(
+        Receipt(number, 7, name, DeliveryState.QUEUED, None, 0, 0)
+        for number, name in enumerate(("atlas", "iris"), 1)
+    )
+    page = MessagePage((Message(7, 7, None, "operator", "*", True, "hi\x1b", 0, receipts),), before=7)
+    older, line = tables.messages(page).splitlines()
+    assert older == "(older: --before 7)"
+    assert line.endswith("operator → *  hi\\x1b  [atlas queued, iris queued]")

@@ -1,0 +1,173 @@
+"""Who there is: creating, destroying and purging an agent at the same time, or only half-way."""
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from privd.cages.identity import RANGE_UIDS, block_of
+from privd.cages.journal import Journal
+from privd.cages.spec import CageSpec, Places
+from privd.host import Host
+from privd.settings import Peers, PrivdSettings
+from protocol.privd import Cage, Power
+from protocol.problem import Problem, Refused
+from runtime.log import logger
+from tests.support.fake_cages import FakeBackend
+
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
+
+BLOCK = block_of("/tests")
+
+
+class GatedBackend(FakeBackend):
+    """Makes the folders, and waits at the gate when one is set; `refusing` fails after that."""
+
+    gate: trio.Event | None = None
+    refusing = False
+
+    async def prepare(self, spec: CageSpec, places: Places) -> None:
+        for folder in spec.folders:
+            Path(folder.path).mkdir(parents=True, exist_ok=True)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.refusing:
+            raise Refused(Problem.FAILED, "the disk is full")
+
+
+def new_host(folder: Path, nursery: trio.Nursery, backend: FakeBackend) -> Host:
+    uid = os.geteuid()
+    settings = PrivdSettings(
+        state=str(folder),
+        run=str(folder / "run"),
+        peers=Peers(broker_uid=uid, web_uid=uid, egress_uid=uid),
+        uid_first=BLOCK,
+        environment="/opt/hive/env",
+    )
+    host = Host(settings, backend, nursery.start_soon, logger("test"))
+    host._registry.load()
+    return host
+
+
+async def kept(host: Host, agent: str) -> Cage:
+    await host.create(agent, None, None)
+    return await host.destroy(agent)
+
+
+async def test_a_creation_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    backend = GatedBackend()
+    async with trio.open_nursery() as nursery:
+        host = new_host(tmp_path, nursery, backend)
+        backend.refusing = True
+        with pytest.raises(Refused, match="the disk is full"):
+            await host.create("iris", None, None)
+        assert not (tmp_path / "agents" / "iris").exists()
+        assert not (tmp_path / "cages" / "iris").exists()
+        backend.refusing = False
+        assert (await host.create("iris", None, None)).power is Power.STOPPED
+
+
+async def test_a_return_that_fails_half_way_leaves_what_was_kept(tmp_path: Path) -> None:
+    backend = GatedBackend()
+    async with trio.open_nursery() as nursery:
+        host = new_host(tmp_path, nursery, backend)
+        await kept(host, "iris")
+        (tmp_path / "agents" / "iris" / "state" / "notes.md").write_text("mine")
+        backend.refusing = True
+        with pytest.raises(Refused, match="the disk is full"):
+            await host.create("iris", None, None)
+        assert host.keeper("iris").power is Power.KEPT
+        assert (tmp_path / "agents" / "iris" / "state" / "notes.md").read_text() == "mine"
+
+
+async def test_a_purge_waits_for_a_return_and_then_deletes_nothing(tmp_path: Path) -> None:
+    backend = GatedBackend()
+    async with trio.open_nursery() as nursery:
+        host = new_host(tmp_path, nursery, backend)
+        await kept(host, "iris")
+        backend.gate = trio.Event()
+        refused: list[Refused] = []
+
+        async def purge() -> None:
+            with pytest.raises(Refused) as caught:
+                await host.purge("iris", "iris")
+            refused.append(caught.value)
+
+        async with trio.open_nursery() as both:
+            both.start_soon(host.create, "iris", None, None)
+            await trio.testing.wait_all_tasks_blocked()
+            both.start_soon(purge)
+            await trio.testing.wait_all_tasks_blocked()
+            assert (tmp_path / "agents" / "iris" / "state").is_dir()
+            backend.gate.set()
+        assert [each.problem for each in refused] == [Problem.CONFLICT]
+        assert (tmp_path / "agents" / "iris" / "state").is_dir()
+        assert (tmp_path / "cages" / "iris" / "agent.json").exists()
+
+
+async def test_two_purges_are_one(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        host = new_host(tmp_path, nursery, GatedBackend())
+        await kept(host, "iris")
+        problems: list[Problem | None] = []
+
+        async def purge() -> None:
+            try:
+                await host.purge("iris", "iris")
+            except Refused as refused:
+                problems.append(refused.problem)
+            else:
+                problems.append(None)
+
+        async with trio.open_nursery() as both:
+            both.start_soon(purge)
+            both.start_soon(purge)
+        assert sorted(problems, key=str) == sorted([None, Problem.NOT_FOUND], key=str)
+
+
+async def test_a_range_is_not_given_again_when_its_agent_is_gone(tmp_path: Path) -> None:
+    """It may own files in the shared folder. Also after privd's own restart."""
+    async with trio.open_nursery() as nursery:
+        backend = GatedBackend()
+        host = new_host(tmp_path, nursery, backend)
+        first = await kept(host, "iris")
+        await host.purge("iris", "iris")
+        second = await host.create("iris", None, None)
+        assert second.agent_uid == first.agent_uid + RANGE_UIDS
+        await host.destroy("iris")
+        await host.purge("iris", "iris")
+        again = new_host(tmp_path, nursery, backend)
+        assert (await again.create("moth", None, None)).agent_uid == second.agent_uid + RANGE_UIDS
+
+
+async def test_what_stands_in_a_new_agents_place_is_refused(tmp_path: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        host = new_host(tmp_path, nursery, GatedBackend())
+        (tmp_path / "agents" / "iris" / "state").mkdir(parents=True)
+        with pytest.raises(Refused, match="belongs to no agent") as refused:
+            await host.create("iris", None, None)
+        assert refused.value.problem is Problem.CONFLICT
+        assert host.rows() == ()
+
+
+async def test_a_full_disk_does_not_end_the_rotation_of_journals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent may fill the disk; privd must live."""
+    tried, often = 0, trio.Event()
+
+    def full(journal: Journal) -> bool:
+        nonlocal tried
+        tried += 1
+        if tried == 3:
+            trio.from_thread.run_sync(often.set)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Journal, "rotate", full)
+    async with trio.open_nursery() as nursery:
+        host = new_host(tmp_path, nursery, GatedBackend())
+        await host.create("iris", None, None)
+        nursery.start_soon(host.rotate_journals)
+        await often.wait()
+        nursery.cancel_scope.cancel()

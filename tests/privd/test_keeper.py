@@ -1,0 +1,219 @@
+"""One cage's power: start, stop, crash with back-off and budget, adoption, destruction. Virtual time, fake cages."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+from privd.cages.spec import CageSpec, Exit, How
+from privd.keeper import Keeper
+from privd.policy.agents import CRASHES_MAX
+from privd.registry import AgentRecord, Registry
+from protocol.privd import AnyCageEvent, CageChanged, CageCrashed, Power
+from protocol.problem import Problem, Refused
+from protocol.settings import AgentRole, AgentSettings, CageLimits
+from runtime.log import logger
+from tests.support.fake_cages import FakeBackend, FakeCage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
+
+CRASH = Exit(How.SIGNAL, 11)
+
+
+def spec(record: AgentRecord) -> CageSpec:
+    return CageSpec(
+        record.agent, AgentRole.AGENT, record.uid_base, CageLimits(), (), (), ("/bin/true",), b"{}"
+    )
+
+
+class Bench:
+    """A keeper with everything around it."""
+
+    def __init__(self, folder: Path, nursery: trio.Nursery, backend: FakeBackend, **record: bool) -> None:
+        self.backend = backend
+        self.events: list[AnyCageEvent] = []
+        self.registry = Registry(folder)
+        self.registry.load()
+        self.registry.put(
+            AgentRecord(
+                agent="iris", uid_base=1_048_576, created_ms=1, settings=AgentSettings(name="iris"), **record
+            )
+        )
+        kept = self.registry.get("iris")
+        assert kept is not None
+
+        def attend(task: Callable[[], Awaitable[None]]) -> None:
+            nursery.start_soon(task)
+
+        self.keeper = Keeper(
+            kept,
+            self.registry,
+            backend,
+            spec,
+            lambda agent, count: ("last words",),
+            self.events.append,
+            attend,
+            logger("test"),
+        )
+
+    def powers(self) -> list[Power]:
+        return [event.cage.power for event in self.events if isinstance(event, CageChanged)]
+
+    def wanted(self) -> bool:
+        record = self.registry.get("iris")
+        assert record is not None
+        return record.wanted
+
+
+@asynccontextmanager
+async def bench(
+    folder: Path, backend: FakeBackend | None = None, *, wanted: bool = False, kept: bool = False
+) -> AsyncIterator[Bench]:
+    async with trio.open_nursery() as nursery:
+        yield Bench(folder, nursery, backend or FakeBackend(), wanted=wanted, kept=kept)
+        nursery.cancel_scope.cancel()
+
+
+async def test_start_is_once(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        assert (await at.keeper.start()).power is Power.RUNNING
+        await at.keeper.start()
+        assert len(at.backend.cages) == 1
+        assert at.powers() == [Power.STARTING, Power.RUNNING]
+        assert at.wanted()
+
+
+async def test_two_starts_at_once_make_one_cage(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(at.keeper.start)
+            nursery.start_soon(at.keeper.start)
+        assert len(at.backend.cages) == 1
+
+
+async def test_stop_gives_its_grace_and_is_remembered(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        assert (await at.keeper.stop(30)).power is Power.STOPPED
+        assert at.backend.cages[0].stops == [30]
+        assert not at.wanted()
+        assert not any(isinstance(event, CageCrashed) for event in at.events)
+
+
+async def test_stopped_until_the_next_start_stays_wanted(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        await at.keeper.stop(30, until_next_start=True)
+        assert at.wanted()
+    async with bench(tmp_path / "again", wanted=True) as at:
+        await at.keeper.recover()
+        assert at.keeper.power is Power.RUNNING
+
+
+async def test_a_crash_is_told_and_the_cage_starts_again(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        at.backend.cages[0].end(CRASH)
+        await trio.sleep(5)
+        assert at.powers()[-3:] == [Power.CRASHED, Power.STARTING, Power.RUNNING]
+        assert CageCrashed("iris", "signal 11", ("last words",)) in at.events
+        assert len(at.backend.cages) == 2
+
+
+async def test_crashing_too_often_waits_for_the_operator(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        for crash in range(CRASHES_MAX + 1):
+            assert len(at.backend.cages) == crash + 1
+            at.backend.cages[-1].end(CRASH)
+            await trio.sleep(100)
+        assert at.keeper.power is Power.FAILED
+        assert "start it to try again" in at.keeper.row().detail
+        assert (await at.keeper.start()).power is Power.RUNNING
+
+
+async def test_a_stop_during_the_back_off_holds(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        at.backend.cages[0].end(CRASH)
+        await trio.testing.wait_all_tasks_blocked()
+        await at.keeper.stop(30)
+        await trio.sleep(1_000)
+        assert at.keeper.power is Power.STOPPED
+        assert len(at.backend.cages) == 1
+
+
+async def test_a_start_during_the_back_off_makes_one_cage(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        at.backend.cages[0].end(CRASH)
+        await trio.testing.wait_all_tasks_blocked()
+        await at.keeper.start()
+        await trio.sleep(1_000)
+        assert at.keeper.power is Power.RUNNING
+        assert len(at.backend.cages) == 2
+
+
+async def test_a_cage_that_cannot_start_says_why(tmp_path: Path) -> None:
+    async with bench(tmp_path, FakeBackend(fails=1)) as at:
+        with pytest.raises(Refused) as refused:
+            await at.keeper.start()
+        assert refused.value.problem is Problem.FAILED
+        assert at.keeper.row().detail == "no such luck"
+        assert at.keeper.power is Power.FAILED
+
+
+async def test_recovery_adopts_what_runs(tmp_path: Path) -> None:
+    left = FakeCage(leader_pid=42)
+    async with bench(tmp_path, FakeBackend(left_running=left), wanted=True) as at:
+        await at.keeper.recover()
+        assert at.keeper.power is Power.RUNNING
+        assert at.keeper.row().since_ms == left.started_ms
+        assert at.backend.cages == []
+        left.end(CRASH)
+        await trio.sleep(5)
+        assert len(at.backend.cages) == 1
+
+
+async def test_recovery_ends_what_should_not_run(tmp_path: Path) -> None:
+    left = FakeCage(leader_pid=42)
+    async with bench(tmp_path, FakeBackend(left_running=left)) as at:
+        await at.keeper.recover()
+        assert at.keeper.power is Power.STOPPED
+        assert (await left.wait()).how is How.SIGNAL
+
+
+async def test_recovery_goes_on_when_a_cage_cannot_start(tmp_path: Path) -> None:
+    async with bench(tmp_path, FakeBackend(fails=1), wanted=True) as at:
+        await at.keeper.recover()
+        assert at.keeper.power is Power.FAILED
+
+
+async def test_destroy_keeps_the_record_and_refuses_a_start(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        assert (await at.keeper.destroy(30)).power is Power.KEPT
+        assert at.backend.removed == 1
+        with pytest.raises(Refused, match="its state is kept"):
+            await at.keeper.start()
+        with pytest.raises(Refused, match="its state is kept"):
+            await at.keeper.restart(30)
+        assert (await at.keeper.stop(30)).power is Power.KEPT
+
+
+async def test_restart_is_a_new_cage(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        assert (await at.keeper.restart(30)).power is Power.RUNNING
+        assert len(at.backend.cages) == 2
+
+
+async def test_every_row_can_cross_the_wire(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        row = at.keeper.row()
+        assert msgspec.json.decode(msgspec.json.encode(row), type=type(row)) == row

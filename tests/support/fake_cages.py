@@ -1,0 +1,77 @@
+"""The `fake` backend: cages that are only remembered, for what is decided about them. Real ones are tested for real."""
+
+from dataclasses import dataclass, field
+
+import trio
+
+from privd.cages.identity import Identity, mapped
+from privd.cages.spec import CageSpec, Exit, How, Places
+from protocol.problem import Problem, Refused
+
+
+@dataclass
+class FakeCage:
+    """Runs until it is stopped or told to crash."""
+
+    leader_pid: int
+    started_ms: int = 7
+    degraded: tuple[str, ...] = ()
+    stops: list[float] = field(default_factory=list)
+    _ended: trio.Event = field(default_factory=trio.Event)
+    _exit: Exit = field(default_factory=lambda: Exit(How.EXIT, 0))
+
+    def end(self, how: Exit) -> None:
+        self._exit = how
+        self._ended.set()
+
+    async def wait(self) -> Exit:
+        await self._ended.wait()
+        return self._exit
+
+    async def stop(self, grace_s: float) -> Exit:
+        self.stops.append(grace_s)
+        self.end(Exit(How.EXIT, 0))
+        return self._exit
+
+    async def kill(self) -> Exit:
+        self.end(Exit(How.SIGNAL, 9))
+        return self._exit
+
+    def let_go(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass
+class FakeBackend:
+    """Counts what it was asked for; `fails` makes the next starts fail; `left_running` is what adoption finds."""
+
+    name: str = "fake"
+    cages: list[FakeCage] = field(default_factory=list)
+    fails: int = 0
+    left_running: FakeCage | None = None
+    removed: int = 0
+
+    def degraded(self) -> tuple[str, ...]:
+        return ()
+
+    def identity(self, uid_base: int) -> Identity:
+        return mapped(uid_base)
+
+    async def prepare(self, spec: CageSpec, places: Places) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def start(self, spec: CageSpec, places: Places) -> FakeCage:
+        await trio.lowlevel.checkpoint()
+        if self.fails:
+            self.fails -= 1
+            raise Refused(Problem.FAILED, "no such luck")
+        self.cages.append(FakeCage(leader_pid=len(self.cages) + 1))
+        return self.cages[-1]
+
+    async def adopt(self, places: Places) -> FakeCage | None:
+        await trio.lowlevel.checkpoint()
+        return self.left_running
+
+    async def remove(self, places: Places) -> None:
+        await trio.lowlevel.checkpoint()
+        self.removed += 1

@@ -1,0 +1,32 @@
+"""Fixtures that start whole hives; one is shared by the tests of a module."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.hive import RunningHive, hive
+
+ORDINARY_UID = 61_234
+
+
+@pytest.fixture(scope="module")
+def demo_hive() -> Iterator[RunningHive]:
+    """A hive of demo agents hm1nd and iris, in the cages that the one who runs the tests can make."""
+    with hive("--runner", "demo", "--agents", "iris") as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["root", "user"])
+def any_hive(request: pytest.FixtureRequest) -> Iterator[RunningHive]:
+    """The same in real nspawn cages as root, and in bubblewrap as an ordinary user."""
+    if os.geteuid() != 0:
+        if request.param == "root":
+            pytest.skip("needs root: run ./hive test as root")
+        with hive("--runner", "demo", "--agents", "iris") as running:
+            yield running
+        return
+    with hive(
+        "--runner", "demo", "--agents", "iris", uid=ORDINARY_UID if request.param == "user" else None
+    ) as running:
+        yield running
