@@ -116,7 +116,7 @@ def test_an_enter_held_too_long_sends_once(desk: Page, posts: list[str]) -> None
 def test_a_reply_joins_the_thread(desk: Page) -> None:
     desk.goto("/#matrix")
     message = send(desk, "iris", "help")
-    answer = desk.locator(".rail .call", has_text="I understand").last
+    answer = desk.locator(".rail .call", has_text="I understand:")
     expect(answer).to_be_visible()
     answer.get_by_role("button", name="reply").click()
     field = answer.get_by_label("reply to iris")
