@@ -7,16 +7,11 @@ from protocol.agent import (
     BeginTurn,
     EndTurn,
     ExtendLease,
-    ListAgents,
     PublishEvents,
-    Recv,
     ReleaseDelivery,
     ReportParked,
-    Send,
-    SetStatus,
     TakeDelivery,
     WatchCommands,
-    WhoAmI,
 )
 from protocol.brokerd import (
     ListMessages,
@@ -29,6 +24,7 @@ from protocol.brokerd import (
 )
 from protocol.hello import Hello
 from protocol.rpc import AGENTS, Role, Route
+from protocol.tools import ListAgents, Recv, Send, SetStatus, WhoAmI
 
 AGENT_ROUTES: tuple[Route[Host], ...] = (
     Hello.answered_by(hello.hello, callers=AGENTS),

@@ -17,7 +17,6 @@ import msgspec
 from msgspec import inspect as shape
 
 from docs.declared import Bound, bounds, enum_words, field_words, modules, structs_in
-from protocol.agent import TOOLS
 from protocol.names import (
     AGENT_NAME_PATTERN,
     HOST_PATTERN,
@@ -28,6 +27,7 @@ from protocol.names import (
 )
 from protocol.problem import PROBLEM_MEANINGS
 from protocol.rpc import Request, Role, Route, Watch
+from protocol.tools import TOOLS
 from runtime.settings import ADDRESS_PATTERN, PATH_PATTERN, SITE_PATTERN, URL_PATTERN
 
 REFERENCE: Final = Path(__file__).parent / "reference"

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hivectl import tables
-from protocol.agent import Send
 from protocol.brokerd import ListMessages, MarkRead, ReadTail, StopTurn, WakeParked
 from protocol.privd import (
     CreateAgent,
@@ -23,6 +22,7 @@ from protocol.privd import (
     StopCage,
 )
 from protocol.rpc import Call
+from protocol.tools import Send
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
-from protocol.agent import Sent
 from protocol.brokerd import MessagePage, TailPage
 from protocol.messages import Message
 from protocol.privd import Cage
+from protocol.tools import Sent
 from protocol.turns import Failed, Noted, Said, Thought, ToolCalled, ToolReturned, Woken
 from runtime.clock import now_ms
 

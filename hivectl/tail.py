@@ -13,8 +13,12 @@ from protocol.brokerd import (
     DeliveryChanged,
     FeedEvent,
     MessageSent,
+    QuestionChanged,
+    ReminderChanged,
     Snapshot,
     TakeSnapshot,
+    ThreadParked,
+    ThreadReleased,
     TurnChanged,
     TurnEventAdded,
     WatchFeed,
@@ -96,6 +100,14 @@ def concerns(event: FeedEvent) -> frozenset[str]:
             return frozenset({row.name})
         case AgentGone(name=name):
             return frozenset({name})
+        case QuestionChanged(question=question):
+            return frozenset({question.asker, question.asked_of})
+        case ReminderChanged(reminder=reminder):
+            return frozenset({reminder.agent})
+        case ThreadParked(parked=parked):
+            return frozenset(parked.agents)
+        case ThreadReleased():
+            return frozenset()
 
 
 def line(event: FeedEvent) -> str:
@@ -122,3 +134,16 @@ def line(event: FeedEvent) -> str:
             )
         case AgentGone(name=name):
             return f"{at}  {name} is gone"
+        case QuestionChanged(question=question):
+            return (
+                f"{at}  {question.asker} asked {question.asked_of}, question {question.id}, {question.state}: "
+                f"{tables.printable(question.text)}"
+            )
+        case ReminderChanged(reminder=reminder):
+            return f"{at}  {reminder.agent}: reminder {reminder.id} is {reminder.state}"
+        case ThreadParked(parked=parked):
+            return (
+                f"{at}  thread {parked.thread} of {' and '.join(parked.agents)} is parked: {parked.held} held"
+            )
+        case ThreadReleased(thread=thread):
+            return f"{at}  thread {thread} goes on"

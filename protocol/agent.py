@@ -1,31 +1,30 @@
-"""What a harness may ask of brokerd at its own socket, the agent's tools among it.
+"""What a harness may ask of brokerd at its own socket; the agent's own requests are in protocol.tools.
 
 Which agent is asking follows from the socket. Requests that store something carry a key made by the client, or
 are bound to a token or a turn, so that each may be sent again after a lost connection.
 """
 
-from typing import Annotated, ClassVar, Generic, TypeVar
+from typing import Annotated, ClassVar
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from protocol.limits import (
     DETAIL_CHARS_MAX,
     INTEGER_MAX,
-    RECV_MESSAGES_MAX,
-    STATUS_CHARS_MAX,
     TAKE_WAIT_S_MAX,
+    TOOL_NAME_CHARS_MAX,
     TURN_EVENTS_BATCH_MAX,
+    TURN_TOOLS_MAX,
 )
-from protocol.messages import Body, DeliveryId, Message, MessageId, TurnId
-from protocol.names import AgentName, Recipient, RequestKey
+from protocol.messages import DeliveryId, Message, TurnId
+from protocol.names import AgentName, RequestKey
 from protocol.rpc import Call, Watch
-from protocol.settings import AgentRole, Runner
-from protocol.turns import AnyTurnEvent, Outcome, Usage
-
-R = TypeVar("R")
+from protocol.settings import AgentRole
+from protocol.turns import AnyTurnEvent, Count, Outcome, Usage
 
 Token = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 Detail = Annotated[str, Meta(max_length=DETAIL_CHARS_MAX)]
+ToolName = Annotated[str, Meta(max_length=TOOL_NAME_CHARS_MAX)]
 
 
 class Attached(Struct, frozen=True):
@@ -52,6 +51,8 @@ class Delivery(Struct, frozen=True):
     attempt: int
     expires_ms: int
     message: Message
+    only_if: str | None = None
+    """With a reminder: the command that says whether a turn is worth it (protocol.reminders)."""
 
 
 class Taken(Struct, frozen=True):
@@ -88,6 +89,15 @@ class ReleaseDelivery(Call[None], frozen=True):
     reason: Detail = ""
 
 
+class SkipDelivery(Call[None], frozen=True):
+    """End a leased delivery without a turn, because its reminder's `only_if` said no. A repeat is harmless."""
+
+    delivery: DeliveryId
+    token: Token
+    detail: Detail = ""
+    """The last words of the command."""
+
+
 class TurnBegun(Struct, frozen=True):
     turn: TurnId
 
@@ -115,6 +125,10 @@ class EndTurn(Call[TurnClosed], frozen=True):
     conversation: Annotated[str, Meta(max_length=100)] | None = None
     until_ms: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
     """With rate_limited: when the limit is said to end."""
+    tools: Annotated[dict[ToolName, Count], Meta(max_length=TURN_TOOLS_MAX)] = field(default_factory=dict)
+    """How often each tool was called."""
+    notes_bytes: Count | None = None
+    """The size of the agent's notes after the turn."""
 
 
 class PublishEvents(Call[None], frozen=True):
@@ -150,93 +164,3 @@ AnyCommand = CancelTurn | Unpark
 
 class WatchCommands(Watch[AnyCommand], frozen=True):
     """What the operator wants of the harness, as it comes. The open watch is how brokerd knows the harness is there."""
-
-
-class Tool(Call[R], Generic[R], frozen=True):
-    """A request that the agent itself makes, as an MCP tool. The harness fills in the fields named in `supplied`."""
-
-    tool_name: ClassVar[str]
-    supplied: ClassVar[frozenset[str]] = frozenset()
-
-
-class Sent(Struct, frozen=True):
-    """A message that is on disk: its id, its thread and who will get it."""
-
-    message: int
-    thread: int
-    recipients: tuple[str, ...]
-    seq: int
-    """The place in the feed after which everybody has seen it."""
-
-
-class Send(Tool[Sent], frozen=True):
-    """Send a message to another agent, to the operator, or to everyone (`*`).
-
-    Answer a message by giving its id as in_reply_to.
-    """
-
-    tool_name: ClassVar[str] = "send"
-    supplied: ClassVar[frozenset[str]] = frozenset({"key"})
-
-    to: Recipient
-    body: Body
-    key: RequestKey
-    in_reply_to: MessageId | None = None
-
-
-class Received(Struct, frozen=True):
-    messages: tuple[Message, ...]
-
-
-class Recv(Tool[Received], frozen=True):
-    """Read messages that came in while you work. Returns at once unless wait_s asks to wait.
-
-    They count as handled when this turn ends.
-    """
-
-    tool_name: ClassVar[str] = "recv"
-    supplied: ClassVar[frozenset[str]] = frozenset({"turn", "key"})
-    waits: ClassVar[bool] = True
-
-    turn: TurnId
-    key: RequestKey
-    wait_s: Annotated[int, Meta(ge=0, le=TAKE_WAIT_S_MAX)] = 0
-    limit: Annotated[int, Meta(ge=1, le=RECV_MESSAGES_MAX)] = 5
-
-
-class SetStatus(Tool[None], frozen=True):
-    """Say in a few words what you are doing; the operator sees it beside your name."""
-
-    tool_name: ClassVar[str] = "set_status"
-
-    text: Annotated[str, Meta(max_length=STATUS_CHARS_MAX)]
-
-
-class Identity(Struct, frozen=True):
-    name: AgentName
-    role: AgentRole
-    runner: Runner
-    model: str
-    allowed_recipients: tuple[str, ...] | None
-
-
-class WhoAmI(Tool[Identity], frozen=True):
-    """Who you are in the hive: name, role, and whom you may write to."""
-
-    tool_name: ClassVar[str] = "whoami"
-
-
-class AgentCard(Struct, frozen=True):
-    name: AgentName
-    role: AgentRole
-    state: str
-    status: str
-
-
-class ListAgents(Tool[tuple[AgentCard, ...]], frozen=True):
-    """The agents of the hive, with their state and what they say they are doing."""
-
-    tool_name: ClassVar[str] = "list_agents"
-
-
-TOOLS: tuple[type[Tool[object]], ...] = (Send, Recv, SetStatus, WhoAmI, ListAgents)  # type: ignore[assignment]  # R

@@ -1,15 +1,27 @@
 """What the operator (hivectl, webd) may ask of brokerd. `Send` and `Hello` are shared with the agents' sockets."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
-from protocol.limits import INTEGER_MAX, PAGE_ROWS_MAX
-from protocol.messages import Message, MessageId, Receipt
+from protocol.limits import INTEGER_MAX, PAGE_ROWS_MAX, SEARCH_CHARS_MAX
+from protocol.messages import DeliveryId, Message, MessageId, Receipt
 from protocol.names import AgentName
+from protocol.questions import Broken, Question
+from protocol.reminders import (
+    AtTime,
+    CronExpression,
+    EverySeconds,
+    OnlyIf,
+    Reminder,
+    ReminderId,
+    ReminderText,
+    ZoneName,
+)
 from protocol.rpc import Call, Watch
 from protocol.settings import AgentRole
+from protocol.statistics import Statistics
 from protocol.turns import AnyTurnEvent, Outcome, Turn
 
 Seq = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
@@ -40,6 +52,8 @@ class Agent(Struct, frozen=True):
     until_ms: int | None = None
     detail: str = ""
     last_turn_ms: int | None = None
+    paused: bool = False
+    """The operator wants no turn to begin; a running one ends by itself."""
 
 
 class AgentNow(Struct, frozen=True):
@@ -50,6 +64,17 @@ class AgentNow(Struct, frozen=True):
     """Open deliveries."""
     turns_began_ms: tuple[int, ...]
     """Of the last hour, oldest first, at most 500."""
+
+
+class ParkedThread(Struct, frozen=True):
+    """A thread in which agents wrote to each other for too long with nobody from outside; its messages are held."""
+
+    thread: int
+    agents: tuple[str, ...]
+    hops: int
+    held: int
+    """Deliveries that wait for the release."""
+    since_ms: int
 
 
 class Snapshot(Struct, frozen=True):
@@ -68,6 +93,10 @@ class Snapshot(Struct, frozen=True):
 
     Oldest first, at most 100; they may be among `messages` too.
     """
+    questions: tuple[Question, ...] = ()
+    """Open ones, the oldest first, at most 100."""
+    broken_questions: tuple[Broken, ...] = ()
+    parked: tuple[ParkedThread, ...] = ()
 
 
 class TakeSnapshot(Call[Snapshot], frozen=True):
@@ -104,7 +133,42 @@ class AgentGone(Struct, frozen=True, tag_field="kind", tag="agent_gone"):
     name: AgentName
 
 
-AnyFeedBody = MessageSent | DeliveryChanged | TurnChanged | TurnEventAdded | AgentChanged | AgentGone
+class QuestionChanged(Struct, frozen=True, tag_field="kind", tag="question_changed"):
+    """A question was asked or has ended: its whole row."""
+
+    question: Question
+
+
+class ReminderChanged(Struct, frozen=True, tag_field="kind", tag="reminder_changed"):
+    """A reminder was set, changed, fired or ended: its whole row."""
+
+    reminder: Reminder
+
+
+class ThreadParked(Struct, frozen=True, tag_field="kind", tag="thread_parked"):
+    """A thread was parked, or holds another message: its whole row."""
+
+    parked: ParkedThread
+
+
+class ThreadReleased(Struct, frozen=True, tag_field="kind", tag="thread_released"):
+    """The operator let a parked thread go on, or closed it."""
+
+    thread: int
+
+
+AnyFeedBody = (
+    MessageSent
+    | DeliveryChanged
+    | TurnChanged
+    | TurnEventAdded
+    | AgentChanged
+    | AgentGone
+    | QuestionChanged
+    | ReminderChanged
+    | ThreadParked
+    | ThreadReleased
+)
 
 
 class FeedEvent(Struct, frozen=True):
@@ -185,3 +249,104 @@ class WakeParked(Call[None], frozen=True):
     """Ask a parked harness to try again."""
 
     agent: AgentName
+
+
+class PauseAgent(Call[Marked], frozen=True):
+    """Let no new turn of the agent begin; the running one ends by itself. Survives every restart."""
+
+    agent: AgentName
+
+
+class ResumeAgent(Call[Marked], frozen=True):
+    """Let a paused agent go on."""
+
+    agent: AgentName
+
+
+class RetryDelivery(Call[Marked], frozen=True):
+    """Put a dead delivery back into its recipient's queue, its attempts forgotten. `conflict` when it is not dead."""
+
+    delivery: DeliveryId
+
+
+class ReleaseThread(Call[Marked], frozen=True):
+    """Let a parked thread go on: what is held is delivered, and as many messages may follow as before."""
+
+    thread: MessageId
+
+
+class CloseThread(Call[Marked], frozen=True):
+    """Give up what a parked thread holds: those deliveries are dead. Later messages in the thread are held again."""
+
+    thread: MessageId
+
+
+class QuestionPage(Struct, frozen=True):
+    """Newest first; `before` leads to older ones and is None at the end."""
+
+    questions: tuple[Question, ...]
+    broken: tuple[Broken, ...]
+    """Rows among them that cannot be read."""
+    before: int | None
+
+
+class ListQuestions(Call[QuestionPage], frozen=True):
+    """Questions to the operator and between agents; only open ones, unless told otherwise."""
+
+    open: bool = True
+    agent: AgentName | None = None
+    before: Annotated[int, Meta(ge=1, le=INTEGER_MAX)] | None = None
+    limit: Limit = 100
+
+
+class EditReminder(Call[Reminder], frozen=True):
+    """Change a reminder that is still to fire; what is not given stays. A new schedule replaces the old one."""
+
+    reminder: ReminderId
+    text: ReminderText | None = None
+    at: AtTime | None = None
+    every_s: EverySeconds | None = None
+    cron: CronExpression | None = None
+    zone: ZoneName | None = None
+    only_if: OnlyIf | None = None
+    always: bool = False
+    """Forget `only_if`."""
+
+
+class FireReminder(Call[Reminder], frozen=True):
+    """Send a reminder's message now; its schedule stays as it is."""
+
+    repeatable: ClassVar[bool] = False
+
+    reminder: ReminderId
+
+
+class SearchMessages(Call[MessagePage], frozen=True):
+    """Messages whose text has all of these words, newest first. The last word may be a beginning."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=SEARCH_CHARS_MAX)]
+    before: MessageId | None = None
+    limit: Limit = 50
+    agent: AgentName | None = None
+
+
+class ReadStatistics(Call[Statistics], frozen=True):
+    """Numbers of every agent, or of one with its series, from `since_ms` until now; without it, of a day."""
+
+    since_ms: Seq | None = None
+    agent: AgentName | None = None
+
+
+class BackedUp(Struct, frozen=True):
+    """A backup that is whole and on disk."""
+
+    name: str
+    """Its folder below brokerd's `backups`."""
+    bytes: int
+    at_ms: int
+
+
+class Backup(Call[BackedUp], frozen=True):
+    """Copy both databases while they are in use, into a new folder below brokerd's own `backups`."""
+
+    repeatable: ClassVar[bool] = False

@@ -37,6 +37,35 @@ TURN_TEXT_CHARS_MAX: Final = 8_000
 TURN_LABEL_CHARS_MAX: Final = 300
 """Characters of a one-line field of a turn event: a tool's name, a summary, a call id."""
 
+TURN_TOOLS_MAX: Final = 200
+"""Different tools that are counted in one turn; the harness adds the rest together as `other`."""
+TOOL_NAME_CHARS_MAX: Final = 100
+
+# Questions.
+QUESTION_CHARS_MAX: Final = 8_000
+OPTIONS_MAX: Final = 20
+OPTION_CHARS_MAX: Final = 200
+QUESTIONS_OPEN_MAX: Final = 50
+"""Questions of one agent that wait for an answer."""
+QUESTION_TTL_S_MIN: Final = 30
+QUESTION_TTL_S_MAX: Final = 30 * 24 * 3600
+
+# Reminders.
+REMINDER_CHARS_MAX: Final = 8_000
+REMINDERS_OPEN_MAX: Final = 200
+"""Reminders of one agent that are still to fire."""
+REMINDER_EVERY_S_MIN: Final = 60
+REMINDER_AHEAD_S_MAX: Final = 5 * 366 * 24 * 3600
+CRON_CHARS_MAX: Final = 100
+ZONE_CHARS_MAX: Final = 60
+ONLY_IF_CHARS_MAX: Final = 2_000
+ONLY_IF_S_MAX: Final = 60
+"""How long a reminder's `only_if` may run before it counts as no."""
+
+# Statistics and search.
+STATISTICS_BUCKETS_MAX: Final = 200
+SEARCH_CHARS_MAX: Final = 200
+
 # Pages.
 PAGE_ROWS_MAX: Final = 200
 PAGE_BYTES_MAX: Final = 512 * 1024

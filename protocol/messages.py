@@ -21,9 +21,32 @@ Body = Annotated[
 """At most BODY_BYTES_MAX bytes of UTF-8 (checked by brokerd's policy), at least one character, no NUL."""
 
 
+class SystemEvent(StrEnum):
+    """What a message tells that is more than its sender's words: the hive wrote it, or wrote it down for somebody."""
+
+    CONTAINER_CRASH = "container_crash"
+    REBUILT = "rebuilt"
+    DEPLOYED = "deployed"
+    DEPLOY_FAILED = "deploy_failed"
+    APPROVED = "approved"
+    DENIED = "denied"
+    QUESTION = "question"
+    """One agent asks another; `about` is the question."""
+    ANSWERED = "answered"
+    """The answer to a question of the recipient's; `about` is the question."""
+    EXPIRED = "expired"
+    """Nobody answered in time; `about` is the question."""
+    REMINDER = "reminder"
+    """A reminder is due; `about` is the reminder."""
+    RATE_LIMITED = "rate_limited"
+    RESUMED = "resumed"
+
+
 class DeliveryState(StrEnum):
     """Where a delivery stands. `done` means that a turn it drove has ended, or that the operator has read it."""
 
+    HELD = "held"
+    """Its thread went on too long without anybody from outside; it waits for the operator's release."""
     QUEUED = "queued"
     LEASED = "leased"
     IN_TURN = "in_turn"
@@ -55,3 +78,8 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True):
     body: str
     sent_ms: int
     deliveries: tuple[Receipt, ...] = ()
+    event: SystemEvent | None = None
+    about: int | None = None
+    """The number of the question or the reminder that `event` is about."""
+    hops: int = 0
+    """How many messages of agents led to this one, each sent in a turn that the one before it drove."""

@@ -85,6 +85,14 @@ class RestartCage(Call[Cage], frozen=True):
     agent: AgentName
 
 
+class RebuildCage(Call[Cage], frozen=True):
+    """Make a cage anew from what is deployed and boot it: its state, credentials and configuration stay."""
+
+    repeatable: ClassVar[bool] = False
+
+    agent: AgentName
+
+
 class DestroyCage(Call[Cage], frozen=True):
     """Remove a cage. The agent's state, claude and config folders stay as kept state; harness internals go."""
 
@@ -153,7 +161,13 @@ class CageCrashed(Struct, frozen=True, tag_field="kind", tag="cage_crashed"):
     journal: tuple[str, ...]
 
 
-AnyCageEvent = CagesNow | CageChanged | CageGone | CageCrashed
+class CageRebuilt(Struct, frozen=True, tag_field="kind", tag="cage_rebuilt"):
+    """A cage was made anew and runs."""
+
+    agent: AgentName
+
+
+AnyCageEvent = CagesNow | CageChanged | CageGone | CageCrashed | CageRebuilt
 
 
 class WatchCages(Watch[AnyCageEvent], frozen=True):

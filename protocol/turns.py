@@ -106,3 +106,4 @@ class Turn(Struct, frozen=True, forbid_unknown_fields=True):
     outcome: Outcome | None = None
     detail: str = ""
     usage: Usage | None = None
+    tool_calls: int = 0

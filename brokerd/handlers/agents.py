@@ -6,20 +6,11 @@ from contextlib import AbstractAsyncContextManager
 from brokerd.handlers.deliveries import agent_of
 from brokerd.host import Host
 from brokerd.store import agents
-from protocol.agent import (
-    AgentCard,
-    AnyCommand,
-    Identity,
-    ListAgents,
-    ReportParked,
-    SetStatus,
-    Unpark,
-    WatchCommands,
-    WhoAmI,
-)
+from protocol.agent import AnyCommand, ReportParked, Unpark, WatchCommands
 from protocol.brokerd import WakeParked
 from protocol.problem import Problem, Refused
 from protocol.rpc import Caller
+from protocol.tools import AgentCard, Identity, ListAgents, SetStatus, WhoAmI
 
 
 async def set_status(request: SetStatus, caller: Caller, host: Host) -> None:

@@ -6,10 +6,11 @@ from brokerd.host import Host
 from brokerd.live.inboxes import Inbox
 from brokerd.live.leases import Lease
 from brokerd.store import pulls
-from protocol.agent import Delivery, ExtendLease, Received, Recv, ReleaseDelivery, TakeDelivery, Taken
+from protocol.agent import Delivery, ExtendLease, ReleaseDelivery, TakeDelivery, Taken
 from protocol.agent import Lease as LeaseHeld
 from protocol.problem import Problem, Refused
 from protocol.rpc import Caller
+from protocol.tools import Received, Recv
 
 
 def agent_of(caller: Caller) -> str:

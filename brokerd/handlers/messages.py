@@ -6,12 +6,12 @@ from brokerd.policy.pages import fitting
 from brokerd.policy.recipients import Sender, Verdict, addressed, may_write, not_allowed
 from brokerd.store import deliveries, keys, messages
 from brokerd.store.messages import Draft
-from protocol.agent import Send, Sent
 from protocol.brokerd import ListMessages, Marked, MarkRead, MessagePage
 from protocol.limits import PAGE_BYTES_MAX
 from protocol.names import EVERYONE
 from protocol.problem import Refused
 from protocol.rpc import Caller
+from protocol.tools import Send, Sent
 
 
 async def send(request: Send, caller: Caller, host: Host) -> Sent:

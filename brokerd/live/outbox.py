@@ -14,8 +14,8 @@ from brokerd.live.feed import Feed
 from brokerd.live.inboxes import Inboxes
 from brokerd.store import messages
 from brokerd.store.messages import Draft
-from protocol.agent import Sent
 from protocol.problem import Refused
+from protocol.tools import Sent
 
 DRAFTS_PER_JOB_MAX: Final = 64
 JOBS_MAX: Final = 2

@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from brokerd.store import deliveries, keys, rows
 from brokerd.store.feed import FeedLog
 from brokerd.store.keys import Asked, First
-from protocol.agent import Sent
 from protocol.brokerd import MessageSent
 from protocol.messages import Message, Receipt
 from protocol.names import OPERATOR
 from protocol.problem import Refused
+from protocol.tools import Sent
 from runtime.store import Db
 
 COLUMNS: Final = (

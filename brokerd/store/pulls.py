@@ -9,9 +9,9 @@ from brokerd.policy.pages import fitting
 from brokerd.store import deliveries, keys, messages, turns
 from brokerd.store.feed import FeedLog
 from brokerd.store.keys import Asked, First
-from protocol.agent import Received, Recv
 from protocol.limits import PAGE_BYTES_MAX
 from protocol.messages import Message, Receipt
+from protocol.tools import Received, Recv
 from runtime.store import Db
 
 _encoder = msgspec.json.Encoder()

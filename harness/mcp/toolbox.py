@@ -10,9 +10,9 @@ from msgspec import Struct
 
 from harness.mcp.tools import CARDS
 from harness.policy.budget import cut_chars
-from protocol.agent import Received, Send, Tool
 from protocol.limits import TURN_LABEL_CHARS_MAX, TURN_TEXT_CHARS_MAX
 from protocol.problem import Problem, Refused
+from protocol.tools import Received, Send, Tool
 from protocol.turns import TurnEvent, Woken
 from runtime.client import Client, Disconnected
 from runtime.clock import new_key, now_ms

@@ -1,4 +1,4 @@
-"""The tools, derived from the request structs of `protocol.agent`. Pure.
+"""The tools, derived from the request structs of `protocol.tools`. Pure.
 
 A tool takes a request's fields without those that the harness supplies; names, bounds and descriptions come from
 the same struct that brokerd decodes, so they cannot differ.
@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from protocol.agent import TOOLS, Tool
+from protocol.tools import TOOLS, Tool
 
 REFERENCE: Final = "#/$defs/{name}"
 

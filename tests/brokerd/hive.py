@@ -9,23 +9,14 @@ from pathlib import Path
 from brokerd.service import serve_broker
 from brokerd.settings import BrokerSettings
 from brokerd.store.schema import shape_of
-from protocol.agent import (
-    Attach,
-    Attached,
-    BeginTurn,
-    Delivery,
-    EndTurn,
-    Send,
-    Sent,
-    TakeDelivery,
-    TurnClosed,
-)
+from protocol.agent import Attach, Attached, BeginTurn, Delivery, EndTurn, TakeDelivery, TurnClosed
 from protocol.brokerd import ListMessages, Snapshot, TakeSnapshot
 from protocol.messages import DeliveryState, Message, Receipt
 from protocol.names import MANAGER_NAME
 from protocol.privd import AnyCageEvent, Cage, CageChanged, CageGone, CagesNow, Power, WatchCages
 from protocol.rpc import Caller, Role
 from protocol.settings import AgentRole, AgentSettings
+from protocol.tools import Send, Sent
 from protocol.turns import Outcome
 from runtime.client import Client
 from runtime.clock import new_key

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from protocol.agent import Attach, BeginTurn, EndTurn, Send, Sent, TakeDelivery
+from protocol.agent import Attach, BeginTurn, EndTurn, TakeDelivery
 from protocol.brokerd import FeedEvent, MessageSent, TakeSnapshot, WatchFeed
 from protocol.messages import DeliveryState
 from protocol.problem import Problem, Refused
+from protocol.tools import Send, Sent
 from protocol.turns import Outcome
 from runtime.client import Client, Disconnected
 from runtime.clock import new_key

@@ -24,23 +24,14 @@ from brokerd.store import deliveries as stored
 from brokerd.store.agents import Known
 from brokerd.store.turns import Ending
 from brokerd.swarm.cages import harness_ended
-from protocol.agent import (
-    Attach,
-    BeginTurn,
-    EndTurn,
-    ExtendLease,
-    Recv,
-    ReleaseDelivery,
-    Send,
-    Sent,
-    TakeDelivery,
-)
+from protocol.agent import Attach, BeginTurn, EndTurn, ExtendLease, ReleaseDelivery, TakeDelivery
 from protocol.brokerd import MarkRead, TakeSnapshot
 from protocol.messages import DeliveryState
 from protocol.names import OPERATOR
 from protocol.problem import Problem, Refused
 from protocol.rpc import Caller, Role
 from protocol.settings import AgentSettings
+from protocol.tools import Recv, Send, Sent
 from protocol.turns import Outcome
 from runtime.clock import new_key
 from runtime.log import logger

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from brokerd.routes import AGENT_ROUTES, OPERATOR_ROUTES
-from protocol import agent, brokerd
+from protocol import agent, brokerd, tools
 from protocol.hello import Hello
 from protocol.problem import Refused
 from protocol.rpc import AGENTS, EVERY_ROLE, Caller, Request, Role
@@ -32,8 +32,16 @@ def declared(module: Any) -> set[type[Request]]:
 
 
 def test_every_request_that_is_declared_is_served_at_its_socket() -> None:
-    assert SERVED["iris"] == {*declared(agent), Hello}
-    assert SERVED["operator"] == {*declared(brokerd), Hello, agent.Send}
+    shared = {
+        tools.Send,
+        tools.Answer,
+        tools.Remind,
+        tools.ListReminders,
+        tools.CancelReminder,
+        tools.RollUpReminders,
+    }
+    assert SERVED["iris"] == {*declared(agent), *declared(tools), Hello}
+    assert SERVED["operator"] == {*declared(brokerd), Hello, *shared}
 
 
 def test_each_socket_is_for_its_own_callers() -> None:

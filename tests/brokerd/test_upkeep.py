@@ -11,10 +11,11 @@ from brokerd.live import feed as live_feed
 from brokerd.live.inboxes import Inbox
 from brokerd.store import feed
 from brokerd.store.schema import shape_of
-from protocol.agent import Delivery, Received, Recv, SetStatus, WatchCommands
+from protocol.agent import Delivery, WatchCommands
 from protocol.limits import LEASE_MS
 from protocol.messages import DeliveryState
 from protocol.problem import Problem, Refused
+from protocol.tools import Received, Recv, SetStatus
 from runtime import store
 from runtime.client import Disconnected
 from runtime.clock import new_key

@@ -8,8 +8,8 @@ import pytest
 
 from docs.generate import PAGES, REFERENCE, SETTINGS, main
 from protocol import limits
-from protocol.agent import TOOLS
 from protocol.problem import Problem
+from protocol.tools import TOOLS
 from tests.support.shapes import requests
 
 CHECKOUT = Path(__file__).parents[2]

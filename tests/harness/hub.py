@@ -15,6 +15,7 @@ import trio
 from msgspec import Struct
 
 from protocol import agent as wire
+from protocol import tools
 from protocol.limits import BROKER_FRAME_BYTES_MAX, LEASE_MS
 from protocol.messages import Message
 from protocol.names import EVERYONE, OPERATOR
@@ -79,7 +80,7 @@ class Hub:
         self.inboxes: dict[str, Inbox] = {}
         self.turns: dict[int, TurnRecord] = {}
         self.messages: list[Message] = []
-        self.by_key: dict[tuple[str, str], wire.Sent] = {}
+        self.by_key: dict[tuple[str, str], tools.Sent] = {}
         self.status: dict[str, str] = {}
         self.parked: dict[str, wire.ReportParked] = {}
         self.instances: dict[str, str] = {}
@@ -173,11 +174,11 @@ class Hub:
             wire.EndTurn: end_turn,
             wire.PublishEvents: publish_events,
             wire.ReportParked: report_parked,
-            wire.Send: send,
-            wire.Recv: recv,
-            wire.SetStatus: set_status,
-            wire.WhoAmI: who_am_i,
-            wire.ListAgents: list_agents,
+            tools.Send: send,
+            tools.Recv: recv,
+            tools.SetStatus: set_status,
+            tools.WhoAmI: who_am_i,
+            tools.ListAgents: list_agents,
         }
         calls = tuple(
             request.answered_by(self._observed(handler), callers=AGENTS)
@@ -283,7 +284,7 @@ async def watch_commands(
     yield receiver
 
 
-async def send(request: wire.Send, agent: str, hub: Hub) -> wire.Sent:
+async def send(request: tools.Send, agent: str, hub: Hub) -> tools.Sent:
     known = hub.by_key.get((agent, request.key))
     if known is not None:
         return known
@@ -292,32 +293,32 @@ async def send(request: wire.Send, agent: str, hub: Hub) -> wire.Sent:
     if request.to not in {*hub.inboxes, OPERATOR, EVERYONE}:
         raise Refused(Problem.NOT_FOUND, f"there is no agent {request.to}")
     message = hub.write(request.to, request.body, sender=agent, in_reply_to=request.in_reply_to)
-    sent = wire.Sent(message.id, message.thread, (request.to,), message.id)
+    sent = tools.Sent(message.id, message.thread, (request.to,), message.id)
     hub.by_key[agent, request.key] = sent
     return sent
 
 
-async def recv(request: wire.Recv, agent: str, hub: Hub) -> wire.Received:
+async def recv(request: tools.Recv, agent: str, hub: Hub) -> tools.Received:
     inbox = hub.inboxes[agent]
     with trio.move_on_after(request.wait_s):
         while not inbox.queued:
             await inbox.changed.wait()
     taken = [inbox.queued.popleft() for _ in range(min(request.limit, len(inbox.queued)))]
     hub.turns[request.turn].pulled += taken
-    return wire.Received(tuple(delivery.message for delivery in taken))
+    return tools.Received(tuple(delivery.message for delivery in taken))
 
 
-async def set_status(request: wire.SetStatus, agent: str, hub: Hub) -> None:
+async def set_status(request: tools.SetStatus, agent: str, hub: Hub) -> None:
     hub.status[agent] = request.text
 
 
-async def who_am_i(request: wire.WhoAmI, agent: str, hub: Hub) -> wire.Identity:
-    return wire.Identity(agent, AgentRole.AGENT, Runner.DEMO, "demo", None)
+async def who_am_i(request: tools.WhoAmI, agent: str, hub: Hub) -> tools.Identity:
+    return tools.Identity(agent, AgentRole.AGENT, Runner.DEMO, "demo", None)
 
 
-async def list_agents(request: wire.ListAgents, agent: str, hub: Hub) -> tuple[wire.AgentCard, ...]:
+async def list_agents(request: tools.ListAgents, agent: str, hub: Hub) -> tuple[tools.AgentCard, ...]:
     return tuple(
-        wire.AgentCard(name, AgentRole.AGENT, "idle", hub.status.get(name, "")) for name in hub.inboxes
+        tools.AgentCard(name, AgentRole.AGENT, "idle", hub.status.get(name, "")) for name in hub.inboxes
     )
 
 

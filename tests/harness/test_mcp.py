@@ -16,7 +16,7 @@ import trio
 from harness.mcp.listener import CONNECTIONS_MAX, serve_tools
 from harness.mcp.toolbox import OpenTurn, Toolbox
 from harness.mcp.tools import CARDS
-from protocol import agent as wire
+from protocol import tools as wire_tools
 from protocol.problem import Problem, Refused
 from protocol.turns import TurnEvent, Woken
 from runtime.client import Client
@@ -189,8 +189,8 @@ async def test_a_call_can_neither_choose_its_key_nor_its_turn(place: Path) -> No
             await hello(session)
             assert (await session.call("send", to="atlas", body="x", key="0" * 32, op="end_turn"))[0]
             assert (await session.call("recv", turn=99))[0]
-    keys = [asked.request.key for asked in hub.asked if isinstance(asked.request, wire.Send)]
-    turns = [asked.request.turn for asked in hub.asked if isinstance(asked.request, wire.Recv)]
+    keys = [asked.request.key for asked in hub.asked if isinstance(asked.request, wire_tools.Send)]
+    turns = [asked.request.turn for asked in hub.asked if isinstance(asked.request, wire_tools.Recv)]
     assert keys != ["0" * 32]
     assert turns == [7]
 
@@ -207,14 +207,14 @@ async def test_a_delivery_that_comes_again_does_not_send_twice(place: Path) -> N
                 assert not (await toolbox.call("send", {"to": "atlas", "body": body})).is_error
             assert not (await toolbox.call("recv", {})).is_error
     assert [message.body for message in hub.received("atlas")] == ["hello", "hello", "other"]
-    keys = [asked.request.key for asked in hub.asked if isinstance(asked.request, wire.Recv)]
+    keys = [asked.request.key for asked in hub.asked if isinstance(asked.request, wire_tools.Recv)]
     assert len(set(keys)) == 2  # what is pulled belongs to one turn, so each turn pulls for itself
 
 
 async def test_a_lost_reply_and_a_restarted_broker_are_not_the_agents_affair(place: Path) -> None:
     hub = Hub(place)
     lost = iter([True])
-    hub.lose_reply = lambda request: isinstance(request, wire.Send) and next(lost, False)
+    hub.lose_reply = lambda request: isinstance(request, wire_tools.Send) and next(lost, False)
     async with Client(hub.folder / "iris/run/hive/broker/broker.sock") as broker:
         toolbox = Toolbox(broker)
         async with hub.up("iris", "atlas"):
@@ -245,7 +245,7 @@ async def test_a_broker_that_stays_away_is_said_so(place: Path) -> None:
 async def test_a_defect_of_the_broker_is_passed_on_as_its_incident(place: Path) -> None:
     hub = Hub(place)
     hub.refuse = lambda agent, request: (
-        Refused(Problem.INTERNAL, "incident 1") if isinstance(request, wire.WhoAmI) else None
+        Refused(Problem.INTERNAL, "incident 1") if isinstance(request, wire_tools.WhoAmI) else None
     )
     async with hub.up("iris"), Client(hub.socket("iris")) as broker:
         answer = await Toolbox(broker).call("whoami", {})

@@ -6,10 +6,10 @@ import pytest
 
 from hivectl.arguments import add_arguments, build_request
 from hivectl.catalogue import CATALOGUE
-from protocol.agent import Send
 from protocol.privd import CreateAgent, StopCage
 from protocol.problem import Refused
 from protocol.rpc import Request
+from protocol.tools import Send
 
 
 def parsed(request: type[Request], *words: str) -> Request:

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol import agent, brokerd, hello, privd, webd
-from protocol.agent import TOOLS, Tool
+from protocol import agent, brokerd, hello, privd, tools, webd
 from protocol.frames import encode_event, encode_ok, encode_request
 from protocol.limits import BODY_BYTES_MAX, BROKER_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 from protocol.problem import PROBLEM_MEANINGS, Problem
 from protocol.rpc import AGENTS, EVERY_ROLE, Call, Request, Role, Watch, operation_name
+from protocol.tools import TOOLS, Tool
 from tests.support.shapes import example, examples, requests
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -70,7 +70,7 @@ def test_operation_names(class_name: str, operation: str) -> None:
 
 
 def test_the_longest_message_fits_a_frame_of_brokerd_however_it_is_escaped() -> None:
-    longest = agent.Send(to="damocles", body="\x01" * BODY_BYTES_MAX, key="0" * 32, in_reply_to=2**53 - 1)
+    longest = tools.Send(to="damocles", body="\x01" * BODY_BYTES_MAX, key="0" * 32, in_reply_to=2**53 - 1)
     assert FRAME_BYTES_MAX < len(encode_request(longest)) <= BROKER_FRAME_BYTES_MAX
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from protocol import frames
-from protocol.agent import Attach, EndTurn, PublishEvents, Send, SetStatus
+from protocol.agent import Attach, EndTurn, PublishEvents
 from protocol.brokerd import ListMessages, ReadTail
 from protocol.rpc import Request
+from protocol.tools import Send, SetStatus
 from protocol.turns import Outcome, Said
 from runtime.client import Client
 from runtime.clock import new_key

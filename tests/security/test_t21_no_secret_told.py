@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from protocol.agent import Send
 from protocol.brokerd import ListMessages
+from protocol.tools import Send
 from runtime.client import Client
 from runtime.clock import new_key
 from tests.security.browser import Visitor

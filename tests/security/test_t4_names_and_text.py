@@ -16,7 +16,7 @@ from hivectl.__main__ import main
 from privd.cages.nspawn import arguments
 from privd.cages.spec import Bind, CageSpec
 from protocol import frames
-from protocol.agent import Attach, ReleaseDelivery, SetStatus
+from protocol.agent import Attach, ReleaseDelivery
 from protocol.privd import (
     CreateAgent,
     DestroyCage,
@@ -28,6 +28,7 @@ from protocol.privd import (
 )
 from protocol.rpc import Request
 from protocol.settings import AgentRole, CageLimits
+from protocol.tools import SetStatus
 from runtime.clock import new_key
 from tests.security.browser import Visitor
 from tests.security.peers import Question, User, ask, ask_all

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from protocol.agent import Send
 from protocol.brokerd import ListMessages, ReadTail
 from protocol.messages import DeliveryState, Message
+from protocol.tools import Send
 from protocol.turns import Outcome, ToolCalled
 from runtime.client import Client
 from runtime.clock import new_key

@@ -2,10 +2,10 @@
 
 import pytest
 
-from protocol.agent import Send
 from protocol.brokerd import ListMessages, ReadTail, TakeSnapshot
 from protocol.hello import Hello
 from protocol.messages import DeliveryState, Message
+from protocol.tools import Send
 from protocol.turns import Outcome, Said, ToolCalled
 from runtime.client import Client
 from runtime.clock import new_key

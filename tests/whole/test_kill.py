@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from protocol.agent import Send
 from protocol.brokerd import ListMessages
 from protocol.hello import Hello
 from protocol.messages import Message
 from protocol.privd import ListCages, Power
+from protocol.tools import Send
 from runtime.client import Client
 from runtime.clock import new_key
 from tests.support.hive import RunningHive

@@ -4,7 +4,6 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from protocol.agent import Send
 from protocol.brokerd import MarkRead, StopTurn
 from protocol.hello import Hello
 from protocol.messages import Body, MessageId
@@ -13,6 +12,7 @@ from protocol.privd import Cage, CreateAgent, DestroyCage, PurgeAgent, RestartCa
 from protocol.problem import Problem, Refused
 from protocol.rpc import Call
 from protocol.settings import Runner
+from protocol.tools import Send
 from runtime.client import Client, Disconnected
 from webd.deeds import Deed, Done, SeenYet
 from webd.http.answers import Answer, as_json

@@ -12,7 +12,7 @@ import trio
 from protocol.brokerd import FeedEvent, ListMessages, Snapshot, TakeSnapshot, WatchFeed
 from protocol.hello import Hello
 from protocol.messages import Message
-from protocol.privd import AnyCageEvent, CageChanged, CageCrashed, CageGone, CagesNow, WatchCages
+from protocol.privd import AnyCageEvent, CageChanged, CageCrashed, CageGone, CageRebuilt, CagesNow, WatchCages
 from protocol.problem import Problem, Refused
 from protocol.rpc import Call
 from runtime.backoff import delays
@@ -158,7 +158,7 @@ class Cages:
                 return world.cage_changed(cage, now_ms)
             case CageGone(agent):
                 return world.cage_gone(agent, now_ms)
-            case CageCrashed():
+            case CageCrashed() | CageRebuilt():
                 return []  # its row follows and says why
 
 

@@ -18,7 +18,11 @@ from protocol.brokerd import (
     DeliveryChanged,
     FeedEvent,
     MessageSent,
+    QuestionChanged,
+    ReminderChanged,
     Snapshot,
+    ThreadParked,
+    ThreadReleased,
     TurnChanged,
     TurnEventAdded,
 )
@@ -194,6 +198,8 @@ class World:
                 self._heard.pop(name, None)
                 self._inboxes.forget(name)
                 return self._agent_changes([name], now_ms)
+            case QuestionChanged() | ReminderChanged() | ThreadParked() | ThreadReleased():
+                return []
 
     def _sent(self, message: Message, now_ms: int) -> list[Change]:
         self._hour.add(message.sent_ms)

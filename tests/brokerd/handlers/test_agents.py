@@ -3,19 +3,11 @@
 import pytest
 import trio
 
-from protocol.agent import (
-    AgentCard,
-    Identity,
-    ListAgents,
-    ReportParked,
-    SetStatus,
-    Unpark,
-    WatchCommands,
-    WhoAmI,
-)
+from protocol.agent import ReportParked, Unpark, WatchCommands
 from protocol.brokerd import Agent, WakeParked
 from protocol.problem import Problem, Refused
 from protocol.settings import AgentRole, Runner
+from protocol.tools import AgentCard, Identity, ListAgents, SetStatus, WhoAmI
 from protocol.turns import Outcome
 from tests.brokerd.hive import Hive, cage
 from tests.support.waiting import until

@@ -4,10 +4,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from protocol.agent import Delivery, ExtendLease, Received, Recv, ReleaseDelivery, TakeDelivery
+from protocol.agent import Delivery, ExtendLease, ReleaseDelivery, TakeDelivery
 from protocol.limits import LEASE_MS
 from protocol.messages import DeliveryState
 from protocol.problem import Problem, Refused
+from protocol.tools import Received, Recv
 from protocol.turns import Outcome
 from runtime.client import Client
 from runtime.clock import new_key, now_ms

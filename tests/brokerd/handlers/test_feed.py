@@ -8,7 +8,6 @@ import pytest
 import trio
 
 from brokerd.store import feed as stored
-from protocol.agent import SetStatus
 from protocol.brokerd import (
     AgentChanged,
     DeliveryChanged,
@@ -21,6 +20,7 @@ from protocol.brokerd import (
 from protocol.limits import FEED_BACKLOG_ROWS_MAX
 from protocol.messages import DeliveryState
 from protocol.problem import Problem, Refused
+from protocol.tools import SetStatus
 from protocol.turns import Outcome
 from runtime.client import Client, Events
 from tests.brokerd.hive import Hive

@@ -4,11 +4,11 @@ import msgspec
 import pytest
 import trio
 
-from protocol.agent import Send, Sent
 from protocol.brokerd import ListMessages, Marked, MarkRead
 from protocol.limits import BODY_BYTES_MAX, INBOX_DELIVERIES_MAX, PAGE_BYTES_MAX
 from protocol.messages import DeliveryState
 from protocol.problem import Problem, Refused
+from protocol.tools import Send, Sent
 from runtime.clock import new_key
 from tests.brokerd.hive import Hive, cage
 from tests.support.waiting import until

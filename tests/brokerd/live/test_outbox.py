@@ -12,8 +12,8 @@ from brokerd.live.inboxes import Inboxes
 from brokerd.live.outbox import Outbox
 from brokerd.store import messages, schema
 from brokerd.store.feed import FeedLog, open_feed
-from protocol.agent import Sent
 from protocol.problem import Refused
+from protocol.tools import Sent
 from runtime.log import logger
 from runtime.store import Db, Store, StoreShape, open_store
 from tests.brokerd.store.conftest import migrated, shape

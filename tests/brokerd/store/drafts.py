@@ -3,8 +3,8 @@
 from brokerd.store import messages
 from brokerd.store.keys import Asked
 from brokerd.store.messages import Draft
-from protocol.agent import Sent
 from protocol.problem import Refused
+from protocol.tools import Sent
 from tests.brokerd.store.conftest import Writer
 
 

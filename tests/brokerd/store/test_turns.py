@@ -5,10 +5,11 @@ import pytest
 from brokerd.policy.settling import CRASHES_MAX
 from brokerd.store import agents, deliveries, pulls, turns
 from brokerd.store.turns import Ending
-from protocol.agent import Recv, TurnClosed
+from protocol.agent import TurnClosed
 from protocol.brokerd import Activity
 from protocol.messages import DeliveryState, Receipt
 from protocol.problem import Problem, Refused
+from protocol.tools import Recv
 from protocol.turns import Outcome, Usage
 from runtime.store import Db
 from tests.brokerd.store.conftest import Writer

@@ -8,13 +8,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from protocol.agent import WatchCommands, WhoAmI
+from protocol.agent import WatchCommands
 from protocol.brokerd import AgentGone, WatchFeed
 from protocol.limits import AGENTS_MAX
 from protocol.messages import DeliveryState
 from protocol.privd import Cage, CageChanged, CageCrashed, Power
 from protocol.problem import Refused
 from protocol.settings import AgentRole
+from protocol.tools import WhoAmI
 from protocol.turns import Outcome
 from runtime.client import Client, Disconnected
 from tests.brokerd.hive import Hive, Privd, cage

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Dialog, Page, Request, expect
 
-from protocol.agent import Send
 from protocol.rpc import Call
+from protocol.tools import Send
 from runtime.clock import new_key
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.cage]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from protocol.agent import Send
 from protocol.brokerd import ListMessages
 from protocol.rpc import Call
+from protocol.tools import Send
 from runtime.clock import new_key
 from tests.support.hive import RunningHive
 from tests.webd.browser.conftest import PATIENCE_MS, picture

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from protocol.agent import Send
 from protocol.rpc import Call
+from protocol.tools import Send
 from runtime.clock import new_key
 from tests.webd.browser.conftest import picture
 

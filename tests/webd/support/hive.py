@@ -20,19 +20,11 @@ from privd.cages.spec import Places
 from privd.host import Host as PrivdHost
 from privd.routes import ROUTES as PRIVD_ROUTES
 from privd.settings import Peers, PrivdSettings
-from protocol.agent import (
-    Attach,
-    BeginTurn,
-    Delivery,
-    EndTurn,
-    PublishEvents,
-    Send,
-    TakeDelivery,
-    WatchCommands,
-)
+from protocol.agent import Attach, BeginTurn, Delivery, EndTurn, PublishEvents, TakeDelivery, WatchCommands
 from protocol.names import MANAGER_NAME
 from protocol.privd import CreateAgent, StartCage
 from protocol.rpc import Caller, Role
+from protocol.tools import Send
 from protocol.turns import AnyTurnEvent, Outcome, Said
 from protocol.webd import LoginLink, MintLogin
 from runtime.client import Client
