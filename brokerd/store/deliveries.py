@@ -5,17 +5,18 @@ A delivery's number says which message it is of, so that a message's deliveries 
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
+from brokerd.policy.bodies import bytes_of
 from brokerd.policy.settling import settle
 from brokerd.store import rows
 from brokerd.store.feed import FeedLog, last_seq
 from protocol.agent import TurnClosed
 from protocol.brokerd import DeliveryChanged
-from protocol.messages import DeliveryState, Receipt
+from protocol.messages import DeliveryState, Message, Receipt
 from protocol.names import OPERATOR
 from protocol.turns import Outcome
 from runtime.store import Db
@@ -24,7 +25,7 @@ PLACE_BITS: Final = 7
 """A message has at most 2 ** 7 deliveries (brokerd.policy.recipients.ALL_AT_ONCE_MAX)."""
 
 COLUMNS: Final = "id, recipient, state, turn, attempts, changed_ms"
-INSERT: Final = "INSERT INTO deliveries (id, recipient, state, changed_ms) VALUES"
+INSERT: Final = "INSERT INTO deliveries (id, recipient, state, changed_ms, bytes) VALUES"
 READ: Final = f"SELECT {COLUMNS} FROM deliveries WHERE id = ?"
 OF_MESSAGE: Final = f"SELECT {COLUMNS} FROM deliveries WHERE id BETWEEN ? AND ? ORDER BY id"
 HAS_RECIPIENT: Final = "SELECT 1 FROM deliveries WHERE id BETWEEN ? AND ? AND recipient = ?"
@@ -76,19 +77,35 @@ def receipt(row: sqlite3.Row) -> Receipt:
     )
 
 
-def new(message: int, recipients: Sequence[str], at_ms: int) -> tuple[Receipt, ...]:
-    """The deliveries of a message that is being sent."""
+def new(message: int, recipients: Sequence[str], at_ms: int, *, held: bool = False) -> tuple[Receipt, ...]:
+    """The deliveries of a message that is being sent; the operator's is never held."""
     first = id_of(message, 0)
+    state = DeliveryState.HELD if held else DeliveryState.QUEUED
     return tuple(
         [
-            Receipt(first + place, message, name, DeliveryState.QUEUED, None, 0, at_ms)
+            Receipt(
+                first + place,
+                message,
+                name,
+                DeliveryState.QUEUED if name == OPERATOR else state,
+                None,
+                0,
+                at_ms,
+            )
             for place, name in enumerate(recipients)
         ]
     )
 
 
-def insert(db: Db, receipts: Sequence[Receipt]) -> None:
-    rows.insert(db, INSERT, [(each.id, each.recipient, "queued", each.changed_ms) for each in receipts])
+def insert(db: Db, stored: Iterable[Message]) -> None:
+    """The deliveries of messages that are being stored."""
+    new_rows: list[tuple[Any, ...]] = []
+    for message in stored:
+        size = bytes_of(message.body)
+        new_rows += [
+            (each.id, each.recipient, each.state.value, each.changed_ms, size) for each in message.deliveries
+        ]
+    rows.insert(db, INSERT, new_rows)
 
 
 def read(db: Db, delivery: int) -> Receipt:

@@ -12,18 +12,20 @@ from brokerd.store import deliveries, keys, rows
 from brokerd.store.feed import FeedLog
 from brokerd.store.keys import Asked, First
 from protocol.brokerd import MessageSent
-from protocol.messages import Message, Receipt
+from protocol.messages import DeliveryState, Message, Receipt, SystemEvent
 from protocol.names import OPERATOR
 from protocol.problem import Refused
 from protocol.tools import Sent
 from runtime.store import Db
 
 COLUMNS: Final = (
-    "id, coalesce(thread, id) AS thread, in_reply_to, sender, addressed_to, broadcast, body, sent_ms"
+    "id, coalesce(thread, id) AS thread, in_reply_to, sender, addressed_to, broadcast, body, sent_ms, "
+    "event, about, hops"
 )
 LAST_ID: Final = "SELECT seq FROM broker.sqlite_sequence WHERE name = 'messages'"
 INSERT: Final = (
-    "INSERT INTO messages (id, thread, in_reply_to, sender, addressed_to, broadcast, body, sent_ms) VALUES"
+    "INSERT INTO messages (id, thread, in_reply_to, sender, addressed_to, broadcast, body, sent_ms, "
+    "event, about, hops) VALUES"
 )
 READ: Final = f"SELECT {COLUMNS} FROM messages WHERE id = ?"
 SENDER_OF: Final = "SELECT coalesce(thread, id) AS thread, sender FROM messages WHERE id = ?"
@@ -56,6 +58,11 @@ class Draft(Struct, frozen=True):
     broadcast: bool
     body: str
     in_reply_to: int | None
+    event: SystemEvent | None = None
+    about: int | None = None
+    hops: int = 0
+    held: bool = False
+    """Whether its deliveries to agents wait for the operator's release."""
 
 
 def send(db: Db, log: FeedLog, drafts: Sequence[Draft]) -> list[Sent | Refused]:
@@ -73,7 +80,8 @@ def send(db: Db, log: FeedLog, drafts: Sequence[Draft]) -> list[Sent | Refused]:
         message = _message(db, draft, next_id + len(stored), log.at_ms)
         stored.append(message)
         seq = log.append(message.sender, MessageSent(message))
-        sent = Sent(message.id, message.thread, draft.recipients, seq)
+        is_held = any(each.state is DeliveryState.HELD for each in message.deliveries)
+        sent = Sent(message.id, message.thread, draft.recipients, seq, is_held)
         answers.append(sent)
         first[draft.asked] = earlier = First(draft.digest, _encoder.encode(sent))
         answered.append((draft.asked, earlier))
@@ -93,7 +101,10 @@ def _message(db: Db, draft: Draft, number: int, at_ms: int) -> Message:
         broadcast=draft.broadcast,
         body=draft.body,
         sent_ms=at_ms,
-        deliveries=deliveries.new(number, draft.recipients, at_ms),
+        deliveries=deliveries.new(number, draft.recipients, at_ms, held=draft.held),
+        event=draft.event,
+        about=draft.about,
+        hops=draft.hops,
     )
 
 
@@ -101,9 +112,11 @@ def _insert(db: Db, stored: Sequence[Message]) -> None:
     new: list[tuple[Any, ...]] = []
     for m in stored:
         thread = None if m.thread == m.id else m.thread
-        new.append((m.id, thread, m.in_reply_to, m.sender, m.to, int(m.broadcast), m.body, m.sent_ms))
+        event = None if m.event is None else m.event.value
+        text = (m.sender, m.to, int(m.broadcast), m.body, m.sent_ms)
+        new.append((m.id, thread, m.in_reply_to, *text, event, m.about, m.hops))
     rows.insert(db, INSERT, new)
-    deliveries.insert(db, [receipt for message in stored for receipt in message.deliveries])
+    deliveries.insert(db, stored)
 
 
 def _last_id(db: Db) -> int:
@@ -157,6 +170,9 @@ def message_from(row: sqlite3.Row, receipts: tuple[Receipt, ...] = ()) -> Messag
         body=row["body"],
         sent_ms=row["sent_ms"],
         deliveries=receipts,
+        event=None if row["event"] is None else SystemEvent(row["event"]),
+        about=row["about"],
+        hops=row["hops"],
     )
 
 

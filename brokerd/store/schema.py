@@ -47,20 +47,25 @@ def broker_001_messages(db: Database) -> None:
             addressed_to TEXT NOT NULL,         -- as the sender wrote it
             broadcast INTEGER NOT NULL,
             body TEXT NOT NULL,
-            sent_ms INTEGER NOT NULL
+            sent_ms INTEGER NOT NULL,
+            event TEXT,                         -- SystemEvent, when it tells more than its sender's words
+            about INTEGER,                      -- the question or reminder that the event is about
+            hops INTEGER NOT NULL               -- messages of agents that led to it
         ) STRICT;
         CREATE INDEX messages_answering ON messages(thread) WHERE thread IS NOT NULL;
 
         CREATE TABLE deliveries (
             id INTEGER PRIMARY KEY,             -- message * 128 + place among its recipients
             recipient TEXT NOT NULL,
-            state TEXT NOT NULL,                -- queued in_turn done dead (a lease lives in memory)
+            state TEXT NOT NULL,                -- held queued in_turn done dead (a lease lives in memory)
             turn INTEGER,
             attempts INTEGER NOT NULL DEFAULT 0,
-            changed_ms INTEGER NOT NULL
+            changed_ms INTEGER NOT NULL,
+            bytes INTEGER NOT NULL              -- of the message's body
         ) STRICT;
         CREATE INDEX deliveries_queued ON deliveries(recipient) WHERE state = 'queued';
         CREATE INDEX deliveries_in_turn ON deliveries(turn) WHERE state = 'in_turn';
+        CREATE INDEX deliveries_held ON deliveries(recipient) WHERE state = 'held';
         CREATE INDEX deliveries_dead ON deliveries(changed_ms) WHERE state = 'dead';
 
         CREATE TABLE keys (
