@@ -17,6 +17,7 @@ from protocol.privd import (
     DestroyCage,
     ListCages,
     PurgeAgent,
+    RebuildCage,
     RestartCage,
     StartCage,
     StopCage,
@@ -69,6 +70,7 @@ CATALOGUE = (
     Command("start", StartCage, "privd", tables.cage, slow=True),
     Command("stop", StopCage, "privd", tables.cage, slow=True, supplied=frozenset({"until_next_start"})),
     Command("restart", RestartCage, "privd", tables.cage, slow=True),
+    Command("rebuild", RebuildCage, "privd", tables.cage, slow=True),
     Command("destroy", DestroyCage, "privd", tables.cage, confirm=DESTROYS, slow=True),
     Command(
         "purge",

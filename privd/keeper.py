@@ -15,7 +15,7 @@ from privd.cages.backend import Backend, RunningCage
 from privd.cages.spec import CageSpec, Exit, Places
 from privd.policy.agents import restart_after_ms
 from privd.registry import AgentRecord, Registry
-from protocol.privd import AnyCageEvent, Cage, CageChanged, CageCrashed, Power
+from protocol.privd import AnyCageEvent, Cage, CageChanged, CageCrashed, CageRebuilt, Power
 from protocol.problem import Problem, Refused
 from runtime.clock import now_ms
 from runtime.log import Log
@@ -130,6 +130,28 @@ class Keeper:
             await self._boot()
             return self.row()
 
+    async def rebuild(self, grace_s: float) -> Cage:
+        """End the cage, make its root anew from what is deployed, and boot it; what the agent has stays.
+
+        Refused(failed) when it does not come up; it is then stopped, and started again or rebuilt as any other.
+        """
+        async with self._turn:
+            self._check_not_kept()
+            self._save(wanted=True)
+            await self._end(grace_s)
+            self._crashes_ms.clear()
+            try:
+                await self._backend.clear(self._places)
+            except OSError as error:
+                self._become(Power.FAILED, str(error))
+                raise Refused(
+                    Problem.FAILED, f"the old root of {self.record.agent} cannot be removed: {error}"
+                ) from error
+            await self._boot()
+            await self._verify()
+            self._publish(CageRebuilt(self.record.agent))
+            return self.row()
+
     async def destroy(self, grace_s: float) -> Cage:
         """End and remove the cage; what the agent keeps is the caller's to keep."""
         async with self._turn:
@@ -159,6 +181,14 @@ class Keeper:
                 Problem.FAILED, f"the cage of {self.record.agent} could not start: {error}"
             ) from error
         self._hold(running)
+
+    async def _verify(self) -> None:
+        """Look at what was made instead of trusting that it was."""
+        fault = await self._backend.fault(self._furnish(self.record), self._places)
+        if fault is not None:
+            await self._end(0)
+            self._become(Power.FAILED, fault)
+            raise Refused(Problem.FAILED, f"{self.record.agent} was not rebuilt: {fault}")
 
     def _hold(self, running: RunningCage) -> None:
         self._running = running

@@ -71,6 +71,14 @@ class Backend(Protocol):
         """The cage that an earlier privd left running. A half of one (no record, a lost half) is ended instead."""
         ...
 
+    async def clear(self, places: Places) -> None:
+        """Delete the skeleton of a cage that does not run, so that the next start makes every file of it anew."""
+        ...
+
+    async def fault(self, spec: CageSpec, places: Places) -> str | None:
+        """Where the skeleton is not what *spec* says; None when it is."""
+        ...
+
     async def remove(self, places: Places) -> None:
         """Delete the skeleton, the record and the journal of a cage that does not run."""
         ...

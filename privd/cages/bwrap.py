@@ -11,7 +11,7 @@ from typing import Final
 import trio
 from msgspec import Struct
 
-from privd.cages import running
+from privd.cages import running, skeleton
 from privd.cages.boot import READY_FD, Order
 from privd.cages.control_groups import Groups, joined_by_writing
 from privd.cages.identity import AGENT_UID, Identity, single
@@ -75,6 +75,12 @@ class Bwrap(Struct, frozen=True):
 
     async def adopt(self, places: Places) -> running.BootedCage | None:
         return await running.adopt(places)
+
+    async def clear(self, places: Places) -> None:
+        await running.clear(places)
+
+    async def fault(self, spec: CageSpec, places: Places) -> str | None:
+        return await trio.to_thread.run_sync(skeleton.fault, spec, places)
 
     async def remove(self, places: Places) -> None:
         await running.remove(places)

@@ -193,6 +193,15 @@ async def adopt(places: Places) -> BootedCage | None:
     return None
 
 
+async def clear(places: Places) -> None:
+    """Delete the skeleton of a cage that does not run; `conflict` while it does."""
+    lock = take_lock(places)
+    try:
+        await trio.to_thread.run_sync(folders.remove, places.root)
+    finally:
+        os.close(lock)
+
+
 async def remove(places: Places) -> None:
     """Delete skeleton, record, journal and lock of a cage that does not run."""
     if not places.folder.is_dir():

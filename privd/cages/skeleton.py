@@ -56,6 +56,17 @@ def make(spec: CageSpec, places: Places) -> None:
     _forget_others(root / "agents", {spec.agent, *spec.neighbours})
 
 
+def fault(spec: CageSpec, places: Places) -> str | None:
+    """Which file of the skeleton is not what *spec* says; None when all are."""
+    for path, content in _files(spec).items():
+        file = places.root / path.lstrip("/")
+        if path in HOST_FILES:  # the host's own, which may change at any time
+            continue
+        if file.is_symlink() or not file.is_file() or file.read_bytes() != content:
+            return f"{file} is not what is deployed"
+    return None
+
+
 def _forget_others(agents: Path, known: set[str]) -> None:
     """Take away the mount points of agents that are gone; they are empty, nothing is ever mounted in the skeleton."""
     for folder in agents.iterdir():

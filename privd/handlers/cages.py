@@ -1,4 +1,4 @@
-"""Cages: list, watch, start, stop, restart, destroy."""
+"""Cages: list, watch, start, stop, restart, rebuild, destroy."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +10,7 @@ from protocol.privd import (
     CagesNow,
     DestroyCage,
     ListCages,
+    RebuildCage,
     RestartCage,
     StartCage,
     StopCage,
@@ -48,6 +49,10 @@ async def stop(request: StopCage, caller: Caller, host: Host) -> Cage:
 
 async def restart(request: RestartCage, caller: Caller, host: Host) -> Cage:
     return await host.keeper(request.agent).restart(host.settings.stop_grace_s)
+
+
+async def rebuild(request: RebuildCage, caller: Caller, host: Host) -> Cage:
+    return await host.keeper(request.agent).rebuild(host.settings.stop_grace_s)
 
 
 async def destroy(request: DestroyCage, caller: Caller, host: Host) -> Cage:

@@ -13,7 +13,7 @@ from privd.cages.spec import CageSpec, Exit, How
 from privd.keeper import Keeper
 from privd.policy.agents import CRASHES_MAX
 from privd.registry import AgentRecord, Registry
-from protocol.privd import AnyCageEvent, CageChanged, CageCrashed, Power
+from protocol.privd import AnyCageEvent, CageChanged, CageCrashed, CageRebuilt, Power
 from protocol.problem import Problem, Refused
 from protocol.settings import AgentRole, AgentSettings, CageLimits
 from runtime.log import logger
@@ -210,6 +210,58 @@ async def test_restart_is_a_new_cage(tmp_path: Path) -> None:
         await at.keeper.start()
         assert (await at.keeper.restart(30)).power is Power.RUNNING
         assert len(at.backend.cages) == 2
+
+
+async def test_rebuild_makes_the_root_anew_and_tells(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        assert (await at.keeper.rebuild(30)).power is Power.RUNNING
+        assert at.backend.cages[0].stops == [30]
+        assert (at.backend.cleared, len(at.backend.cages)) == (1, 2)
+        assert at.powers()[-4:] == [Power.STOPPING, Power.STOPPED, Power.STARTING, Power.RUNNING]
+        assert at.events[-1] == CageRebuilt("iris")
+        assert not any(isinstance(event, CageCrashed) for event in at.events)
+
+
+async def test_rebuild_starts_what_was_stopped_and_forgets_old_crashes(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        at.backend.cages[0].end(CRASH)
+        await trio.testing.wait_all_tasks_blocked()
+        row = await at.keeper.rebuild(30)
+        assert (row.power, row.crashes) == (Power.RUNNING, 0)
+        await trio.sleep(1_000)
+        assert len(at.backend.cages) == 2
+        assert at.wanted()
+
+
+async def test_a_rebuild_that_does_not_come_up_says_why_and_tells_nobody_otherwise(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        at.backend.fails = 1
+        with pytest.raises(Refused, match="no such luck"):
+            await at.keeper.rebuild(30)
+        assert at.keeper.power is Power.FAILED
+        assert CageRebuilt("iris") not in at.events
+        assert (await at.keeper.rebuild(30)).power is Power.RUNNING
+
+
+async def test_a_rebuild_is_looked_at_and_not_trusted(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        at.backend.found_wrong = "agent.json is not what is deployed"
+        with pytest.raises(Refused, match="iris was not rebuilt: agent"):
+            await at.keeper.rebuild(30)
+        assert at.keeper.power is Power.FAILED
+        assert CageRebuilt("iris") not in at.events
+        assert (await at.backend.cages[-1].wait()).how is How.SIGNAL
+
+
+async def test_kept_state_is_not_rebuilt(tmp_path: Path) -> None:
+    async with bench(tmp_path, kept=True) as at:
+        with pytest.raises(Refused, match="its state is kept"):
+            await at.keeper.rebuild(30)
+        assert at.backend.cages == []
 
 
 async def test_every_row_can_cross_the_wire(tmp_path: Path) -> None:

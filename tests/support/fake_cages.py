@@ -50,6 +50,9 @@ class FakeBackend:
     fails: int = 0
     left_running: FakeCage | None = None
     removed: int = 0
+    cleared: int = 0
+    found_wrong: str | None = None
+    """What a look at the skeleton finds wrong."""
 
     def degraded(self) -> tuple[str, ...]:
         return ()
@@ -71,6 +74,14 @@ class FakeBackend:
     async def adopt(self, places: Places) -> FakeCage | None:
         await trio.lowlevel.checkpoint()
         return self.left_running
+
+    async def clear(self, places: Places) -> None:
+        await trio.lowlevel.checkpoint()
+        self.cleared += 1
+
+    async def fault(self, spec: CageSpec, places: Places) -> str | None:
+        await trio.lowlevel.checkpoint()
+        return self.found_wrong
 
     async def remove(self, places: Places) -> None:
         await trio.lowlevel.checkpoint()

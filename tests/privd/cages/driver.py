@@ -86,6 +86,13 @@ class Driver:
     async def let_go(self, agent: str) -> None:
         self.running.pop(agent).let_go()
 
+    async def clear(self, agent: str) -> None:
+        await self.backend.clear(self.places(agent))
+
+    async def fault(self, agent: str) -> str | None:
+        spec = self.layout.spec(agent, self.backend.identity(self.layout.uid_base(agent)))
+        return await self.backend.fault(spec, self.places(agent))
+
     async def remove(self, agent: str) -> list[str]:
         await self.backend.remove(self.places(agent))
         return sorted(path.name for path in self.places(agent).folder.iterdir())

@@ -65,6 +65,38 @@ class TestStop:
         works(hive)
 
 
+class TestRebuild:
+    def test_the_root_is_made_anew_and_what_the_agent_has_stays(self, hive: Hive) -> None:
+        inside = hive.enter()
+        inside.agent("open('/agents/iris/state/notes.md', 'w').write('mine')")
+        inside.harness("open('/agents/iris/harness/kept', 'w').write('the harness')")
+        hive.driver.do("kill", agent="iris")
+        root = hive.layout.cages / "iris" / "root"
+        (root / "etc/hyperhive/agent.json").write_text('{"name": "stale"}')
+        (root / "usr" / "left-over").mkdir()
+        os.chown(root / "usr" / "left-over", hive.uid, hive.uid)
+        assert "agent.json is not what is deployed" in hive.driver.do("fault", agent="iris")
+        hive.driver.do("clear", agent="iris")
+        assert not root.exists()
+        inside = hive.enter()
+        assert hive.driver.do("fault", agent="iris") is None
+        assert (
+            inside.agent("import json; value = json.load(open('/etc/hyperhive/agent.json'))['name']")
+            == "iris"
+        )
+        assert inside.agent("import os; value = os.path.exists('/usr/left-over')") is False
+        assert not (root / "usr" / "left-over").exists()
+        assert inside.agent("value = open('/agents/iris/state/notes.md').read()") == "mine"
+        assert inside.harness("value = open('/agents/iris/harness/kept').read()") == "the harness"
+        assert hive.journal()
+
+    def test_a_running_cage_keeps_its_root(self, hive: Hive) -> None:
+        inside = hive.enter()
+        answer = hive.driver.ask("clear", agent="iris")
+        assert answer["problem"] == "conflict"
+        assert inside.agent("import os; value = os.path.exists('/etc/hyperhive/agent.json')")
+
+
 class TestCrash:
     @pytest.mark.parametrize(
         ("source", "code"), [("import os; os._exit(3)", 3), ("import os; os.kill(os.getpid(), 11)", 128 + 11)]
