@@ -18,12 +18,13 @@ class LoginLink(Struct, frozen=True):
 
     url: str
     expires_ms: int
-    notice: str = ""
-    """Why the link leads nowhere yet, e.g. who holds webd's port."""
 
 
 class MintLogin(Call[LoginLink], frozen=True):
-    """Make a link to the dashboard that works once, for five minutes, under the name of the uid that asked."""
+    """Make a link to the dashboard that works once, for five minutes, under the name of the uid that asked.
+
+    `conflict` until webd has its port: whoever holds it would get the code.
+    """
 
 
 class WebSession(Struct, frozen=True):

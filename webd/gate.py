@@ -4,7 +4,6 @@ A refusal becomes its status and `{"problem", "detail"}`, or the page that says 
 Anything else that is raised is a defect: logged with an incident id, which is all the browser sees.
 """
 
-from collections import OrderedDict
 from typing import Final
 
 import trio
@@ -12,7 +11,7 @@ import trio
 from protocol.problem import Problem, Refused
 from runtime.clock import new_key
 from webd.handlers.signing import token_of
-from webd.http.answers import Answer, Asked, BodyFault, as_json, redirect
+from webd.http.answers import Answer, Asked, BodyFault, as_json, redirect, too_often
 from webd.policy import rates
 from webd.policy.guard import Head, Turned, judge
 from webd.policy.refusals import STATUSES, problem_of
@@ -22,8 +21,6 @@ from webd.sessions import Session
 from webd.visit import Host, Visit
 
 ALLOWED: Final = "GET, HEAD, POST"
-ADDRESSES_MAX: Final = 1_024
-"""Addresses whose attempts to sign in are remembered."""
 
 
 class Gate:
@@ -31,8 +28,6 @@ class Gate:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._logins: OrderedDict[str, rates.Bucket] = OrderedDict()
-        self._all_logins = rates.full(rates.LOGIN_IN_ALL, trio.current_time())
 
     async def answer(self, asked: Asked) -> Answer:
         """Answer one request. Never raises."""
@@ -82,8 +77,6 @@ class Gate:
         match route.access:
             case Access.OPEN:
                 return None
-            case Access.SIGN_IN:
-                return None if self._may_sign_in(head.address) else self._too_often(head, 60)
             case Access.PAGE:
                 return None if session else redirect(303, "/login")
             case Access.READ | Access.CHANGE:
@@ -94,24 +87,8 @@ class Gate:
                 session.allowance, rates.CHANGES_PER_SESSION, trio.current_time()
             )
             if not allowed:
-                return self._too_often(head, rates.wait_s(session.allowance, rates.CHANGES_PER_SESSION))
+                return too_often(rates.wait_s(session.allowance, rates.CHANGES_PER_SESSION))
         return None
-
-    def _may_sign_in(self, address: str) -> bool:
-        now_s = trio.current_time()
-        bucket = self._logins.pop(address, None) or rates.full(rates.LOGIN_PER_ADDRESS, now_s)
-        self._logins[address], own = rates.take(bucket, rates.LOGIN_PER_ADDRESS, now_s)
-        if len(self._logins) > ADDRESSES_MAX:
-            self._logins.popitem(last=False)
-        if not own:
-            return False
-        self._all_logins, any_left = rates.take(self._all_logins, rates.LOGIN_IN_ALL, now_s)
-        return any_left
-
-    def _too_often(self, head: Head, wait_s: float) -> Answer:
-        seconds = str(int(wait_s) + 1)
-        answer = self._refusal(head, 429, problem_of(429), f"too often; try again in {seconds} s")
-        return Answer(answer.status, answer.body, answer.kind, (("retry-after", seconds),))
 
     async def _audited(self, route: HttpRoute, visit: Visit) -> Answer:
         """One line for every change that was asked for: who, what, and how it ended. Never what was said."""

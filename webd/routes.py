@@ -26,8 +26,6 @@ class Access(Enum):
     """A signed-in page; others are refused."""
     CHANGE = auto()
     """The same, counted, and written down with the operator's name."""
-    SIGN_IN = auto()
-    """Everybody, a few times a minute."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ HTTP: Final = (
     HttpRoute("POST", "/api/v1/agents/{agent}/destroy", actions.destroy, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/purge", actions.purge, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/cancel-turn", actions.cancel_turn, Access.CHANGE),
-    HttpRoute("POST", "/login", signing.login, Access.SIGN_IN),
+    HttpRoute("POST", "/login", signing.login, Access.OPEN),
     HttpRoute("POST", "/logout", signing.logout, Access.CHANGE),
 )
 

@@ -16,11 +16,12 @@ from runtime.service import Service
 from runtime.session import Surface
 from runtime.sockets import adopt_fd, bind_unix
 from runtime.store import Store, open_store
+from webd.attempts import Attempts
 from webd.deeds import Deeds
 from webd.gate import Gate
 from webd.http.connection import Connection, Patience
-from webd.http.port import PortState, take_port
-from webd.http.server import serve_port
+from webd.http.port import PortState, take_given, take_port
+from webd.http.server import Place, serve_port
 from webd.live.hub import Hub
 from webd.live.journals import Journals
 from webd.live.tails import Tails
@@ -101,6 +102,7 @@ async def make_host(service: Service, settings: WebSettings, sessions: Sessions)
         privd=privd,
         brokerd=brokerd,
         port=PortState(),
+        attempts=Attempts(),
         stopping=service.stopping,
         now_ms=now_ms,
         log=service.log,
@@ -125,17 +127,20 @@ def listen_for_operators(service: Service, host: Host) -> None:
 async def _serve_browsers(service: Service, settings: WebSettings, host: Host, gate: Gate) -> None:
     """Get the port, then answer at it until the stop."""
     given = given_sockets()
-    listener: trio.SocketListener | None = adopt_fd(given["http"]) if "http" in given else None
-    if listener is None:
+    listener: trio.SocketListener | None = None
+    if "http" in given:
+        listener = take_given(adopt_fd(given["http"]), settings.port, host.port)
+    else:
         with service.stopping.ends():
             listener = await take_port(settings.host, settings.port, host.port, service.log)
     if listener is None:
         return
     service.log.info("serving browsers", address=settings.address())
 
-    async def serve(stream: trio.SocketStream) -> None:
+    async def serve(stream: trio.SocketStream, place: Place) -> None:
         await Connection(
             stream,
+            place,
             gate.answer,
             patience=Patience(body_s=settings.body_s),
             standing=STANDING,

@@ -68,11 +68,14 @@ class Sessions:
         self._now_ms = now_ms
         self._log = log
         self._by_hash: dict[bytes, Session] = {}
+        self._links: dict[bytes, int] = {}
+        """When each unused link ends, by its code's hash."""
 
     async def load(self) -> None:
         """Take up the sessions of an earlier run."""
         for row in await self._store.read(rows.all_sessions):
             self._take_up(row)
+        self._links = await self._store.read(rows.open_links, self._now_ms())
         await self._end_those_over()
 
     async def mint_link(self, operator: str) -> tuple[str, int]:
@@ -80,7 +83,13 @@ class Sessions:
         code, now_ms = new_secret(), self._now_ms()
         expires_ms = now_ms + LINK_MS
         await self._store.write(rows.add_link, _hashed(code), operator, now_ms, expires_ms)
+        self._links = {code_hash: ends for code_hash, ends in self._links.items() if ends > now_ms}
+        self._links[_hashed(code)] = expires_ms
         return code, expires_ms
+
+    def is_open(self, code: str) -> bool:
+        """Whether a code would sign somebody in now."""
+        return self._now_ms() < self._links.get(_hashed(code), 0)
 
     async def sign_in(self, code: str, address: str, browser: str) -> tuple[str, Session]:
         """Use a code up: the new session and the token its cookie carries. Raises LinkRefused."""
@@ -91,6 +100,7 @@ class Sessions:
         row = await self._store.write(
             rows.use_link, _hashed(code), _hashed(token), address, browser, self._now_ms()
         )
+        self._links.pop(_hashed(code), None)
         return token, self._take_up(row)
 
     def find(self, token: str | None) -> Session | None:

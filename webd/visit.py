@@ -14,6 +14,7 @@ from protocol.rpc import Call
 from runtime.client import Client, Disconnected
 from runtime.log import Log
 from runtime.stopping import Stopping
+from webd.attempts import Attempts
 from webd.deeds import Deeds
 from webd.http.port import PortState
 from webd.live.upstream import Picture
@@ -48,6 +49,7 @@ class Host:
     privd: Client
     brokerd: Client
     port: PortState
+    attempts: Attempts
     stopping: Stopping
     now_ms: Callable[[], int]
     log: Log

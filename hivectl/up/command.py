@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import trio
 
-from hivectl import login, tables
+from hivectl import tables
 from hivectl.arguments import whole_number
 from hivectl.doctor import Findings, probe
 from hivectl.places import Places
@@ -19,7 +19,7 @@ from hivectl.up.agents import Agents, named
 from hivectl.up.configuration import HiveSettings
 from hivectl.up.supervisor import Daemon, Supervisor, raise_file_limit
 from protocol.hello import Greeting, Hello
-from protocol.problem import Refused
+from protocol.problem import Problem, Refused
 from protocol.settings import Runner
 from protocol.webd import LoginLink, MintLogin
 from runtime.client import Client, Disconnected
@@ -184,11 +184,13 @@ class Up:
         is_told = False
         async with Client(self._places.socket("webd")) as webd:
             while True:
-                conflicts = (await webd.call(Hello(), patience_s=DAEMON_READY_S)).degraded
-                if not conflicts:
+                try:
                     return await webd.call(MintLogin(), patience_s=DAEMON_READY_S)
-                if not is_told:
-                    self._say("⚠", f"{login.withheld(conflicts[0])}; --port N takes another")
+                except Refused as refused:
+                    if refused.problem is not Problem.CONFLICT:
+                        raise
+                    if not is_told:
+                        self._say("⚠", f"{refused.detail}; --port N takes another")
                 is_told = True
                 await trio.sleep(PORT_LOOK_S)
 

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from protocol.hello import Hello
+from protocol.problem import Problem, Refused
 from protocol.webd import MintLogin
 from runtime.client import Client, Disconnected
 from runtime.settings import EXIT_SETTINGS
@@ -222,13 +223,17 @@ async def test_a_port_that_somebody_holds_is_told_and_waited_for(short_folder: P
                     return False
 
             await until(told, what="the conflict")
-            assert (await client.call(MintLogin())).notice.startswith(conflict)
+            with pytest.raises(Refused, match="no link is made before") as refused:
+                await client.call(MintLogin())
+            assert refused.value.problem is Problem.CONFLICT
+            assert refused.value.detail.startswith(conflict)
             holder.close()
 
             async def free() -> bool:
                 return (await client.call(Hello())).degraded == ()
 
             await until(free, what="the port", deadline_ms=5_000)
+            assert (await client.call(MintLogin())).url.startswith(f"http://127.0.0.1:{port}/")
         assert (await Browser(port).get("/healthz")).status == 200
 
 

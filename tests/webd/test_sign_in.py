@@ -16,7 +16,6 @@ async def code_of(hive: WebHive) -> str:
 async def test_a_link_leads_to_the_login_page_of_this_address(hive: WebHive) -> None:
     link = await hive.login_link()
     assert link.url.startswith(f"http://127.0.0.1:{hive.port}/login#code=")
-    assert link.notice == ""
     page = await hive.stranger().get("/login", accept="text/html")
     assert page.status == 200
     assert b"test hive" in page.body
@@ -103,6 +102,21 @@ async def test_trying_codes_is_rationed_for_each_address_and_in_all(hive: WebHiv
     many = [await tried(f"127.0.0.{last}") for last in range(2, 9) for _ in range(5)]
     assert many[:25] == [401] * 25
     assert many[-5:] == [429] * 5
+
+
+async def test_wrong_codes_keep_no_good_one_out(hive: WebHive) -> None:
+    code = await code_of(hive)
+    for last in range(1, 9):
+        stranger = hive.stranger()
+        stranger.address = f"127.0.0.{last}"
+        statuses = [(await stranger.post("/login", {"code": "x"})).status for _ in range(6)]
+    assert statuses[-1] == 429
+    await hive.stop("webd")
+    await hive.start("webd")  # links are known again
+    for _ in range(6):
+        await hive.stranger().post("/login", {"code": "x"})
+    assert (await hive.stranger().post("/login", {"code": code})).status == 200
+    assert (await hive.stranger().post("/login", {"code": code})).status == 429
 
 
 async def test_a_cookie_that_is_not_exactly_ours_signs_nobody_in(hive: WebHive) -> None:

@@ -4,7 +4,8 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from webd.http.answers import Answer, as_json
+from webd.http.answers import Answer, as_json, too_often
+from webd.policy import rates
 from webd.policy.cookies import cookie_name, read_cookie, set_cookie
 from webd.policy.guard import Head
 from webd.policy.refusals import SIGNED_OUT
@@ -26,8 +27,13 @@ class LogoutSaid(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def login(visit: Visit, host: Host) -> Answer:
-    """Use a login link's code up. The session is always a new one; the browser's former one ends."""
+    """Use a login link's code up. The session is always a new one; the browser's former one ends.
+
+    Only wrong codes are rationed, so that nobody can keep the operator out by being wrong often.
+    """
     said = visit.said(LoginSaid)
+    if not host.sessions.is_open(said.code) and not host.attempts.count(visit.head.address):
+        return too_often(rates.LOGIN_IN_ALL.per_s)
     browser = visit.head.header("user-agent") or ""
     try:
         token, session = await host.sessions.sign_in(said.code, visit.head.address, browser)

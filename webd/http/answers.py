@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from webd.policy.guard import Head, Turned
+from webd.policy.refusals import problem_of
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
@@ -72,3 +73,10 @@ def as_json(value: Any, status: int = 200, *, headers: Headers = ()) -> Answer:
 
 def redirect(status: int, location: str) -> Answer:
     return Answer(status, kind=None, headers=(("location", location),))
+
+
+def too_often(wait_s: float) -> Answer:
+    """A no that time will mend."""
+    seconds = str(int(wait_s) + 1)
+    said = {"problem": problem_of(429), "detail": f"too often; try again in {seconds} s"}
+    return as_json(said, 429, headers=(("retry-after", seconds),))

@@ -6,6 +6,7 @@ A request whose body was not wanted is answered first; the rest of it is then re
 unread bytes would make the kernel throw the answer away with them.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -19,6 +20,7 @@ from runtime.clock import now_ms
 from runtime.log import Log
 from runtime.stopping import Stopping
 from webd.http.answers import Answer, Asked, BodyFault, Feed, Gone, Headers, Site, TurnAway
+from webd.http.server import Place
 from webd.policy.guard import BODY_BYTES_MAX, Head, Turned
 
 HEAD_BYTES_MAX: Final = 32 * 1024
@@ -27,6 +29,8 @@ HEAD_READ_BYTES: Final = 8 * 1024
 READ_BYTES: Final = 64 * 1024
 LINGER_BYTES_MAX: Final = 4 * 1024 * 1024
 LINGER_S: Final = 1.0
+_LENGTH: Final = re.compile(rb"^content-length[ \t]*:([^\n]*)", re.IGNORECASE | re.MULTILINE)
+_FOLDED: Final = re.compile(rb"^[ \t]+[^\s]", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Connection:
     def __init__(
         self,
         stream: trio.SocketStream,
+        place: Place,
         site: Site,
         *,
         patience: Patience,
@@ -60,6 +65,7 @@ class Connection:
         log: Log,
     ) -> None:
         self._stream = stream
+        self._place = place
         self._site = site
         self._patience = patience
         self._standing = standing
@@ -67,7 +73,7 @@ class Connection:
         self._stopping = stopping
         self._log = log
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
-        self._address = _peer_address(stream)
+        self._address = place.address
 
     async def serve(self) -> None:
         """Until either side has had enough. Never raises for what the browser did."""
@@ -83,10 +89,12 @@ class Connection:
         try:
             head = await self._next_head()
         except (BodyFault, h11.RemoteProtocolError) as fault:
-            status = fault.status if isinstance(fault, BodyFault) else fault.error_status_hint
-            await self._write(
-                self._turn_away(None, Turned(status, "not a request")), ends=True, bodyless=False
+            turned = (
+                Turned(fault.status, fault.reason)
+                if isinstance(fault, BodyFault)
+                else Turned(fault.error_status_hint, "not a request")
             )
+            await self._write(self._turn_away(None, turned), ends=True, bodyless=False)
             return False
         answer = await self._site(Asked(head, self._read_body))
         is_feed = not isinstance(answer.body, bytes)
@@ -105,8 +113,10 @@ class Connection:
         return True
 
     async def _next_head(self) -> Head:
+        self._place.waits()
         with self._stopping.ends():
             event = await self._next_event(self._patience.idle_s if self._between_requests() else None)
+            self._place.is_answered()
             if not isinstance(event, h11.Request):
                 raise Left
             return Head(
@@ -126,9 +136,11 @@ class Connection:
     async def _next_event(self, idle_s: float | None) -> h11.Event:
         """The next event within head_s of its first byte, which may take idle_s to come."""
         deadline = trio.current_time() + self._patience.head_s
+        head = bytearray(self._h11.trailing_data[0])
         while True:
             event = self._h11.next_event()
             if isinstance(event, h11.Event):
+                _check_framing(head[: len(head) - len(self._h11.trailing_data[0])])
                 return event
             with trio.move_on_at(deadline if idle_s is None else trio.current_time() + idle_s) as scope:
                 data = await self._stream.receive_some(HEAD_READ_BYTES)
@@ -138,6 +150,7 @@ class Connection:
                 raise Left
             if idle_s is not None:
                 idle_s, deadline = None, trio.current_time() + self._patience.head_s
+            head += data
             self._h11.receive_data(data)
 
     async def _read_body(self) -> bytes:
@@ -156,7 +169,9 @@ class Connection:
                     if len(body) > BODY_BYTES_MAX:
                         raise BodyFault(413, "body is larger than 64 KiB")
                 elif event is h11.NEED_DATA:
+                    self._place.waits()
                     self._h11.receive_data(await self._more())
+                    self._place.is_answered()
                 else:
                     return bytes(body)
         raise BodyFault(408, f"request body took longer than {self._patience.body_s:g} s")
@@ -230,11 +245,24 @@ class Connection:
 
     async def _linger(self) -> None:
         """Say that nothing more comes, and read away what the browser is still sending, for a moment."""
+        self._place.waits()
         with trio.move_on_after(LINGER_S):
             await self._stream.send_eof()
             left_bytes = LINGER_BYTES_MAX
             while left_bytes > 0 and (data := await self._stream.receive_some(READ_BYTES)):
                 left_bytes -= len(data)
+
+
+def _check_framing(head: bytearray) -> None:
+    """What the grammar would mend silently. Raises BodyFault.
+
+    Another reader of the same bytes may mend it in another way, and take the body for a second request.
+    """
+    lengths = _LENGTH.findall(head)
+    if len(lengths) > 1 or any(b"," in length for length in lengths):
+        raise BodyFault(400, "more than one content-length header")
+    if _FOLDED.search(head):
+        raise BodyFault(400, "a header goes on in another line")
 
 
 def _has_length(status: int) -> bool:
@@ -243,11 +271,3 @@ def _has_length(status: int) -> bool:
 
 def _encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("ascii"), value.encode("ascii")) for name, value in headers]
-
-
-def _peer_address(stream: trio.SocketStream) -> str:
-    try:
-        peer = stream.socket.getpeername()
-    except OSError:
-        return ""
-    return str(peer[0]) if isinstance(peer, tuple) else "unix"

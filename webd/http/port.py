@@ -41,6 +41,7 @@ class PortState:
     conflict: str | None = None
     """Who holds it, while somebody does."""
     ready: trio.Event = field(default_factory=trio.Event)
+    """Set once it is ours."""
 
 
 def bind_port(host: str, port: int) -> socket.socket:
@@ -77,6 +78,18 @@ async def take_port(
             return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
         await trio.sleep(wait_s)
     raise AssertionError("delays never end")
+
+
+def take_given(listener: trio.SocketListener, port: int, state: PortState) -> trio.SocketListener:
+    """A socket that the service manager handed over. PortFault when it is at another port than links lead to."""
+    if listener.socket.family in (socket.AF_INET, socket.AF_INET6):
+        at = listener.socket.getsockname()[1]
+        if at != port:
+            raise PortFault(
+                f"the socket handed over listens at port {at}, the settings say {port}: make them one"
+            )
+    state.ready.set()
+    return listener
 
 
 def _held(host: str, port: int, error: OSError, state: PortState, log: Log, wait_s: float) -> None:

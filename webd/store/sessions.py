@@ -10,6 +10,7 @@ from webd.policy.sessions import LINKS_KEPT_MS, Link, link_fault
 ADD_LINK: Final = "INSERT INTO links (code_hash, operator, expires_ms) VALUES (?, ?, ?)"
 FIND_LINK: Final = "SELECT operator, expires_ms, used_ms FROM links WHERE code_hash = ?"
 USE_LINK: Final = "UPDATE links SET used_ms = ? WHERE code_hash = ?"
+OPEN_LINKS: Final = "SELECT code_hash, expires_ms FROM links WHERE used_ms IS NULL AND expires_ms > ?"
 FORGET_LINKS: Final = "DELETE FROM links WHERE expires_ms < ?"
 START: Final = (
     "INSERT INTO sessions (token_hash, operator, address, browser, began_ms, seen_ms) "
@@ -39,6 +40,11 @@ class LinkRefused(Exception):
 def add_link(db: Db, code_hash: bytes, operator: str, now_ms: int, expires_ms: int) -> None:
     db.execute(FORGET_LINKS, (now_ms - LINKS_KEPT_MS,))
     db.execute(ADD_LINK, (code_hash, operator, expires_ms))
+
+
+def open_links(db: Db, now_ms: int) -> dict[bytes, int]:
+    """When each link that still works ends, by its code's hash."""
+    return {row["code_hash"]: row["expires_ms"] for row in db.execute(OPEN_LINKS, (now_ms,))}
 
 
 def use_link(

@@ -80,9 +80,10 @@ async def place(**patience: float) -> AsyncIterator[Place]:
     listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
     site.port = listener.socket.getsockname()[1]
 
-    async def serve(stream: trio.SocketStream) -> None:
+    async def serve(stream: trio.SocketStream, place: server.Place) -> None:
         await Connection(
             stream,
+            place,
             site.answer,
             patience=site.patience,
             standing=(("x-standing", "yes"), ("x-own", "never")),
@@ -268,17 +269,57 @@ async def test_the_stop_does_not_wait_for_a_browser_that_does_not_read(
                 await site.flood_ended.wait()
 
 
-async def test_when_every_place_is_taken_a_newcomer_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bound", ["CONNECTIONS_MAX", "CONNECTIONS_PER_ADDRESS_MAX"])
+async def test_whoever_has_waited_longest_gives_up_their_place(
+    monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(server, bound, 3)
+    async with place() as site:
+        idle = [await trio.open_tcp_stream("127.0.0.1", site.port) for _ in range(3)]
+        for stream in reversed(idle):  # the last one asked first: it has waited longest
+            await stream.send_all(GET)
+            assert (await stream.receive_some()).endswith(b"hello")
+        await idle[1].send_all(GET[:20])  # a head that never ends waits too
+        with trio.fail_after(5):
+            assert statuses(await raw(site.port, LAST_GET)) == [200]
+            assert await idle[2].receive_some() == b""
+        await idle[0].send_all(LAST_GET)
+        with trio.fail_after(5):
+            assert statuses(b"".join([part async for part in idle[0]])) == [200]
+        for stream in idle:
+            await stream.aclose()
+
+
+async def test_a_newcomer_is_told_when_everybody_is_being_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "CONNECTIONS_MAX", 1)
     async with place() as site:
         async with await trio.open_tcp_stream("127.0.0.1", site.port) as stream:
-            await stream.send_all(GET)
-            await stream.receive_some()
+            await stream.send_all(b"GET /feed HTTP/1.1\r\nHost: here\r\n\r\n")
+            await site.fed.wait()
             assert statuses(await raw(site.port, GET)) == [503]
         received = b""
         with trio.fail_after(5):
             while statuses(received) != [200]:
                 received = await raw(site.port, LAST_GET)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Length: 4\r\nContent-Length: 4\r\n",
+        b"Content-Length: 4\r\nX: 1\r\ncontent-length : 4\r\n",
+        b"Content-Length: 4, 4\r\n",
+        b"Content-Length: 4,\r\n 4\r\n",
+        b"X: 1\r\n folded\r\nContent-Length: 4\r\n",
+    ],
+)
+async def test_a_length_said_twice_is_refused_even_when_it_is_the_same(lines: bytes) -> None:
+    request = b"POST /echo HTTP/1.1\r\nHost: here\r\n" + lines + b"\r\nping"
+    async with place() as site:
+        assert statuses(await raw(site.port, request)) == [400]
+        assert statuses(await raw(site.port, GET + request)) == [200, 400]
+        assert statuses(await raw(site.port, request[:40], 0.01, request[40:])) == [400]
+        assert not [asked for asked in site.heads if asked.path == "/echo"]
 
 
 async def test_the_stop_does_not_wait_for_idle_connections() -> None:

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from runtime.log import logger
 from tests.support.waiting import until
-from webd.http.port import LOUD_ATTEMPTS, PortFault, PortState, bind_port, holder_of, take_port
+from webd.http.port import LOUD_ATTEMPTS, PortFault, PortState, bind_port, holder_of, take_given, take_port
 
 pytestmark = pytest.mark.anyio
 
@@ -111,3 +111,15 @@ def test_nobody_holds_a_free_port() -> None:
     with bind_port("127.0.0.1", 0) as held:
         port = held.getsockname()[1]
     assert holder_of(port) is None
+
+
+async def test_a_socket_that_was_handed_over_is_ours_only_at_the_port_that_links_lead_to() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port: int = listener.socket.getsockname()[1]
+    state = PortState()
+    with pytest.raises(PortFault, match=f"listens at port {port}, the settings say {port - 1}"):
+        take_given(listener, port - 1, state)
+    assert not state.ready.is_set()
+    assert take_given(listener, port, state) is listener
+    assert state.ready.is_set()
+    await listener.aclose()
