@@ -5,6 +5,7 @@ from brokerd.live.harnesses import Harnesses
 from brokerd.live.inboxes import Inboxes
 from brokerd.live.leases import Leases
 from brokerd.live.outbox import Outbox
+from brokerd.live.room import Room
 from brokerd.live.tellings import Tellings
 from brokerd.settings import BrokerSettings
 from brokerd.store import agents, deliveries, feed, pulls, turns
@@ -30,7 +31,8 @@ class Host:
         self.roster = roster
         self.inboxes = inboxes
         self.log = log
-        self.feed = Feed(store, place, inboxes.follow, log)
+        self.room = Room(settings, log)
+        self.feed = Feed(store, place, inboxes.follow, log, self.room)
         self.tellings = Tellings(self.feed, log)
         self.leases = Leases(inboxes, self.tellings.tell)
         self.outbox = Outbox(self.feed, inboxes)

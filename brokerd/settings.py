@@ -1,9 +1,11 @@
 """brokerd's settings: where its databases and the hive's sockets are, and who is the operator."""
 
 from pathlib import Path
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from protocol.limits import INTEGER_MAX
 from runtime.settings import AbsolutePath, LogLevel, Uid
 
 
@@ -20,6 +22,15 @@ class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     operator_uids: tuple[Uid, ...] = (0,)
     admin_gid: Uid | None = None
     """Members of this group are operators too; the operator's socket belongs to it."""
+    reserve_bytes: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
+    """When the disk has less than this left, nothing new is stored (`storage_full`), while what runs is still settled.
+
+    Unless set: 256 MiB, or an eighth of a file system that is smaller than 2 GiB.
+    """
+    databases_bytes_max: Annotated[int, Meta(ge=1024 * 1024, le=INTEGER_MAX)] = 16 * 1024 * 1024 * 1024
+    """What the databases may hold together; past it, nothing new is stored."""
+    backups_kept: Annotated[int, Meta(ge=0, le=100)] = 7
+    """The newest backups that are kept. One is made each night; 0 makes and removes none."""
     log_level: LogLevel = "info"
 
     @property

@@ -24,6 +24,7 @@ async def send(request: Send, caller: Caller, host: Host) -> Sent:
         verdict = may_write(sender, request.to, recipients, host.roster.roles)
         if verdict is not Verdict.ALLOWED:
             await _check_reply(request, sender, recipients, verdict, host)
+        host.room.admit(len(request.body))
         return await host.outbox.send(_draft(request, asked, digest, recipients))
     except Refused:
         first = await host.store.read(messages.find_sent, asked, digest)

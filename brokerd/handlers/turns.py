@@ -1,5 +1,7 @@
 """Turns: a harness attaches, begins one, tells what happens in it, and ends it."""
 
+from typing import Final
+
 from brokerd.handlers.deliveries import agent_of
 from brokerd.host import Host
 from brokerd.store import snapshot, turn_events, turns
@@ -18,6 +20,8 @@ from protocol.brokerd import ReadTail, StopTurn, TailPage
 from protocol.problem import Problem, Refused
 from protocol.rpc import Caller
 from protocol.turns import Outcome
+
+EVENT_BYTES_USUAL: Final = 1_024
 
 
 async def attach(request: Attach, caller: Caller, host: Host) -> Attached:
@@ -59,6 +63,7 @@ async def begin(request: BeginTurn, caller: Caller, host: Host) -> TurnBegun:
 
 
 async def publish(request: PublishEvents, caller: Caller, host: Host) -> None:
+    host.room.admit(EVENT_BYTES_USUAL * len(request.events))
     await host.feed.write_events(turn_events.publish, agent_of(caller), request.turn, request.events)
 
 

@@ -11,6 +11,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 import trio
 from msgspec import Raw, Struct
 
+from brokerd.live.room import Room
 from brokerd.store import feed as stored
 from brokerd.store.feed import Entry, FeedLog, FeedPlace, StoredEntry
 from protocol.limits import FEED_BACKLOG_ROWS_MAX
@@ -42,18 +43,42 @@ class Published(Struct, frozen=True, gc=False):
 class Feed:
     """Changes the database and tells everybody. `arrived` is called for each entry, in order, before its watchers."""
 
-    def __init__(self, store: Store, place: FeedPlace, arrived: Callable[[Entry], None], log: Log) -> None:
+    def __init__(
+        self,
+        store: Store,
+        place: FeedPlace,
+        arrived: Callable[[Entry], None],
+        log: Log,
+        room: Room | None = None,
+    ) -> None:
         self.epoch = place.epoch
         self.published = place.head
         self._store = store
         self._arrived = arrived
         self._log = log
+        self._room = room
         self._early: dict[int, Entry] = {}
         self._watchers: Fanout[Published] = Fanout()
 
     async def write(self, job: Job[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `job(db, log, …)` in the writer's next transaction; when it returns, all is on disk."""
+        """Run `job(db, log, …)` in the writer's next transaction; when it returns, all is on disk.
+
+        On a full disk it is tried once more, with the room that is kept for what settles.
+        """
+        try:
+            return await self._run(lambda db, log: job(db, log, *args, **kwargs), durable=True)
+        except Refused as refused:
+            if not self._may_try_again(refused, settling=True):
+                raise
         return await self._run(lambda db, log: job(db, log, *args, **kwargs), durable=True)
+
+    async def write_new(self, job: Job[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for what is new and can be refused."""
+        try:
+            return await self._run(lambda db, log: job(db, log, *args, **kwargs), durable=True)
+        except Refused as refused:
+            self._may_try_again(refused, settling=False)
+            raise
 
     async def write_events(self, job: Job[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The same for a job that changes nothing but events.sqlite."""
@@ -70,6 +95,11 @@ class Feed:
                 self._log.error("the disk is full; trying on", again_s=round(wait_s, 1))
             await trio.sleep(wait_s)
         raise AssertionError("delays never end")
+
+    def _may_try_again(self, refused: Refused, *, settling: bool) -> bool:
+        if refused.problem is not Problem.STORAGE_FULL or self._room is None:
+            return False
+        return self._room.ran_out(settling=settling)
 
     async def _run(self, job: Callable[[Db, FeedLog], T], *, durable: bool) -> T:
         result, entries = await self._store.write(_logged, now_ms(), job, durable=durable)

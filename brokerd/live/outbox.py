@@ -81,7 +81,7 @@ class Outbox:
             slot.is_taken = True
         self._jobs += 1
         try:
-            answers = await self._feed.write(messages.send, [slot.draft for slot in slots])
+            answers = await self._feed.write_new(messages.send, [slot.draft for slot in slots])
         except Exception as error:
             for slot in slots:
                 slot.answer = outcome.Error(error)

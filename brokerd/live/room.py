@@ -1,0 +1,128 @@
+"""Room on the disk: nothing new is taken in before it is used up, so that what settles always finds some.
+
+    host.room.admit(bytes)     what is new asks first: storage_full, long before sqlite would say so
+    Feed.write                 what settles asks nobody; when the disk takes nothing after all, the ballast is given
+                               back and it is tried once more
+
+The disk is looked at once a second and after much was stored, never for each message.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from brokerd.policy import room as policy
+from brokerd.policy.room import Bounds, Space
+from brokerd.settings import BrokerSettings
+from brokerd.store import ballast
+from protocol.problem import Problem, Refused
+from protocol.statistics import Disk
+from runtime.log import Log
+from runtime.store import Db, Store
+
+LOOK_S: Final = 1.0
+COUNT_EVERY_LOOKS: Final = 30
+"""How much the databases hold is asked less often: it changes slowly."""
+ROW_BYTES_MIN: Final = 4_096
+"""What a row costs beside its text, at least."""
+
+PAGES_IN_USE: Final = (
+    "SELECT (b.page_count - c.freelist_count) * d.page_size FROM pragma_page_count(?1) AS b, "
+    "pragma_freelist_count(?1) AS c, pragma_page_size(?1) AS d"
+)
+
+
+def used_bytes(db: Db) -> int:
+    """Pages of both databases that hold something: what was deleted is used again before a file grows."""
+    return sum(db.execute(PAGES_IN_USE, (name,)).fetchone()[0] for name in ("main", "broker"))
+
+
+class Room:
+    """What is left where brokerd keeps its databases. `fault` says why nothing new is stored; None when it is."""
+
+    def __init__(self, settings: BrokerSettings, log: Log) -> None:
+        self.fault: str | None = None
+        self._settings = settings
+        self._state = Path(settings.state)
+        self._log = log
+        self._used = 0
+        self._unlooked = 0
+
+    def admit(self, size: int) -> None:
+        """Let something new of `size` bytes in. Refused: `storage_full`, with what is missing."""
+        self._unlooked -= size + ROW_BYTES_MIN
+        if self._unlooked < 0:
+            self.look()
+        if self.fault is not None:
+            raise Refused(Problem.STORAGE_FULL, self.fault)
+
+    def look(self) -> None:
+        """See how much is left; said once when that changes what is taken in."""
+        space, bounds = self.space()
+        fault = policy.fault(space, bounds, was_full=self.fault is not None)
+        self._unlooked = policy.UNLOOKED_BYTES_MAX if fault else policy.unlooked_bytes(space, bounds)
+        self._judge(fault)
+
+    def _judge(self, fault: str | None) -> None:
+        if fault is not None and self.fault is None:
+            self._log.error("nothing new is stored any more", reason=fault)
+        elif fault is None and self.fault is not None:
+            self._log.info("there is room again: messages are stored as before")
+        self.fault = fault
+
+    def space(self) -> tuple[Space, Bounds]:
+        """The file system as it is now, and what that means for the settings."""
+        found = os.statvfs(self._state)
+        space = Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, self._used)
+        given = self._settings
+        return space, policy.bounds_for(space.total_bytes, given.reserve_bytes, given.databases_bytes_max)
+
+    def ran_out(self, *, settling: bool) -> bool:
+        """The disk took nothing, whatever it said before. Whether to try again: what settles gets the ballast."""
+        self._judge("the disk is full; nothing was stored: free some space")
+        self._unlooked = policy.UNLOOKED_BYTES_MAX
+        if not settling:
+            return False
+        if ballast.give_back(self._state):
+            self._log.warning("the ballast was given back to the disk, for what settles")
+        return True
+
+    async def watch(self, store: Store) -> None:
+        """For ever: look, and lay the ballast again once it fits."""
+        looks = 0
+        while True:
+            if looks % COUNT_EVERY_LOOKS == 0:
+                self._used = await store.read(used_bytes)
+            looks += 1
+            self.look()
+            if self.fault is None and not ballast.is_laid(self._state):
+                await self._lay_ballast()
+            await trio.sleep(LOOK_S)
+
+    async def _lay_ballast(self) -> None:
+        space, bounds = self.space()
+        if not policy.may_remake_ballast(space, bounds):
+            return
+        try:
+            await trio.to_thread.run_sync(ballast.lay, self._state, bounds.ballast_bytes)
+        except OSError as error:
+            self._log.warning("the ballast cannot be laid", error=str(error))
+
+    def disk(self, backups_bytes: int) -> Disk:
+        """The sizes of now, for people."""
+        space, bounds = self.space()
+        files = (self._settings.database, self._settings.events_database)
+        return Disk(
+            messages_bytes=_size(files[0]),
+            events_bytes=_size(files[1]),
+            log_bytes=sum(_size(file.with_name(f"{file.name}-wal")) for file in files),
+            backups_bytes=backups_bytes,
+            free_bytes=space.free_bytes,
+            reserve_bytes=bounds.reserve_bytes,
+        )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
