@@ -70,7 +70,15 @@ async def publish(request: PublishEvents, caller: Caller, host: Host) -> None:
 async def end(request: EndTurn, caller: Caller, host: Host) -> TurnClosed:
     """Settle every delivery of the turn with its outcome. A repeat gets the first answer."""
     agent = agent_of(caller)
-    ending = Ending(request.outcome, request.detail, request.usage, request.conversation, request.until_ms)
+    ending = Ending(
+        request.outcome,
+        request.detail,
+        request.usage,
+        request.conversation,
+        request.until_ms,
+        request.tools,
+        request.notes_bytes,
+    )
     closed = await host.feed.write(turns.end, agent, request.turn, ending)
     host.leases.end_turn(agent, request.turn)
     return closed

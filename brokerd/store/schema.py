@@ -15,6 +15,9 @@ from typing import Final
 
 from sqlite_utils import Database, Migrations
 
+from brokerd.store import folder, soundness
+from runtime import VERSION
+from runtime.service import Unusable
 from runtime.store import StoreShape
 
 BROKER: Final = "broker"
@@ -28,11 +31,72 @@ def shape_of(database: Path, events_database: Path) -> StoreShape:
 
 
 def migrate(path: Path, shape: StoreShape) -> None:
-    """Bring both files up to date, each step with its record in one transaction."""
-    for file, steps in ((path, events), (shape.attached[BROKER], broker)):
-        with closing(sqlite3.connect(file)) as connection:
+    """Bring both files up to date, each in one transaction. Unusable: a file that is damaged, newer, or lost."""
+    database = shape.attached[BROKER]
+    _check_not_lost(database, path)
+    for file, steps in ((database, broker), (path, events)):
+        with soundness.believed(file), closing(sqlite3.connect(file)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
-            steps.apply(Database(connection, execute_plugins=False))
+            _check_sound(connection, file)
+            made = Database(connection, execute_plugins=False)
+            _check_known(made, steps, file)
+            with made.atomic():
+                steps.apply(made)
+                _sign(connection)
+    folder.trust(path.parent)
+
+
+def _check_not_lost(database: Path, events_database: Path) -> None:
+    """broker.sqlite is made first: alone, events.sqlite says that somebody took the messages away."""
+    if _is_empty(database) and not _is_empty(events_database):
+        raise Unusable(
+            f"{database}: is missing or empty, and {events_database.name} beside it is not: a hive's messages are "
+            "gone. To go back to a backup: hivectl restore; to begin anew, move the other file away, too"
+        )
+
+
+def _is_empty(file: Path) -> bool:
+    return not file.exists() or file.stat().st_size == 0
+
+
+def _check_sound(connection: sqlite3.Connection, file: Path) -> None:
+    """Look through a file that is small, or that was doubted, before anything is done with it."""
+    if file.stat().st_size > soundness.CHECKED_FIRST_BYTES_MAX and not folder.is_doubted(file.parent):
+        return
+    found = soundness.faults(connection)
+    if found:
+        raise soundness.unusable(file, found)
+
+
+def _check_known(made: Database, steps: Migrations, file: Path) -> None:
+    """Unusable when steps were taken that this version does not know."""
+    with closing(sqlite3.connect(":memory:")) as nothing:
+        own = {step.name for step in steps.pending(Database(nothing, execute_plugins=False))}
+    unknown = [step.name for step in steps.applied(made) if step.name not in own]
+    if unknown:
+        (number,) = made.conn.execute("PRAGMA user_version").fetchone()
+        raise Unusable(
+            f"{file}: was written by hyperhive {version_of(number)}, and this is {VERSION}, which does not know "
+            f"{unknown[0]}; install {version_of(number)} or a newer one, or go back to a backup that was made "
+            "before: hivectl restore"
+        )
+
+
+def _sign(connection: sqlite3.Connection) -> None:
+    """Note the newest version that wrote here."""
+    (number,) = connection.execute("PRAGMA user_version").fetchone()
+    if number < number_of(VERSION):
+        connection.execute(f"PRAGMA user_version = {number_of(VERSION)}")
+
+
+def number_of(version: str) -> int:
+    """`1.2.3` as the whole number that a file keeps."""
+    major, minor, patch = (int(part) for part in version.split(".")[:3])
+    return (major * 1_000 + minor) * 1_000 + patch
+
+
+def version_of(number: int) -> str:
+    return f"{number // 1_000_000}.{number // 1_000 % 1_000}.{number % 1_000}"
 
 
 @broker()
@@ -102,6 +166,9 @@ def broker_002_turns(db: Database) -> None:
             cache_read_tokens INTEGER,
             cache_write_tokens INTEGER,
             cost_microusd INTEGER,
+            tool_calls INTEGER NOT NULL DEFAULT 0,
+            tools TEXT,                         -- calls by tool, as JSON
+            notes_bytes INTEGER,
             done INTEGER,                       -- what became of its deliveries: the answer to EndTurn
             requeued INTEGER,
             dead INTEGER
@@ -143,6 +210,83 @@ def broker_003_feed_state(db: Database) -> None:
     )
 
 
+@broker()
+def broker_004_questions(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE questions (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            asker TEXT NOT NULL,
+            asked_of TEXT NOT NULL,
+            state TEXT NOT NULL,                -- open answered expired closed
+            asked_ms INTEGER NOT NULL,
+            deadline_ms INTEGER,
+            ended_ms INTEGER,                   -- NULL while it is open
+            message INTEGER,                    -- by which an agent was asked
+            form BLOB NOT NULL,                 -- what is asked, as JSON
+            reply BLOB                          -- what was answered, as JSON
+        ) STRICT;
+        CREATE INDEX questions_asker ON questions(asker);
+        CREATE INDEX questions_asked_of ON questions(asked_of);
+        CREATE INDEX questions_open ON questions(id) WHERE ended_ms IS NULL;
+        CREATE INDEX questions_open_of ON questions(asker) WHERE ended_ms IS NULL;
+        CREATE INDEX questions_due ON questions(deadline_ms) WHERE ended_ms IS NULL AND deadline_ms IS NOT NULL;
+        """
+    )
+
+
+@broker()
+def broker_006_reminders(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE reminders (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            agent TEXT NOT NULL,
+            set_by TEXT NOT NULL,
+            body TEXT NOT NULL,
+            schedule BLOB NOT NULL,             -- AnySchedule as JSON
+            only_if TEXT,
+            state TEXT NOT NULL,                -- active ended cancelled
+            created_ms INTEGER NOT NULL,
+            changed_ms INTEGER NOT NULL,        -- when its state did
+            next_ms INTEGER,                    -- NULL when it is not active
+            last_ms INTEGER,
+            waiting INTEGER,                    -- the message of the occurrence that is not settled yet
+            attempted INTEGER NOT NULL DEFAULT 0,
+            delivered INTEGER NOT NULL DEFAULT 0,
+            failed INTEGER NOT NULL DEFAULT 0,
+            skipped INTEGER NOT NULL DEFAULT 0
+        ) STRICT;
+        CREATE INDEX reminders_due ON reminders(next_ms) WHERE state = 'active';
+        CREATE INDEX reminders_of ON reminders(agent, next_ms) WHERE state = 'active';
+        CREATE INDEX reminders_over ON reminders(id) WHERE state <> 'active';
+        CREATE INDEX reminders_over_of ON reminders(agent) WHERE state <> 'active';
+        CREATE INDEX reminders_over_since ON reminders(changed_ms) WHERE state <> 'active';
+
+        CREATE TABLE occurrences (
+            reminder INTEGER NOT NULL,
+            due_ms INTEGER NOT NULL,
+            by_hand INTEGER NOT NULL,           -- fired now, beside its schedule
+            agent TEXT NOT NULL,
+            message INTEGER,                    -- NULL when none was sent
+            state TEXT NOT NULL,                -- waiting delivered failed skipped
+            at_ms INTEGER NOT NULL,             -- when it fired
+            changed_ms INTEGER NOT NULL,        -- when its state did
+            PRIMARY KEY (reminder, due_ms, by_hand)
+        ) STRICT, WITHOUT ROWID;
+        CREATE UNIQUE INDEX occurrences_message ON occurrences(message) WHERE message IS NOT NULL;
+        CREATE INDEX occurrences_of ON occurrences(agent, at_ms);
+        CREATE INDEX occurrences_settled ON occurrences(changed_ms) WHERE state <> 'waiting';
+
+        CREATE TABLE reminder_clock (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            at_ms INTEGER NOT NULL              -- the wall clock by which next times were last worked out
+        ) STRICT;
+        INSERT INTO reminder_clock (one, at_ms) VALUES (1, 0);
+        """
+    )
+
+
 @events()
 def events_001_feed(db: Database) -> None:
     db.executescript(
@@ -161,5 +305,59 @@ def events_001_feed(db: Database) -> None:
             body BLOB NOT NULL,                 -- AnyTurnEvent as JSON
             PRIMARY KEY (turn, n)
         ) STRICT, WITHOUT ROWID;
+        """
+    )
+
+
+@events()
+def events_002_behind(db: Database) -> None:
+    """What is made of messages behind the sends (brokerd.store.behind); `words` keeps no text, only where words are."""
+    db.executescript(
+        """
+        CREATE VIRTUAL TABLE words USING fts5(
+            body, parties, content = '', prefix = '2 3', tokenize = 'unicode61 remove_diacritics 2'
+        );
+        CREATE VIRTUAL TABLE word_list USING fts5vocab(words, instance);
+
+        CREATE TABLE history (
+            agent TEXT NOT NULL,                -- who wrote or got it
+            message INTEGER NOT NULL,
+            PRIMARY KEY (agent, message)
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE traffic (
+            step_ms INTEGER NOT NULL,           -- how long a step is: each is counted in several lengths
+            agent TEXT NOT NULL,
+            at_ms INTEGER NOT NULL,             -- when it begins
+            inbox_max INTEGER NOT NULL DEFAULT 0,
+            sent_peer INTEGER NOT NULL DEFAULT 0,
+            sent_operator INTEGER NOT NULL DEFAULT 0,
+            sent_manager INTEGER NOT NULL DEFAULT 0,
+            sent_system INTEGER NOT NULL DEFAULT 0,
+            received_peer INTEGER NOT NULL DEFAULT 0,
+            received_operator INTEGER NOT NULL DEFAULT 0,
+            received_manager INTEGER NOT NULL DEFAULT 0,
+            received_system INTEGER NOT NULL DEFAULT 0,
+            PRIMARY KEY (step_ms, agent, at_ms)
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE behind (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            head INTEGER NOT NULL               -- messages up to this number are in words, history and traffic
+        ) STRICT;
+        INSERT INTO behind (one, head) VALUES (1, 0);
+        """
+    )
+
+
+@broker()
+def broker_008_retention(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE retention (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            messages_gone INTEGER NOT NULL      -- messages that were removed because of their age
+        ) STRICT;
+        INSERT INTO retention (one, messages_gone) VALUES (1, 0);
         """
     )

@@ -1,21 +1,24 @@
 """The turn journal: a row for each run of an agent CLI. At most one of an agent is open."""
 
 import sqlite3
+from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from brokerd.store import agents, deliveries
 from brokerd.store.feed import FeedLog
 from protocol.agent import TurnClosed
 from protocol.brokerd import TurnChanged
+from protocol.limits import INTEGER_MAX
 from protocol.problem import Problem, Refused
 from protocol.turns import Outcome, Turn, Usage
 from runtime.store import Db
 
 COLUMNS: Final = (
     "id, agent, woke_by, message, began_ms, ended_ms, outcome, detail, "
-    "input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microusd"
+    "input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microusd, tool_calls"
 )
 READ: Final = f"SELECT {COLUMNS}, delivery, token, done, requeued, dead FROM turns WHERE id = ? AND agent = ?"
 READ_OPEN: Final = "SELECT id, agent, delivery, token FROM turns WHERE ended_ms IS NULL"
@@ -28,12 +31,15 @@ INSERT: Final = (
 END: Final = (
     "UPDATE turns SET ended_ms = ?, outcome = ?, detail = ?, conversation = ?, until_ms = ?, "
     "input_tokens = ?, output_tokens = ?, cache_read_tokens = ?, cache_write_tokens = ?, cost_microusd = ?, "
-    "done = ?, requeued = ?, dead = ? WHERE id = ?"
+    "tool_calls = ?, tools = ?, notes_bytes = ?, done = ?, requeued = ?, dead = ? WHERE id = ?"
 )
 BEFORE: Final = f"SELECT {COLUMNS} FROM turns WHERE agent = ? AND id < ? ORDER BY id DESC LIMIT ?"
 BEGAN: Final = "SELECT began_ms FROM turns WHERE agent = ? ORDER BY id DESC LIMIT ?"
 
 NEWER_THAN_ALL: Final = 2**62
+
+_encoder = msgspec.json.Encoder()
+_NO_TOOLS: Final[Mapping[str, int]] = {}
 
 
 class Ending(Struct, frozen=True):
@@ -44,6 +50,13 @@ class Ending(Struct, frozen=True):
     usage: Usage | None = None
     conversation: str | None = None
     until_ms: int | None = None
+    tools: Mapping[str, int] = _NO_TOOLS
+    """Calls by tool."""
+    notes_bytes: int | None = None
+
+    @property
+    def tool_calls(self) -> int:
+        return min(sum(self.tools.values()), INTEGER_MAX)
 
 
 class OpenTurn(Struct, frozen=True):
@@ -75,6 +88,7 @@ def turn_from(row: sqlite3.Row) -> Turn:
         )
         if has_usage
         else None,
+        tool_calls=row["tool_calls"],
     )
 
 
@@ -143,7 +157,9 @@ def end(db: Db, log: FeedLog, agent: str, turn: int, ending: Ending) -> TurnClos
         )
     )
     how = (ending.outcome.value, ending.detail, ending.conversation, ending.until_ms)
-    db.execute(END, (log.at_ms, *how, *numbers, closed.done, closed.requeued, closed.dead, turn))
+    tools = _encoder.encode(ending.tools).decode() if ending.tools else None
+    did = (*numbers, ending.tool_calls, tools, ending.notes_bytes)
+    db.execute(END, (log.at_ms, *how, *did, closed.done, closed.requeued, closed.dead, turn))
     ended = Turn(
         id=turn,
         agent=agent,
@@ -154,6 +170,7 @@ def end(db: Db, log: FeedLog, agent: str, turn: int, ending: Ending) -> TurnClos
         outcome=ending.outcome,
         detail=ending.detail,
         usage=usage,
+        tool_calls=ending.tool_calls,
     )
     log.append(agent, TurnChanged(ended))
     agents.change_if_known(db, log, agent, turn=None, last_turn_ms=log.at_ms)
