@@ -1,6 +1,6 @@
 """Who may ask brokerd for what: an agent's harness at its own socket, the operator at theirs."""
 
-from brokerd.handlers import agents, deliveries, feed, hello, messages, turns
+from brokerd.handlers import agents, deliveries, feed, hello, messages, questions, turns
 from brokerd.host import Host
 from protocol.agent import (
     Attach,
@@ -15,6 +15,7 @@ from protocol.agent import (
 )
 from protocol.brokerd import (
     ListMessages,
+    ListQuestions,
     MarkRead,
     ReadTail,
     StopTurn,
@@ -24,7 +25,7 @@ from protocol.brokerd import (
 )
 from protocol.hello import Hello
 from protocol.rpc import AGENTS, Role, Route
-from protocol.tools import ListAgents, Recv, Send, SetStatus, WhoAmI
+from protocol.tools import Answer, Ask, ListAgents, Recv, Send, SetStatus, WhoAmI
 
 AGENT_ROUTES: tuple[Route[Host], ...] = (
     Hello.answered_by(hello.hello, callers=AGENTS),
@@ -41,6 +42,8 @@ AGENT_ROUTES: tuple[Route[Host], ...] = (
     # The agent itself: its tools.
     Send.answered_by(messages.send, callers=AGENTS),
     Recv.answered_by(deliveries.receive, callers=AGENTS),
+    Ask.answered_by(questions.ask, callers=AGENTS),
+    Answer.answered_by(questions.answer, callers=AGENTS),
     SetStatus.answered_by(agents.set_status, callers=AGENTS),
     WhoAmI.answered_by(agents.who_am_i, callers=AGENTS),
     ListAgents.answered_by(agents.list_agents, callers=AGENTS),
@@ -54,6 +57,8 @@ OPERATOR_ROUTES: tuple[Route[Host], ...] = (
     ListMessages.answered_by(messages.list_messages, callers=Role.OPERATOR),
     MarkRead.answered_by(messages.mark_read, callers=Role.OPERATOR),
     ReadTail.answered_by(turns.read_tail, callers=Role.OPERATOR),
+    ListQuestions.answered_by(questions.list_questions, callers=Role.OPERATOR),
+    Answer.answered_by(questions.answer, callers=Role.OPERATOR),
     StopTurn.answered_by(turns.stop, callers=Role.OPERATOR),
     WakeParked.answered_by(agents.wake_parked, callers=Role.OPERATOR),
 )

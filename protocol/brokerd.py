@@ -94,7 +94,7 @@ class Snapshot(Struct, frozen=True):
     Oldest first, at most 100; they may be among `messages` too.
     """
     questions: tuple[Question, ...] = ()
-    """Open ones, the oldest first, at most 100."""
+    """Open ones, the oldest first: at most 100 that the operator is asked, and 100 between agents."""
     broken_questions: tuple[Broken, ...] = ()
     parked: tuple[ParkedThread, ...] = ()
 

@@ -6,6 +6,7 @@ from typing import cast
 
 from msgspec.structs import replace
 
+from brokerd.handlers.questions import tell_broken
 from brokerd.host import Host
 from brokerd.store import snapshot
 from protocol.brokerd import FeedEvent, Snapshot, TakeSnapshot, WatchFeed
@@ -17,6 +18,7 @@ from runtime.clock import now_ms
 async def take_snapshot(request: TakeSnapshot, caller: Caller, host: Host) -> Snapshot:
     """What the database says, and which of the waiting deliveries are leased just now."""
     taken = await host.store.read(snapshot.take, now_ms())
+    tell_broken(taken.broken_questions, host)
     leased = host.leases.deliveries()
     return replace(taken, messages=tuple(_with_leases(message, leased) for message in taken.messages))
 

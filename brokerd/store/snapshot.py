@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from brokerd.policy.pages import fitting
-from brokerd.store import agents, deliveries, feed, messages, turn_events, turns
+from brokerd.store import agents, deliveries, feed, messages, questions, turn_events, turns
 from protocol.brokerd import AgentNow, Snapshot, TailPage, TurnWithEvents
 from protocol.limits import PAGE_BYTES_MAX
 from protocol.messages import Message
@@ -13,6 +13,9 @@ from runtime.store import Db
 
 MESSAGES_MAX: Final = 100
 WANTING_MAX: Final = 100
+QUESTIONS_MAX: Final = 100
+QUESTIONS_BYTES_MAX: Final = 128 * 1024
+"""Of the questions to the operator, and again of those between agents: neither crowds out the other."""
 DAY_MS: Final = 24 * 60 * 60 * 1000
 TURNS_BEGAN_MAX: Final = 500
 HOUR_MS: Final = 60 * 60 * 1000
@@ -23,6 +26,8 @@ def take(db: Db, at_ms: int) -> Snapshot:
     place = feed.durable_head(db)
     counts = deliveries.open_counts(db)
     newest, _ = messages.newest(db, None, MESSAGES_MAX, None, None)
+    ours = questions.oldest_open(db, QUESTIONS_MAX, QUESTIONS_BYTES_MAX, to_operator=True)
+    theirs = questions.oldest_open(db, QUESTIONS_MAX, QUESTIONS_BYTES_MAX, to_operator=False)
     return Snapshot(
         epoch=place.epoch,
         seq=place.head,
@@ -39,6 +44,8 @@ def take(db: Db, at_ms: int) -> Snapshot:
         messages_hour=messages.count_since(db, at_ms - HOUR_MS),
         operator_unread=counts.get(OPERATOR, 0),
         wanting=tuple(fitting(_wanting(db, at_ms), PAGE_BYTES_MAX)),
+        questions=tuple(sorted([*ours.questions, *theirs.questions], key=lambda question: question.id)),
+        broken_questions=(*ours.broken, *theirs.broken),
     )
 
 
