@@ -16,9 +16,10 @@ import trio
 
 from protocol.agent import Attach, BeginTurn, EndTurn, TakeDelivery
 from protocol.brokerd import FeedEvent, MessageSent, TakeSnapshot, WatchFeed
+from protocol.limits import RECV_MESSAGES_MAX
 from protocol.messages import DeliveryState
 from protocol.problem import Problem, Refused
-from protocol.tools import Send, Sent
+from protocol.tools import Recv, Send, Sent
 from protocol.turns import Outcome
 from runtime.client import Client, Disconnected
 from runtime.clock import new_key
@@ -29,9 +30,10 @@ from tests.support.waiting import until
 pytestmark = [pytest.mark.anyio, pytest.mark.whole, pytest.mark.slow]
 
 KILLS = int(os.environ.get("HIVE_KILLS", "10"))
-SENDERS = 8
+SENDERS = 16
 RECIPIENTS = ("iris", "atlas")
 PATIENCE_S = 60.0
+FULL_INBOX_S = 0.1
 
 
 @pytest.fixture
@@ -53,7 +55,6 @@ class Campaign:
         self.hive = hive
         self.acknowledged: dict[str, Sent] = {}
         self.ended_done: list[int] = []
-        self.turns_begun: list[tuple[int, int]] = []
         self.sending = True
         self.done = False
         self.heard: list[FeedEvent] = []
@@ -67,7 +68,13 @@ class Campaign:
                 body = f"{sender}:{number}"
                 to = RECIPIENTS[number % len(RECIPIENTS)]
                 request = Send(to=to, body=body, key=new_key())
-                self.acknowledged[body] = await client.call(request, patience_s=PATIENCE_S)
+                try:
+                    self.acknowledged[body] = await client.call(request, patience_s=PATIENCE_S)
+                except Refused as refused:
+                    if refused.problem is not Problem.LIMIT:
+                        raise
+                    await trio.sleep(FULL_INBOX_S)
+                    continue
                 number += 1
 
     async def serve_agent(self, name: str) -> None:
@@ -85,10 +92,11 @@ class Campaign:
                     if refused.problem is not Problem.CONFLICT:
                         raise
                     continue  # the lease went with the process
-                self.turns_begun.append((delivery.id, turn))
+                pull = Recv(turn, new_key(), limit=RECV_MESSAGES_MAX)
+                pulled = (await client.call(pull, patience_s=PATIENCE_S)).messages
                 closed = await client.call(EndTurn(turn, Outcome.DONE), patience_s=PATIENCE_S)
-                assert (closed.done, closed.requeued, closed.dead) == (1, 0, 0)
-                self.ended_done.append(delivery.id)
+                assert (closed.done, closed.requeued, closed.dead) == (1 + len(pulled), 0, 0)
+                self.ended_done += [delivery.message.id, *(message.id for message in pulled)]
 
     async def watch(self) -> None:
         """A dashboard: follows the feed over every kill."""
@@ -139,7 +147,7 @@ async def test_nothing_is_lost_and_nothing_happens_twice(hive_on_disk: Hive) -> 
             workers.cancel_scope.cancel()
         await _judge(hive, campaign)
         print(
-            f"{len(campaign.acknowledged)} sent, {len(campaign.ended_done)} turns, {len(campaign.heard)} feed entries, "
+            f"{len(campaign.acknowledged)} sent, {len(campaign.ended_done)} done, {len(campaign.heard)} feed entries, "
             f"restart {max(campaign.restarts_s):.2f} s at worst"
         )
         running.terminate()
@@ -159,12 +167,14 @@ async def _judge(hive: Hive, campaign: Campaign) -> None:
         turns = Counter(
             row["delivery"] for row in db.execute("SELECT delivery FROM turns WHERE outcome = 'done'")
         )
+        settled = db.execute("SELECT sum(done) FROM turns WHERE outcome = 'done'").fetchone()[0]
         assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
     lost = {body for body, sent in campaign.acknowledged.items() if stored.get(body) != sent.message}
     assert not lost
     assert len(stored) == count, "a message was stored twice"
     assert set(states) == {DeliveryState.DONE.value}
     assert set(turns.values()) == {1}, "a delivery was done in two turns"
-    assert len(set(campaign.ended_done)) == len(campaign.ended_done)
+    assert settled == count, "a delivery was settled twice"
+    assert sorted(campaign.ended_done) == sorted(stored.values())
     heard = [event.body.message.id for event in campaign.heard if isinstance(event.body, MessageSent)]
     assert sorted(heard) == sorted(stored.values()), "a message was not told, or told twice"
