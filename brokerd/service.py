@@ -1,5 +1,6 @@
 """What brokerd does from its start to its end: open the databases, serve the operator and every agent, follow privd."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -7,9 +8,10 @@ import trio
 
 from brokerd import upkeep
 from brokerd.host import open_host
+from brokerd.live.room import Room
 from brokerd.routes import AGENT_ROUTES, OPERATOR_ROUTES
 from brokerd.settings import BrokerSettings
-from brokerd.store import schema, wal
+from brokerd.store import ballast, folder, schema, wal
 from brokerd.swarm.cages import follow_privd
 from brokerd.swarm.doors import Doors
 from protocol.limits import BROKER_FRAME_BYTES_MAX
@@ -31,13 +33,14 @@ async def serve_broker(service: Service, settings: BrokerSettings) -> None:
     The operator's socket is bound first: a second brokerd of the same hive ends there, before it touches a database.
     """
     listener = _bind_for_operator(settings)
-    Path(settings.state).mkdir(mode=0o700, parents=True, exist_ok=True)
+    _take_folder(service, Path(settings.state))
     shape = schema.shape_of(settings.database, settings.events_database)
     store = await service.resources.enter_async_context(open_store(shape, schema.migrate))
     host = await open_host(settings, store, BOOT_ID.read_text().strip(), service.log)
-    await _grow_log(store)
-    for task in (upkeep.end_on_broken_store, upkeep.end_leases, upkeep.look_after):
+    await _grow_log(store, host.room)
+    for task in (upkeep.end_on_broken_store, upkeep.end_leases, upkeep.look_after, upkeep.look_through):
         service.start_background(task, host, name=task.__name__)
+    service.start_background(host.room.watch, store, name="watch the disk")
     service.start_background(host.tellings.tell_on, name="tell leases")
     service.start_background(host.harnesses.tell_presence, name="tell presence")
     doors = Doors(
@@ -58,7 +61,22 @@ def _bind_for_operator(settings: BrokerSettings) -> trio.SocketListener:
     return bind_unix(settings.operator_socket, operator_socket(settings.admin_gid))
 
 
-async def _grow_log(store: Store) -> None:
+def _take_folder(service: Service, state: Path) -> None:
+    """Make brokerd's folder its own. Unusable when it is another's, or half restored."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    service.resources.callback(os.close, folder.hold(state))
+    folder.check_whole(state)
+    if ballast.make_way(state):
+        service.log.warning("the disk is full: the ballast was given back, to open the databases")
+
+
+async def _grow_log(store: Store, room: Room) -> None:
+    """Where there is plenty of room; elsewhere the log is kept short."""
+    room.look()
+    pages = wal.pages_for(room.space()[0].total_bytes)
+    if room.fault is not None or pages < wal.CHECKPOINT_PAGES:
+        await store.write(wal.keep_short, pages)
+        return
     for _ in range(wal.STEPS):
         await store.write(wal.grow)
     await store.write(wal.finish)

@@ -1,12 +1,13 @@
 """What brokerd does without being asked."""
 
+from pathlib import Path
 from typing import Final
 
 import trio
 
 from brokerd.host import Host
 from brokerd.live.leases import Lease
-from brokerd.store import deliveries, turns
+from brokerd.store import deliveries, folder, soundness, turns
 from brokerd.store.turns import Ending
 from protocol.problem import Refused
 from protocol.turns import Outcome
@@ -18,7 +19,20 @@ NET_S: Final = 5.0
 async def end_on_broken_store(host: Host) -> None:
     """A disk that did not take a commit is not trusted with the next one: the process ends, loudly."""
     await host.store.failed.wait()
+    if soundness.is_corrupt(host.store.fault):
+        folder.doubt(Path(host.settings.state))
     raise RuntimeError("a commit failed; nothing more can be stored")
+
+
+async def look_through(host: Host) -> None:
+    """Once: the databases that were too large to be looked through before they were served."""
+    for file in (host.settings.database, host.settings.events_database):
+        if file.stat().st_size <= soundness.CHECKED_FIRST_BYTES_MAX:
+            continue
+        found = await trio.to_thread.run_sync(soundness.file_faults, file)
+        if found:
+            folder.doubt(Path(host.settings.state))
+            raise soundness.unusable(file, found)
 
 
 async def end_leases(host: Host) -> None:

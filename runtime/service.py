@@ -23,10 +23,19 @@ from runtime import notify
 from runtime.backoff import delays
 from runtime.log import Log, logger
 from runtime.session import Session, Surface
+from runtime.settings import EXIT_SETTINGS
 from runtime.sockets import peer_uid
 from runtime.stopping import Stopping
 
 H = TypeVar("H")
+
+
+class Unusable(Exception):
+    """What a daemon stands on cannot be used, and starting it again does not help.
+
+    Its text is one line for the operator: what, why, and what to do.
+    """
+
 
 STOP_WORK_S: Final = 10.0
 EXIT_DEFECT: Final = 70
@@ -233,11 +242,25 @@ async def serve(name: str, main: Callable[[Service], Awaitable[None]]) -> None:
 
 
 def run_service(name: str, main: Callable[[Service], Awaitable[None]]) -> int:
-    """Run a daemon as this process. Returns the exit code: 0 after a stop, EXIT_DEFECT when something broke."""
+    """Run a daemon as this process. Returns the exit code.
+
+    0 after a stop, EXIT_SETTINGS when it cannot be started with what is there, EXIT_DEFECT when something broke.
+    """
     try:
         trio.run(serve, name, main)
     except BaseException as fault:
+        unusable = _unusable_in(fault)
+        if unusable is not None:
+            logger(name).critical("cannot be started", reason=str(unusable))
+            return EXIT_SETTINGS
         logger(name).critical("the daemon ended by a defect", exc_info=fault)
         return EXIT_DEFECT
     logger(name).info("stopped")
     return 0
+
+
+def _unusable_in(fault: BaseException) -> Unusable | None:
+    """The reason in a group of faults, when there is nothing else in it."""
+    while isinstance(fault, BaseExceptionGroup) and len(fault.exceptions) == 1:
+        fault = fault.exceptions[0]
+    return fault if isinstance(fault, Unusable) else None

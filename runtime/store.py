@@ -76,6 +76,11 @@ class Store:
         self.failed = trio.Event()
         """Set when a commit failed: the daemon must end."""
 
+    @property
+    def fault(self) -> BaseException | None:
+        """What ended this store; None while it works."""
+        return self._broken
+
     async def write(self, job: Callable[Concatenate[Db, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `job(db, …)` in the writer's next transaction and return its result once that is on disk.
 

@@ -16,7 +16,7 @@ import trio
 from brokerd.policy import room as policy
 from brokerd.policy.room import Bounds, Space
 from brokerd.settings import BrokerSettings
-from brokerd.store import ballast
+from brokerd.store import ballast, schema
 from protocol.problem import Problem, Refused
 from protocol.statistics import Disk
 from runtime.log import Log
@@ -28,15 +28,18 @@ COUNT_EVERY_LOOKS: Final = 30
 ROW_BYTES_MIN: Final = 4_096
 """What a row costs beside its text, at least."""
 
-PAGES_IN_USE: Final = (
-    "SELECT (b.page_count - c.freelist_count) * d.page_size FROM pragma_page_count(?1) AS b, "
-    "pragma_freelist_count(?1) AS c, pragma_page_size(?1) AS d"
-)
-
 
 def used_bytes(db: Db) -> int:
     """Pages of both databases that hold something: what was deleted is used again before a file grows."""
-    return sum(db.execute(PAGES_IN_USE, (name,)).fetchone()[0] for name in ("main", "broker"))
+
+    def ask(name: str, what: str) -> int:
+        number: int = db.execute(f"PRAGMA {name}.{what}").fetchone()[0]
+        return number
+
+    return sum(
+        (ask(name, "page_count") - ask(name, "freelist_count")) * ask(name, "page_size")
+        for name in ("main", schema.BROKER)
+    )
 
 
 class Room:

@@ -236,6 +236,28 @@ def broker_004_questions(db: Database) -> None:
 
 
 @broker()
+def broker_005_guards(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE parked (
+            thread INTEGER PRIMARY KEY,
+            agents TEXT NOT NULL,               -- who wrote and who was written to, with blanks between
+            hops INTEGER NOT NULL,
+            held INTEGER NOT NULL,              -- deliveries
+            first_held INTEGER NOT NULL,        -- nothing is held of older messages
+            since_ms INTEGER NOT NULL
+        ) STRICT;
+        CREATE INDEX parked_holding ON parked(since_ms) WHERE held > 0;
+
+        CREATE TABLE pauses (
+            agent TEXT PRIMARY KEY,
+            since_ms INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        """
+    )
+
+
+@broker()
 def broker_006_reminders(db: Database) -> None:
     db.executescript(
         """
