@@ -8,7 +8,7 @@ from typing import Final
 from protocol.hello import Hello
 from protocol.rpc import Role
 from protocol.webd import ListSessions, MintLogin, RevokeSession
-from webd.handlers import actions, operator, pages, signing, watching
+from webd.handlers import actions, asking, operator, pages, reminding, signing, watching
 from webd.http.answers import Answer
 from webd.policy.guard import READS
 from webd.policy.paths import match
@@ -41,12 +41,17 @@ HTTP: Final = (
     HttpRoute("GET", "/agent/{agent}", pages.agent_bare, Access.OPEN),
     HttpRoute("GET", "/agent/{agent}/", pages.agent, Access.PAGE),
     HttpRoute("GET", "/agent/{agent}/journal", pages.journal, Access.PAGE),
+    HttpRoute("GET", "/agent/{agent}/stats", pages.stats, Access.PAGE),
     HttpRoute("GET", "/login", pages.login, Access.OPEN),
     HttpRoute("GET", "/favicon.ico", pages.favicon, Access.OPEN),
     HttpRoute("GET", "/healthz", pages.health, Access.OPEN),
     HttpRoute("GET", "/api/state", watching.state, Access.READ),
+    HttpRoute("GET", "/api/stats", watching.statistics, Access.READ),
     HttpRoute("GET", "/api/v1/stream", watching.stream, Access.READ),
     HttpRoute("GET", "/api/v1/log/{topic}", watching.log, Access.READ),
+    HttpRoute("GET", "/api/v1/search", watching.search, Access.READ),
+    HttpRoute("GET", "/api/v1/questions", watching.questions, Access.READ),
+    HttpRoute("GET", "/api/v1/reminders", reminding.listed, Access.READ),
     HttpRoute("POST", "/api/v1/send", actions.send, Access.CHANGE),
     HttpRoute("POST", "/api/v1/messages/read", actions.mark_all_read, Access.CHANGE),
     HttpRoute("POST", "/api/v1/messages/{message}/read", actions.mark_read, Access.CHANGE),
@@ -57,6 +62,17 @@ HTTP: Final = (
     HttpRoute("POST", "/api/v1/agents/{agent}/destroy", actions.destroy, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/purge", actions.purge, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/cancel-turn", actions.cancel_turn, Access.CHANGE),
+    HttpRoute("POST", "/api/v1/agents/{agent}/pause", asking.pause, Access.CHANGE),
+    HttpRoute("POST", "/api/v1/agents/{agent}/resume", asking.resume, Access.CHANGE),
+    HttpRoute("POST", "/api/v1/agents/{agent}/wake", asking.wake, Access.CHANGE),
+    HttpRoute("POST", "/api/v1/questions/{question}/answer", asking.answer, Access.CHANGE),
+    HttpRoute("POST", "/api/v1/threads/{thread}/release", asking.release_thread, Access.CHANGE),
+    HttpRoute("POST", "/api/v1/threads/{thread}/close", asking.close_thread, Access.CHANGE),
+    HttpRoute("POST", "/api/v1/deliveries/{delivery}/retry", asking.retry_delivery, Access.CHANGE),
+    HttpRoute("POST", "/api/v1/reminders", reminding.remind, Access.CHANGE),
+    HttpRoute("POST", "/api/v1/reminders/{reminder}/edit", reminding.edit, Access.CHANGE),
+    HttpRoute("POST", "/api/v1/reminders/{reminder}/cancel", reminding.cancel, Access.CHANGE),
+    HttpRoute("POST", "/api/v1/reminders/{reminder}/fire", reminding.fire, Access.CHANGE),
     HttpRoute("POST", "/login", signing.login, Access.OPEN),
     HttpRoute("POST", "/logout", signing.logout, Access.CHANGE),
 )

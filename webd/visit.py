@@ -1,5 +1,6 @@
 """One request on its way through webd, and the host that handlers act on."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +9,8 @@ from typing import Final, TypeVar
 import msgspec
 import trio
 
-from protocol.names import in_words
+from protocol.hello import Hello
+from protocol.names import AGENT_NAME_PATTERN, in_words
 from protocol.problem import Problem, Refused
 from protocol.rpc import Call
 from runtime.client import Client, Disconnected
@@ -29,6 +31,8 @@ from webd.settings import WebSettings
 PATIENCE_S: Final = 3.0
 """How long a daemon may be away before a request is given up."""
 ANSWERED_S: Final = 60.0
+
+_AGENT: Final = re.compile(AGENT_NAME_PATTERN)
 
 S = TypeVar("S", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -65,11 +69,22 @@ async def _ask(client: Client, request: Call[R], daemon: str) -> R:
     """Ask a daemon that may be away for a moment. Raises Refused, `stopping` when it stays away."""
     try:
         with trio.fail_after(ANSWERED_S):
-            return await client.call(request, patience_s=PATIENCE_S)
+            if request.repeatable:
+                return await client.call(request, patience_s=PATIENCE_S)
+            await client.call(Hello(), patience_s=PATIENCE_S)
+            return await _ask_once(client, request, daemon)
     except Disconnected:
         raise Refused(Problem.STOPPING, f"{daemon} is away; try again in a moment") from None
     except trio.TooSlowError:
         raise Refused(Problem.FAILED, f"{daemon} has not answered within {ANSWERED_S:g} s") from None
+
+
+async def _ask_once(client: Client, request: Call[R], daemon: str) -> R:
+    """A request that may not be sent twice, to a daemon that has just answered."""
+    try:
+        return await client.call(request)
+    except Disconnected:
+        raise Refused(Problem.FAILED, f"{daemon} went away meanwhile; look whether it was done") from None
 
 
 @dataclass(frozen=True)
@@ -114,3 +129,17 @@ class Visit:
         if not text.isascii() or not text.isdigit() or not least <= int(text[:17]) <= most:
             raise Refused(Problem.MALFORMED, f"{name} is not a number between {least} and {most}")
         return int(text)
+
+    def flag(self, name: str) -> bool:
+        """Whether the query says `name=1`. Raises Refused(malformed)."""
+        text = self.query.get(name, "0")
+        if text not in ("0", "1"):
+            raise Refused(Problem.MALFORMED, f"{name} is 0 or 1")
+        return text == "1"
+
+    def agent(self, name: str) -> str | None:
+        """An agent's name in the query. Raises Refused(malformed)."""
+        text = self.query.get(name)
+        if text is not None and not _AGENT.match(text):
+            raise Refused(Problem.MALFORMED, f"{name} is not the name of an agent")
+        return text

@@ -1,5 +1,6 @@
 """What every request passes, seen from a browser: standing headers, sessions, rates and the kinds of no."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from webd.gate import Gate
 from webd.http.answers import Asked
 from webd.policy.guard import Head, Names
 from webd.policy.headers import CSP
+from webd.policy.paths import NUMBERED
 from webd.render.shells import Shells
 from webd.routes import HTTP, Access
 
@@ -23,7 +25,8 @@ CHANGES = [route.pattern for route in HTTP if route.access is Access.CHANGE]
 
 
 def filled(pattern: str) -> str:
-    return pattern.replace("{agent}", "iris").replace("{message}", "1").replace("{topic}", "flow")
+    named = {"agent": "iris", "topic": "flow", **dict.fromkeys(NUMBERED, "1")}
+    return re.sub(r"{(\w+)}", lambda found: named[found[1]], pattern)
 
 
 ANSWERS = (

@@ -5,15 +5,12 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from protocol.brokerd import MarkRead, StopTurn
-from protocol.hello import Hello
 from protocol.messages import Body, MessageId
 from protocol.names import AgentName, Recipient, agent_name_fault
 from protocol.privd import Cage, CreateAgent, DestroyCage, PurgeAgent, RestartCage, StartCage, StopCage
 from protocol.problem import Problem, Refused
-from protocol.rpc import Call
 from protocol.settings import Runner
 from protocol.tools import Send
-from runtime.client import Client, Disconnected
 from webd.deeds import Deed, Done, SeenYet
 from webd.http.answers import Answer, as_json
 from webd.policy.keys import BrowserKey, request_key
@@ -68,10 +65,10 @@ async def send(visit: Visit, host: Host) -> Answer:
     async def deed() -> Done:
         key = request_key(visit.operator.operator, said.key)
         sent = await host.ask_brokerd(Send(to=said.to, body=said.body, key=key, in_reply_to=said.in_reply_to))
-        await _heard(host, sent.seq)
+        await heard(host, sent.seq)
         return Done(sent.message)
 
-    return await _did(visit, host, said.key, f"send to {said.to}", deed)
+    return await did(visit, host, said.key, f"send to {said.to}", deed)
 
 
 async def mark_read(visit: Visit, host: Host) -> Answer:
@@ -89,10 +86,10 @@ async def mark_all_read(visit: Visit, host: Host) -> Answer:
 async def _read(visit: Visit, host: Host, key: str, messages: tuple[int, ...]) -> Answer:
     async def deed() -> Done:
         marked = await host.ask_brokerd(MarkRead(messages=messages))
-        await _heard(host, marked.seq)
+        await heard(host, marked.seq)
         return Done()
 
-    return await _did(visit, host, key, f"read {', '.join(map(str, messages))}", deed)
+    return await did(visit, host, key, f"read {', '.join(map(str, messages))}", deed)
 
 
 async def cancel_turn(visit: Visit, host: Host) -> Answer:
@@ -103,7 +100,7 @@ async def cancel_turn(visit: Visit, host: Host) -> Answer:
         await host.ask_brokerd(StopTurn(agent=agent))
         return Done()
 
-    return await _did(visit, host, visit.said(Keyed).key, f"cancel the turn of {agent}", deed)
+    return await did(visit, host, visit.said(Keyed).key, f"cancel the turn of {agent}", deed)
 
 
 # ------------------------------------------------------------------------------------------------------------ cages
@@ -116,14 +113,14 @@ async def create(visit: Visit, host: Host) -> Answer:
         raise Refused(Problem.MALFORMED, fault)
 
     async def deed() -> Done:
-        await _once(host, CreateAgent(agent=said.name, runner=said.runner))
+        await host.ask_privd(CreateAgent(agent=said.name, runner=said.runner))
         await _shown(host, await host.ask_privd(StartCage(agent=said.name)))
         return Done()
 
     def seen() -> bool:
         return said.name in host.picture.world.agents
 
-    return await _did(visit, host, said.key, f"create {said.name}", deed, seen)
+    return await did(visit, host, said.key, f"create {said.name}", deed, seen)
 
 
 async def start(visit: Visit, host: Host) -> Answer:
@@ -153,7 +150,7 @@ async def restart(visit: Visit, host: Host) -> Answer:
     agent = visit.named["agent"]
 
     async def deed() -> Done:
-        await _shown(host, await _once(host, RestartCage(agent=agent)))
+        await _shown(host, await host.ask_privd(RestartCage(agent=agent)))
         return Done()
 
     return await _power(visit, host, "restart", deed)
@@ -180,7 +177,7 @@ async def purge(visit: Visit, host: Host) -> Answer:
         await host.picture.until(lambda: host.picture.world.cage(agent) is None, SHOWN_WITHIN_S)
         return Done()
 
-    return await _did(visit, host, said.key, f"purge {agent}", deed)
+    return await did(visit, host, said.key, f"purge {agent}", deed)
 
 
 # ----------------------------------------------------------------------------------------------------------- answers
@@ -194,10 +191,10 @@ async def _power(visit: Visit, host: Host, verb: str, deed: Deed) -> Answer:
     def seen() -> bool:
         return host.picture.world.cage(agent) != before
 
-    return await _did(visit, host, visit.said(Keyed).key, f"{verb} {agent}", deed, seen)
+    return await did(visit, host, visit.said(Keyed).key, f"{verb} {agent}", deed, seen)
 
 
-async def _did(
+async def did(
     visit: Visit, host: Host, key: str, what: str, deed: Deed, seen: SeenYet | None = None
 ) -> Answer:
     done = await host.deeds.do(visit.operator.operator, key, what, deed, seen)
@@ -205,7 +202,7 @@ async def _did(
     return as_json(Did(ok=True, seq=str(hub.cursor(hub.common_seq)), id=done.id))
 
 
-async def _heard(host: Host, seq: int) -> None:
+async def heard(host: Host, seq: int) -> None:
     """Until brokerd's feed has been told up to `seq`."""
     await host.picture.until(lambda: host.picture.world.seq >= seq, SHOWN_WITHIN_S)
 
@@ -218,13 +215,3 @@ async def _shown(host: Host, cage: Cage) -> None:
         return row is not None and (row == cage or row.since_ms > cage.since_ms)
 
     await host.picture.until(shows, SHOWN_WITHIN_S)
-
-
-async def _once(host: Host, request: Call[Cage]) -> Cage:
-    """A request that may not be sent twice: over a connection of its own, to a daemon that has just answered."""
-    await host.ask_privd(Hello())
-    try:
-        async with Client(host.privd.path) as client:
-            return await client.call(request)
-    except Disconnected:
-        raise Refused(Problem.FAILED, "privd went away meanwhile; look whether it was done") from None

@@ -26,6 +26,12 @@ async def journal(visit: Visit, host: Host) -> Answer:
     return await _shell(visit, host, name, COMMON | {JOURNAL + name}, {"kind": "journal", "agent": name})
 
 
+async def stats(visit: Visit, host: Host) -> Answer:
+    """One agent's numbers."""
+    name = known_agent(visit, host)
+    return await _shell(visit, host, name, COMMON, {"kind": "stats", "agent": name})
+
+
 async def agent_bare(visit: Visit, host: Host) -> Answer:
     """An agent's address without its last slash."""
     return redirect(308, f"/agent/{visit.named['agent']}/")

@@ -1,21 +1,33 @@
 """Looking: the live stream, the same state at once, and older rows page by page."""
 
-from typing import Final
+from typing import Any, Final
 
-from protocol.brokerd import ListMessages, ReadTail
-from protocol.limits import JOURNAL_BYTES_MAX, PAGE_ROWS_MAX
+from protocol.brokerd import ListMessages, ListQuestions, ReadStatistics, ReadTail, SearchMessages
+from protocol.limits import JOURNAL_BYTES_MAX, PAGE_ROWS_MAX, SEARCH_CHARS_MAX
 from protocol.privd import ReadJournal
 from protocol.problem import Problem, Refused
 from webd.http.answers import EVENTS, Answer, as_json
 from webd.live.hub import Reading
 from webd.live.lines import line_row
-from webd.live.rows import message_row
+from webd.live.rows import broken_row, message_row, question_row
 from webd.live.stream import Stream
 from webd.live.tails import page_of
-from webd.policy.topics import COMMON, FLOW, JOURNAL, TAIL, agent_of, agents_of, parse_cursor, parse_topics
+from webd.policy.spans import since
+from webd.policy.topics import (
+    COMMON,
+    FLOW,
+    JOURNAL,
+    QUESTIONS,
+    TAIL,
+    agent_of,
+    agents_of,
+    parse_cursor,
+    parse_topics,
+)
 from webd.visit import Host, Visit
 
 ROWS: Final = 100
+DAY: Final = "24h"
 TURNS_A_PAGE: Final = 50
 LINE_BYTES: Final = 400
 """What a line is taken to have, to ask for about as many bytes as lines are wanted."""
@@ -31,12 +43,15 @@ async def stream(visit: Visit, host: Host) -> Answer:
 
 
 async def state(visit: Visit, host: Host) -> Answer:
-    """The snapshot of some topics, and the cursor it belongs to."""
+    """The snapshot of some topics, the cursor it belongs to, and once more the questions, as a list."""
     topics = _topics(visit, host)
     reading = Reading(topics, visit.operator.operator, 0)
     async with host.views.open(topics):
         snapshot = host.views.snapshot(reading, "new")
-        return as_json({"cursor": str(host.picture.hub.cursor(reading.seq)), "snapshot": snapshot})
+        said: dict[str, Any] = {"cursor": str(host.picture.hub.cursor(reading.seq)), "snapshot": snapshot}
+        if QUESTIONS in topics:
+            said["questions"] = list(host.picture.world.questions.rows().values())
+        return as_json(said)
 
 
 async def log(visit: Visit, host: Host) -> Answer:
@@ -53,6 +68,47 @@ async def log(visit: Visit, host: Host) -> Answer:
         found = await host.ask_brokerd(ReadTail(agent=name, before=before, limit=TURNS_A_PAGE))
         return as_json(page_of(found, limit))
     return await _lines(host, name, before, limit)
+
+
+async def search(visit: Visit, host: Host) -> Answer:
+    """A page of messages whose text has all the words of `q`, of whatever age, oldest first."""
+    text = visit.query.get("q", "")
+    if not text.strip() or len(text) > SEARCH_CHARS_MAX:
+        raise Refused(Problem.MALFORMED, f"q is 1 to {SEARCH_CHARS_MAX} characters to look for")
+    limit = visit.number("limit", ROWS, least=1, most=PAGE_ROWS_MAX) or ROWS
+    request = SearchMessages(
+        text=text, before=visit.number("before", least=1), limit=limit, agent=visit.agent("agent")
+    )
+    page = await host.ask_brokerd(request)
+    rows = [message_row(message) for message in reversed(page.messages)]
+    return as_json({"messages": rows, "before": page.before})
+
+
+async def questions(visit: Visit, host: Host) -> Answer:
+    """A page of questions of every state, newest first; rows that cannot be read beside them."""
+    page = await host.ask_brokerd(
+        ListQuestions(
+            open=False,
+            agent=visit.agent("agent"),
+            before=visit.number("before", least=1),
+            limit=visit.number("limit", ROWS, least=1, most=PAGE_ROWS_MAX) or ROWS,
+        )
+    )
+    rows = [question_row(row) for row in page.questions]
+    return as_json(
+        {"questions": rows, "broken": [broken_row(row) for row in page.broken], "before": page.before}
+    )
+
+
+async def statistics(visit: Visit, host: Host) -> Answer:
+    """Numbers of every agent, or of one with its series, since a moment: in ms, or as a span like `6h`."""
+    text = visit.query.get("since", DAY)
+    since_ms = since(text, host.now_ms())
+    if since_ms is None:
+        raise Refused(
+            Problem.MALFORMED, f"since is a time in ms, or a span like 90m, 6h or 7d, not {text[:20]!a}"
+        )
+    return as_json(await host.ask_brokerd(ReadStatistics(since_ms=since_ms, agent=visit.agent("agent"))))
 
 
 async def _messages(host: Host, before: int | None, limit: int, thread: int | None) -> Answer:

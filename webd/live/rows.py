@@ -8,11 +8,14 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from protocol.brokerd import Activity
 from protocol.brokerd import Agent as BrokerAgent
 from protocol.messages import Message, Receipt
 from protocol.privd import Cage, Power
+from protocol.questions import Broken, Question
+from protocol.reminders import Reminder
 from protocol.settings import Runner
 from protocol.turns import AnyTurnEvent, Outcome, Turn
 from webd.policy.text import TEXT_CHARS_MAX, plain
@@ -55,6 +58,8 @@ class AgentRow(Struct, frozen=True):
     detail: str
     until_ms: int | None
     """When the limit that holds the agent is said to end."""
+    paused: bool
+    """Whether the operator wants no turn to begin."""
 
 
 class DeliveryRow(Struct, frozen=True):
@@ -76,6 +81,9 @@ class MessageRow(Struct, frozen=True):
     body: str
     sent_ms: int
     deliveries: tuple[DeliveryRow, ...]
+    event: str | None = None
+    about: int | None = None
+    hops: int = 0
 
 
 class TurnRow(Struct, frozen=True):
@@ -88,6 +96,7 @@ class TurnRow(Struct, frozen=True):
     message: int | None
     usage: Any
     detail: str
+    tool_calls: int
 
 
 class DaemonStates(Struct, frozen=True):
@@ -181,6 +190,7 @@ def agent_row(cage: Cage, known: Known | None) -> AgentRow:
         pulse=known.pulse if known else (0,) * PULSE_BINS,
         detail=plain((held.detail or str(held.parked or "")) if held else cage.detail),
         until_ms=held.until_ms if held else None,
+        paused=known is not None and known.agent.paused,
     )
 
 
@@ -206,7 +216,29 @@ def message_row(message: Message) -> MessageRow:
         body=plain(message.body),
         sent_ms=message.sent_ms,
         deliveries=tuple(delivery_row(receipt) for receipt in message.deliveries),
+        event=message.event,
+        about=message.about,
+        hops=message.hops,
     )
+
+
+def question_row(question: Question) -> Question:
+    return replace(
+        question,
+        text=plain(question.text),
+        options=tuple(map(plain, question.options)),
+        answer=plain(question.answer),
+        choices=tuple(map(plain, question.choices)),
+    )
+
+
+def broken_row(broken: Broken) -> Broken:
+    return replace(broken, fault=plain(broken.fault))
+
+
+def reminder_row(reminder: Reminder) -> Reminder:
+    only_if = None if reminder.only_if is None else plain(reminder.only_if)
+    return replace(reminder, body=plain(reminder.body), only_if=only_if)
 
 
 def turn_row(turn: Turn) -> TurnRow:
@@ -220,6 +252,7 @@ def turn_row(turn: Turn) -> TurnRow:
         message=turn.message,
         usage=turn.usage,
         detail=plain(turn.detail),
+        tool_calls=turn.tool_calls,
     )
 
 

@@ -14,15 +14,18 @@ from protocol.hello import Hello
 from protocol.messages import Message
 from protocol.privd import AnyCageEvent, CageChanged, CageCrashed, CageGone, CageRebuilt, CagesNow, WatchCages
 from protocol.problem import Problem, Refused
+from protocol.reminders import Reminder
 from protocol.rpc import Call
+from protocol.tools import ListReminders
 from runtime.backoff import delays
 from runtime.client import Client, Disconnected
 from runtime.log import Log
 from webd.live.flow import WINDOW_MESSAGES
 from webd.live.hub import Hub
+from webd.live.schedules import WINDOW_REMINDERS
 from webd.live.tails import Tails
-from webd.live.world import Change, Unknown, World
-from webd.policy.topics import FLOW, TAIL
+from webd.live.world import ANEW, Change, Unknown, World
+from webd.policy.topics import REMINDERS, TAIL
 
 AGAIN_FIRST_S: Final = 0.05
 AGAIN_MAX_S: Final = 0.4
@@ -190,9 +193,10 @@ class Feed:
         """Take everything up as it is now. Streams are told by snapshots of their own."""
         snapshot = await _asked(self.client, TakeSnapshot(), self.name)
         older = await self._older_than(snapshot)
+        reminders = await self._next_reminders()
         picture = self._picture
-        picture.tell(picture.world.broker_now(snapshot, older, picture.now_ms()))
-        picture.hub.break_off(FLOW)
+        picture.tell(picture.world.broker_now(snapshot, older, reminders, picture.now_ms()))
+        picture.hub.break_off(*ANEW)
         self._epoch = snapshot.epoch
         await self._tails.reload()
         picture.hub.break_off(TAIL)
@@ -207,6 +211,17 @@ class Feed:
             older = [*reversed(page.messages), *older]
             before = page.before if page.messages else None
         return older
+
+    async def _next_reminders(self) -> tuple[Reminder, ...]:
+        """Those that are due soonest, as many as are shown. What goes wrong with them hides nothing else."""
+        try:
+            page = await _asked(self.client, ListReminders(limit=WINDOW_REMINDERS), self.name)
+        except Refused as refused:
+            self._log.warning("the reminders could not be read", reason=refused.detail)
+            text = f"the reminders could not be read: {refused.detail}"
+            self._picture.tell(self._picture.world.failed_late(text, self._picture.now_ms()))
+            return ()
+        return page.reminders
 
     async def _go_on(self, here: Callable[[], None]) -> None:
         world = self._picture.world
@@ -226,6 +241,9 @@ class Feed:
             if change.topic.startswith(TAIL):
                 self._tails.take(change.topic.removeprefix(TAIL), change.data)
         self._picture.tell(changes)
+        if world.schedules.is_thin:
+            world.schedules.start_from(await self._next_reminders())
+            self._picture.hub.break_off(REMINDERS)
 
     async def _fetch(self, number: int) -> None:
         """A message that was let go. One that brokerd itself has let go is shown no more: its change is not either."""

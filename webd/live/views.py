@@ -12,7 +12,7 @@ from webd.live.hub import Reading
 from webd.live.journals import Journals
 from webd.live.tails import Tails
 from webd.live.upstream import Picture
-from webd.policy.topics import AGENTS, COMMON, FLOW, HIVE, JOURNAL, TAIL
+from webd.policy.topics import AGENTS, COMMON, FLOW, HIVE, JOURNAL, PARKED, QUESTIONS, REMINDERS, TAIL
 
 UNREAD: Final = "unread"
 """Sent with the flow: what waits for the operator, however old."""
@@ -80,6 +80,12 @@ class Views:
             return world.flow.newest()
         if topic == UNREAD:
             return world.flow.wanting(now_ms)
+        if topic == QUESTIONS:
+            return world.questions.rows()
+        if topic == PARKED:
+            return world.parked
+        if topic == REMINDERS:
+            return world.schedules.rows()
         if topic.startswith(TAIL):
             return self._tails.rows(topic.removeprefix(TAIL))
         return self._journals.lines(topic.removeprefix(JOURNAL))

@@ -5,7 +5,7 @@ what was last told, so that only a real change goes out.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -18,6 +18,7 @@ from protocol.brokerd import (
     DeliveryChanged,
     FeedEvent,
     MessageSent,
+    ParkedThread,
     QuestionChanged,
     ReminderChanged,
     Snapshot,
@@ -29,9 +30,11 @@ from protocol.brokerd import (
 from protocol.hello import Greeting
 from protocol.messages import Message, Receipt
 from protocol.privd import Cage, Power
+from protocol.reminders import Reminder
 from protocol.turns import AnyTurnEvent, ToolCalled, Turn
 from webd.live.counts import TURNS_KEPT_MAX, HourCount, Inboxes, pulse
 from webd.live.flow import Flow
+from webd.live.questions import Questions
 from webd.live.rows import (
     AgentRow,
     HiveRow,
@@ -41,9 +44,12 @@ from webd.live.rows import (
     event_row,
     turn_row,
 )
+from webd.live.schedules import Schedules
 from webd.policy.text import plain
-from webd.policy.topics import AGENTS, FLOW, HIVE, TAIL
+from webd.policy.topics import AGENTS, FLOW, HIVE, PARKED, QUESTIONS, REMINDERS, TAIL
 
+ANEW: Final = (FLOW, QUESTIONS, PARKED, REMINDERS)
+"""What begins anew with brokerd's feed: streams take a snapshot of these."""
 LATE_MAX: Final = 5
 LATE_MS: Final = 600_000
 """How long the failure of something that was already answered stays in sight."""
@@ -80,6 +86,10 @@ class World:
 
     def __init__(self, name: str, version: str, notices: tuple[str, ...] = ()) -> None:
         self.flow = Flow()
+        self.questions = Questions()
+        self.schedules = Schedules()
+        self.parked: dict[str, ParkedThread] = {}
+        """Threads that wait for the operator's release, by key."""
         self.agents: dict[str, AgentRow] = {}
         """As last told, by name; kept state is not among them."""
         self.seq = 0
@@ -148,10 +158,12 @@ class World:
 
     # ------------------------------------------------------------------------------------------------------- broker
 
-    def broker_now(self, snapshot: Snapshot, older: Iterable[Message], now_ms: int) -> list[Change]:
-        """A new beginning of the feed, and messages older than the snapshot's that belong to the window.
+    def broker_now(
+        self, snapshot: Snapshot, older: Iterable[Message], reminders: Sequence[Reminder], now_ms: int
+    ) -> list[Change]:
+        """A new beginning of the feed, messages older than the snapshot's that belong to the window, next reminders.
 
-        Flow and tails changed as a whole; the changes returned are the rest.
+        ANEW and the tails changed as a whole; the changes returned are the rest.
         """
         before = set(self._heard)
         self.seq = snapshot.seq
@@ -163,6 +175,9 @@ class World:
         sent_ms = [message.sent_ms for message in snapshot.messages]
         self._hour.start_from(snapshot.messages_hour, sent_ms, now_ms)
         self.flow.start_from([*older, *snapshot.messages], snapshot.wanting)
+        self.questions.start_from(snapshot.questions, snapshot.broken_questions)
+        self.parked = {str(parked.thread): parked for parked in snapshot.parked}
+        self.schedules.start_from(reminders)
         return [*self._agent_changes(sorted(before | set(self._heard)), now_ms), *self._hive_changes(now_ms)]
 
     def fetched(self, message: Message) -> None:
@@ -198,8 +213,23 @@ class World:
                 self._heard.pop(name, None)
                 self._inboxes.forget(name)
                 return self._agent_changes([name], now_ms)
-            case QuestionChanged() | ReminderChanged() | ThreadParked() | ThreadReleased():
-                return []
+            case QuestionChanged() | ReminderChanged() | ThreadParked() | ThreadReleased() as waiting:
+                return self._waiting_changed(waiting)
+
+    def _waiting_changed(
+        self, waiting: QuestionChanged | ReminderChanged | ThreadParked | ThreadReleased
+    ) -> list[Change]:
+        match waiting:
+            case QuestionChanged(question):
+                return _told(QUESTIONS, self.questions.changed(question))
+            case ReminderChanged(reminder):
+                return _told(REMINDERS, self.schedules.changed(reminder))
+            case ThreadParked(parked):
+                self.parked[str(parked.thread)] = parked
+                return [Change(PARKED, parked, key=str(parked.thread))]
+            case ThreadReleased(thread):
+                self.parked.pop(str(thread), None)
+                return [Change(PARKED, None, key=str(thread))]
 
     def _sent(self, message: Message, now_ms: int) -> list[Change]:
         self._hour.add(message.sent_ms)
@@ -276,3 +306,7 @@ class World:
             return []
         self._told_hive = self._hive
         return [Change(HIVE, self._hive, key=HIVE)]
+
+
+def _told(topic: str, rows: Iterable[tuple[str, Any]]) -> list[Change]:
+    return [Change(topic, row, key=key) for key, row in rows]

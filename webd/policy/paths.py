@@ -9,9 +9,11 @@ from protocol.names import AGENT_NAME_PATTERN
 from protocol.problem import Problem, Refused
 
 FIELDS_MAX: Final = 16
+NUMBERED: Final = ("message", "delivery", "thread", "question", "reminder")
+"""What is called by its number in an address."""
 _RULES: Final = {
     "agent": re.compile(AGENT_NAME_PATTERN),
-    "message": re.compile(r"\A[1-9][0-9]{0,14}\Z"),
+    **dict.fromkeys(NUMBERED, re.compile(r"\A[1-9][0-9]{0,14}\Z")),
     "topic": re.compile(r"\A[a-z0-9:]{1,20}\Z"),
 }
 """What a named segment may be; what breaks its rule is simply not found."""

@@ -10,7 +10,10 @@ from protocol.problem import Problem, Refused
 HIVE: Final = "hive"
 AGENTS: Final = "agents"
 FLOW: Final = "flow"
-COMMON: Final = frozenset({HIVE, AGENTS, FLOW})
+QUESTIONS: Final = "questions"
+PARKED: Final = "parked"
+REMINDERS: Final = "reminders"
+COMMON: Final = frozenset({HIVE, AGENTS, FLOW, QUESTIONS, PARKED, REMINDERS})
 """What every page follows; an action's `seq` is a place among these."""
 TAIL: Final = "tail:"
 JOURNAL: Final = "journal:"

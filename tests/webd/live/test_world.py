@@ -1,6 +1,7 @@
 """The merged picture: state words, and that it does not matter from where one began to listen."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,13 +18,20 @@ from protocol.brokerd import (
     DeliveryChanged,
     FeedEvent,
     MessageSent,
+    ParkedThread,
+    QuestionChanged,
+    ReminderChanged,
     Snapshot,
+    ThreadParked,
+    ThreadReleased,
     TurnChanged,
     TurnEventAdded,
 )
 from protocol.hello import Greeting
 from protocol.messages import DeliveryState, Message, Receipt
 from protocol.privd import Cage, Power
+from protocol.questions import Broken, Question, QuestionState
+from protocol.reminders import Once, Reminder, ReminderState
 from protocol.settings import AgentRole, AgentSettings, Runner
 from protocol.turns import Outcome, Said, ToolCalled, Turn
 from webd.live.counts import OPEN, pulse
@@ -255,6 +263,9 @@ class Broker:
     agents: dict[str, Agent] = field(default_factory=lambda: {name: agent(name) for name in NAMES})
     messages: dict[int, Message] = field(default_factory=dict)
     turns: dict[str, list[Turn]] = field(default_factory=lambda: {name: [] for name in NAMES})
+    questions: dict[int, Question] = field(default_factory=dict)
+    reminders: dict[int, Reminder] = field(default_factory=dict)
+    parked: dict[int, ParkedThread] = field(default_factory=dict)
     feed: list[FeedEvent] = field(default_factory=list)
     now_ms: int = NOW
 
@@ -267,6 +278,7 @@ class Broker:
         match self.chance.randrange(5):
             case 0 | 1:
                 self.send(self.chance.choice([*NAMES, "operator"]))
+                self.wait_for_somebody()
             case 2:
                 self.move()
             case 3:
@@ -293,6 +305,34 @@ class Broker:
             )
             self.messages[found.id] = replace(found, deliveries=(moved,))
             self.say(DeliveryChanged(moved))
+
+    def wait_for_somebody(self) -> None:
+        """A question, a reminder or a parked thread comes, changes or goes."""
+        number = self.chance.randrange(1, 8)
+        match self.chance.randrange(3):
+            case 0:
+                state = self.chance.choice([QuestionState.OPEN, QuestionState.ANSWERED])
+                row = Question(number, "iris", "operator", "x", (), False, state, self.now_ms)
+                self.questions[number] = row
+                self.say(QuestionChanged(row))
+            case 1:
+                due_ms = self.now_ms + self.chance.randrange(1_000)
+                alive = self.chance.choice([ReminderState.ACTIVE, ReminderState.ENDED])
+                found = Reminder(number, "iris", "iris", "x", Once(due_ms), alive, NOW, next_ms=due_ms)
+                self.reminders[number] = found
+                self.say(ReminderChanged(found))
+            case _ if number in self.parked:
+                del self.parked[number]
+                self.say(ThreadReleased(number))
+            case _:
+                self.parked[number] = ParkedThread(number, ("hm1nd", "iris"), 40, 1, self.now_ms)
+                self.say(ThreadParked(self.parked[number]))
+
+    def open_questions(self) -> list[Question]:
+        return [row for row in self.questions.values() if row.state is QuestionState.OPEN]
+
+    def next_reminders(self) -> list[Reminder]:
+        return [row for row in self.reminders.values() if row.state is ReminderState.ACTIVE]
 
     def turn(self, name: str) -> None:
         turns = self.turns[name]
@@ -327,16 +367,24 @@ class Broker:
             messages_hour=sum(found.sent_ms > hour for found in self.messages.values()),
             operator_unread=0,
             wanting=tuple(wanting[:100]),
+            questions=tuple(self.open_questions()),
+            parked=tuple(self.parked.values()),
         )
 
     def inbox(self, name: str) -> int:
         return sum(found.to == name and found.deliveries[0].state in OPEN for found in self.messages.values())
 
 
-def listening_from(snapshot: Snapshot, broker: Broker, now_ms: int) -> World:
+def is_open(row: Question | Broken) -> bool:
+    return isinstance(row, Question) and row.state is QuestionState.OPEN
+
+
+def listening_from(
+    snapshot: Snapshot, broker: Broker, now_ms: int, reminders: Sequence[Reminder] = ()
+) -> World:
     picture = world()
     picture.cages_now([cage(name) for name in NAMES], NOW)
-    picture.broker_now(snapshot, [], now_ms)
+    picture.broker_now(snapshot, [], reminders, now_ms)
     for event in broker.feed[snapshot.seq :]:
         try:
             picture.heard(event, event.at_ms)
@@ -351,16 +399,26 @@ def listening_from(snapshot: Snapshot, broker: Broker, now_ms: int) -> World:
 def test_it_does_not_matter_where_one_began_to_listen(seed: int, before: int, after: int) -> None:
     broker = Broker(random.Random(seed))
     from_the_start = broker.snapshot()
+    asked_later: list[Reminder] = []
     for _ in range(before):
         broker.step()
     from_the_middle, middle_ms = broker.snapshot(), broker.now_ms
-    for _ in range(after):
+    asked_later = broker.next_reminders()
+    for place in range(after):
         broker.step()
+        if place == 3:
+            asked_later = broker.next_reminders()  # the list is asked for after the snapshot
     early = listening_from(from_the_start, broker, NOW)
-    late = listening_from(from_the_middle, broker, middle_ms)
+    late = listening_from(from_the_middle, broker, middle_ms, asked_later)
     assert early.agents == late.agents
     assert early.flow.newest() == late.flow.newest()
     assert early.flow.wanting(broker.now_ms) == late.flow.wanting(broker.now_ms)
+    assert early.parked == late.parked == {str(row.thread): row for row in broker.parked.values()}
+    assert early.schedules.rows() == {str(row.id): row for row in broker.next_reminders()}
+    assert late.schedules.rows() == early.schedules.rows()
+    still_open = {str(row.id): row for row in broker.open_questions()}
+    for picture in (early, late):
+        assert {key: row for key, row in picture.questions.rows().items() if is_open(row)} == still_open
     for name in NAMES:
         row = late.agents[name]
         assert row.inbox == broker.inbox(name)

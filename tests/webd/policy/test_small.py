@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from protocol.names import KEY_PATTERN
 from protocol.problem import Problem, Refused
-from webd.policy import cookies, keys, paths, rates, sessions, topics
+from webd.policy import cookies, keys, paths, rates, sessions, spans, topics
 from webd.policy.refusals import STATUSES, problem_of, title_of
 
 # ------------------------------------------------------------------------------------------------------------- rates
@@ -104,7 +104,9 @@ def test_over_tls_the_cookie_is_bound_to_this_host() -> None:
 
 
 def test_topics_of_a_page() -> None:
-    assert topics.parse_topics("hive,agents,flow,tail:iris") == topics.COMMON | {"tail:iris"}
+    assert topics.parse_topics("hive,agents,flow,questions,parked,reminders,tail:iris") == topics.COMMON | {
+        "tail:iris"
+    }
     assert topics.agents_of(topics.parse_topics("hive,journal:iris,tail:atlas")) == {"iris", "atlas"}
 
 
@@ -182,3 +184,28 @@ def test_every_problem_has_a_status_and_every_status_a_title() -> None:
     assert all(
         title_of(status) != "refused" for status in (400, 401, 403, 404, 405, 408, 413, 421, 429, 500, 503)
     )
+
+
+# ------------------------------------------------------------------------------------------------------------- spans
+
+
+@pytest.mark.parametrize(
+    ("text", "since_ms"),
+    [
+        ("90s", 910_000),
+        ("5m", 700_000),
+        ("1d", 0),
+        ("0", 0),
+        ("999999", 999_999),
+        ("1000001", 1_000_000),
+        ("0h", None),
+        ("-1", None),
+        ("6 h", None),
+        ("6H", None),
+        ("", None),
+        ("1" * 16, None),
+        ("٣h", None),
+    ],
+)
+def test_since_when(text: str, since_ms: int | None) -> None:
+    assert spans.since(text, 1_000_000) == since_ms
