@@ -183,6 +183,9 @@ class ReminderPage(Struct, frozen=True):
 
     reminders: tuple[Reminder, ...]
     before: int | None = None
+    """Leads to older ones that have ended."""
+    after: int | None = None
+    """Leads to later ones that are still to fire."""
 
 
 class ListReminders(Tool[ReminderPage], frozen=True):
@@ -194,6 +197,8 @@ class ListReminders(Tool[ReminderPage], frozen=True):
     ended: bool = False
     before: Annotated[int, Meta(ge=1, le=INTEGER_MAX)] | None = None
     """Of the ended ones: only what is older than this number."""
+    after: ReminderId | None = None
+    """Only what comes after this one that is still to fire."""
     limit: Annotated[int, Meta(ge=1, le=PAGE_ROWS_MAX)] = 100
 
 

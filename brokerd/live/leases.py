@@ -101,6 +101,11 @@ class Leases:
             self._inboxes.of(agent).arrive(None)
         return lease
 
+    def settled(self, agent: str, lease: Lease) -> None:
+        """The delivery of a lease was done without a turn."""
+        if self._held.get(agent) is lease:
+            del self._held[agent]
+
     def end_turn(self, agent: str, turn: int) -> None:
         """A turn ended: so does the lease that drove it."""
         lease = self._held.get(agent)

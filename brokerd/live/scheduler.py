@@ -1,0 +1,97 @@
+"""The scheduler of reminders: asleep until the next one is due. It knows that one time and no reminder.
+
+Reminders go by the wall clock, which people set and machines correct. So no sleep is longer than LOOK_S: by then a
+clock that was put forward, or a machine that slept, is noticed. One that was put back is noticed by the clock that
+only ever runs, and everything that recurs is worked out anew.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from brokerd.live.feed import Feed
+from brokerd.live.inboxes import Inboxes
+from brokerd.store import firing, reminders
+from protocol.reminders import Reminder
+from runtime.clock import now_ms
+from runtime.log import Log
+from runtime.store import Store
+
+LOOK_S: Final = 5.0
+"""A wall clock that jumped is noticed within this time, while any reminder is to fire."""
+BACK_MS_MIN: Final = 2_000
+"""What a clock goes back at once before it counts as put back."""
+FIRED_PER_JOB_MAX: Final = 100
+"""Reminders that fire in one transaction: few enough that a send behind them hardly waits."""
+WORKED_OUT_PER_JOB_MAX: Final = 100
+
+
+class Scheduler:
+    """Fires what is due. `wall` is the wall clock, in milliseconds."""
+
+    def __init__(
+        self, feed: Feed, store: Store, inboxes: Inboxes, log: Log, wall: Callable[[], int] = now_ms
+    ) -> None:
+        self.wall = wall
+        self._feed = feed
+        self._store = store
+        self._inboxes = inboxes
+        self._log = log
+        self._next_ms: float = -math.inf
+        """What the sleep is for; while awake, earlier than everything, for it looks again before it sleeps."""
+        self._earlier = trio.Event()
+
+    def mind(self, reminder: Reminder) -> None:
+        """A reminder was set or moved: wake up when it comes before the one that is waited for."""
+        if reminder.next_ms is not None and reminder.next_ms < self._next_ms:
+            self._earlier.set()
+
+    async def run(self) -> None:
+        """For ever. Cancelled anywhere, it has fired a batch whole or not at all."""
+        if self.wall() + BACK_MS_MIN < await self._store.read(reminders.clock):
+            await self._work_out_anew()
+        while True:
+            self._earlier, self._next_ms = trio.Event(), math.inf
+            next_ms = await self._store.read(reminders.next_due)
+            if next_ms is None:
+                await self._earlier.wait()
+            elif next_ms <= self.wall():
+                await self._fire()
+            elif await self._sleep_until(next_ms):
+                await self._work_out_anew()
+
+    async def _sleep_until(self, next_ms: int) -> bool:
+        """Until that time, or until there is an earlier one; True when the clock was put back meanwhile."""
+        self._next_ms = min(self._next_ms, next_ms)
+        ahead = self._ahead()
+        while not self._earlier.is_set() and (left_ms := next_ms - self.wall()) > 0:
+            with trio.move_on_after(min(LOOK_S, left_ms / 1000)):
+                await self._earlier.wait()
+            before, ahead = ahead, self._ahead()
+            if ahead < before - BACK_MS_MIN:
+                return True
+        return False
+
+    def _ahead(self) -> float:
+        """How far the wall clock is ahead of the clock that only ever runs."""
+        return self.wall() - trio.current_time() * 1000
+
+    async def _fire(self) -> None:
+        full = self._inboxes.full()
+        fired = await self._feed.write_surely(firing.fire_due, self.wall(), full, FIRED_PER_JOB_MAX)
+        for fault in fired.faults:
+            self._log.error("a reminder cannot be read; it fires no more", fault=fault)
+        if full:
+            self._log.warning("inboxes are full; reminders wait", agents=sorted(full))
+
+    async def _work_out_anew(self) -> None:
+        """The clock was put back: what recurs would be silent until it is again as late as it was."""
+        self._log.warning("the clock was put back; the next times of reminders are worked out anew")
+        place: int | None = 0
+        while place is not None:
+            moved = await self._feed.write_surely(
+                reminders.work_out_anew, place, self.wall(), WORKED_OUT_PER_JOB_MAX
+            )
+            place = moved.last
