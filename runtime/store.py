@@ -3,19 +3,26 @@
     store = await open_store(path, …)
     message_id = await store.write(messages.insert, message)    insert(db, message) runs in the writer's transaction
     page = await store.read(messages.newest, 100)                on a read-only connection, in a reader's thread
+    row = store.look(deliveries.first, "iris")                   the same at once, in the event loop: a row or two
 
-The writer takes every job that waits (up to GROUP_JOBS_MAX), runs them in one `BEGIN IMMEDIATE … COMMIT`, each in
-its own savepoint so that a failing job fails alone, and wakes the callers only after the commit: what was
-acknowledged is on disk (`WAL`, `synchronous=FULL`). A commit that fails, fails every job in it and ends the daemon:
-a disk whose fsync failed is not to be trusted with the next one.
+One connection writes. It takes every job that waits (up to GROUP_JOBS_MAX), runs them in one `BEGIN IMMEDIATE …
+COMMIT`, and wakes the callers only after the commit: what was acknowledged is on disk (`WAL`, `synchronous=FULL`).
+A job that fails, fails alone: the group is rolled back and run again, each job in its own savepoint. So a job may be
+run twice, and must leave nothing behind but rows. A commit that fails, fails every job in it and ends the daemon: a
+disk whose fsync failed is not to be trusted with the next one.
+
+Groups are written by a thread, except those of `quick` jobs alone on a disk that is quick: to hand them over and back
+takes longer than to write them (docs/decisions/0016). Either way there is one group at a time, in the order of asking.
 """
 
 import queue
 import sqlite3
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -24,6 +31,7 @@ import outcome
 import trio
 
 from protocol.problem import Problem, Refused
+from runtime.later import Later, soon
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,6 +40,10 @@ GROUP_JOBS_MAX: Final = 256
 WAITING_JOBS_MAX: Final = 8_192
 READERS_MAX: Final = 4
 BUSY_TIMEOUT_MS: Final = 5_000
+QUICK_COMMIT_S: Final = 0.005
+"""A disk that takes longer than this for a commit is left to the thread."""
+COMMIT_WEIGHT: Final = 0.1
+"""How much the newest commit counts in what they take on average."""
 SWITCH_INTERVAL_S: Final = 0.0002
 """A writer thread beside a busy loop waits for the interpreter lock this long at most (the default starves it)."""
 
@@ -42,11 +54,24 @@ class CommitFailed(Exception):
     """The disk did not take a commit. Nothing of it was acknowledged; the daemon must end."""
 
 
+def quick(job: Callable[Concatenate[Db, P], T]) -> Callable[Concatenate[Db, P], T]:
+    """Mark a job that changes few rows, found by their keys: the event loop may wait for it."""
+    _quick.add(job)
+    return job
+
+
+def is_quick(job: Callable[..., Any]) -> bool:
+    return job in _quick
+
+
+_quick: set[Callable[..., Any]] = set()
+
+
 @dataclass(slots=True)
 class _Job:
     run: Callable[[Db], Any]
-    task: trio.lowlevel.Task
-    """Who waits for it."""
+    told: Later[Any]
+    is_quick: bool
 
 
 @dataclass(frozen=True)
@@ -67,7 +92,14 @@ class Store:
 
     def __init__(self, shape: StoreShape) -> None:
         self._shape = shape
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: deque[_Job] = deque()
+        self._groups: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        self._is_writing = False
+        """Whether the writer thread has a group."""
+        self._is_due = False
+        """Whether the next group is about to be taken."""
+        self._commit_s = 0.0
+        """What the last commits took, the newest weighing most."""
         self._waiting = trio.CapacityLimiter(WAITING_JOBS_MAX)
         self._readers: queue.SimpleQueue[Db] = queue.SimpleQueue()
         self._reading = trio.CapacityLimiter(READERS_MAX)
@@ -87,18 +119,39 @@ class Store:
         Shielded from the moment it is queued: a caller that is cancelled has either stored nothing or stored it whole.
         """
         async with self._waiting:
-            return await self._queued(lambda db: job(db, *args, **kwargs))
+            return await self._queued(lambda db: job(db, *args, **kwargs), is_quick=False)
 
-    async def _queued(self, run: Callable[[Db], T]) -> T:
+    async def write_quickly(
+        self, job: Callable[Concatenate[Db, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same for a job of few rows, which the event loop may do itself. Needs no task to be awaited in."""
+        return await self._queued(lambda db: job(db, *args, **kwargs), is_quick=True)
+
+    def _queued(self, run: Callable[[Db], T], *, is_quick: bool) -> Later[T]:
         if self._broken is not None:
             raise CommitFailed("the database failed earlier") from self._broken
-        self._jobs.put(_Job(run, trio.lowlevel.current_task()))
+        return self._put(run, is_quick=is_quick)
 
-        def keep_waiting(_: Any) -> trio.lowlevel.Abort:
-            return trio.lowlevel.Abort.FAILED
+    def _put(self, run: Callable[[Db], T], *, is_quick: bool) -> Later[T]:
+        told: Later[T] = Later(is_shielded=True)
+        self._jobs.append(_Job(run, told, is_quick))
+        self._take_soon()
+        return told
 
-        result: T = await trio.lowlevel.wait_task_rescheduled(keep_waiting)
-        return result
+    def _take_soon(self) -> None:
+        """Whoever asks in the meantime comes along."""
+        if not self._is_writing and not self._is_due:
+            self._is_due = True
+            soon(self._take_group)
+
+    def _take_group(self) -> None:
+        self._is_due = False
+        group = [self._jobs.popleft() for _ in range(min(len(self._jobs), GROUP_JOBS_MAX))]
+        if self._commit_s < QUICK_COMMIT_S and all(job.is_quick for job in group):
+            self._tell(group, self._commit(group))
+        else:
+            self._is_writing = True
+            self._groups.put(group)
 
     async def read(self, job: Callable[Concatenate[Db, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `job(db, …)` on a read-only connection, in one snapshot of the database."""
@@ -117,45 +170,48 @@ class Store:
         async with self._reading:
             return await trio.to_thread.run_sync(run, limiter=self._reader_threads)
 
-    def _serve_jobs(self, db: Db) -> None:
-        """The writer thread."""
-        stop = False
-        while not stop:
-            group: list[_Job] = []
-            head = self._jobs.get()
-            while head is not None:
-                group.append(head)
-                if len(group) >= GROUP_JOBS_MAX:
-                    break
-                try:
-                    head = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-            else:
-                stop = True
-            if group:
-                self._commit(db, group)
-        db.close()
+    def look(self, job: Callable[Concatenate[Db, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, at once and in the event loop: for a row or two, found by their keys."""
+        self._looking.execute("BEGIN")
+        try:
+            return job(self._looking, *args, **kwargs)
+        finally:
+            self._looking.execute("ROLLBACK")
 
-    def _commit(self, db: Db, group: list[_Job]) -> None:
-        results: list[outcome.Outcome[Any]] = []
+    def _serve_groups(self) -> None:
+        """The writer thread."""
+        while (group := self._groups.get()) is not None:
+            results = self._commit(group)
+            self._token.run_sync_soon(self._tell, group, results)
+
+    def _commit(self, group: list[_Job]) -> list[outcome.Outcome[Any]]:
+        db = self._db
         try:
             if self._broken is not None:
                 raise CommitFailed("the database failed earlier") from self._broken
             db.execute("BEGIN IMMEDIATE")
-            results.extend(_run_in_savepoint(db, job.run) for job in group)
+            results = _run_together(db, group)
+            if results is None:
+                db.execute("ROLLBACK")
+                db.execute("BEGIN IMMEDIATE")
+                results = [_run_in_savepoint(db, job.run) for job in group]
+            began = time.monotonic()
             db.execute("COMMIT")
+            self._commit_s += (time.monotonic() - began - self._commit_s) * COMMIT_WEIGHT
         except BaseException as error:
             self._undo(db, error)
             results = [outcome.Error(_not_stored(error)) for _ in group]
-        self._token.run_sync_soon(self._tell, group, results)
+        return results
 
     def _tell(self, group: list[_Job], results: list[outcome.Outcome[Any]]) -> None:
         """In the event loop, once for a whole group: to wake the loop costs the writer more than a small job."""
+        self._is_writing = False
         if self._broken is not None:
             self.failed.set()
+        if self._jobs:
+            self._take_soon()
         for job, result in zip(group, results, strict=True):
-            trio.lowlevel.reschedule(job.task, result)
+            job.told.end(result)
 
     def _undo(self, db: Db, error: BaseException) -> None:
         """Leave no transaction open; whatever is not a full disk is the end of this store."""
@@ -171,17 +227,23 @@ class Store:
         """Open the connections and start the writer; called by `open_store` inside trio."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._token = trio.lowlevel.current_trio_token()
-        db = connect(self._shape)
+        self._db = connect(self._shape)
+        self._looking = connect(self._shape, read_only=True)
         for _ in range(READERS_MAX):
             self._readers.put(connect(self._shape, read_only=True))
-        writer = threading.Thread(target=self._serve_jobs, args=(db,), name=f"writer:{self._shape.path.name}")
+        writer = threading.Thread(target=self._serve_groups, name=f"writer:{self._shape.path.name}")
         writer.start()
         return writer
 
-    def close(self, writer: threading.Thread) -> None:
-        """End the writer after what is queued, and close the readers."""
-        self._jobs.put(None)
-        writer.join()
+    async def close(self, writer: threading.Thread) -> None:
+        """End the writer after what is queued, and close the connections."""
+        if self._jobs or self._is_writing:
+            with suppress(CommitFailed):
+                await self._put(_nothing, is_quick=False)
+        self._groups.put(None)
+        await trio.to_thread.run_sync(writer.join)
+        self._db.close()
+        self._looking.close()
         for _ in range(READERS_MAX):
             self._readers.get().close()
 
@@ -196,7 +258,7 @@ async def open_store(shape: StoreShape, migrate: Callable[[Path, StoreShape], No
         yield store
     finally:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(store.close, writer)
+            await store.close(writer)
 
 
 def connect(shape: StoreShape, *, read_only: bool = False) -> Db:
@@ -221,6 +283,28 @@ def connect(shape: StoreShape, *, read_only: bool = False) -> Db:
     if read_only:
         db.execute("PRAGMA query_only = ON")
     return db
+
+
+def _nothing(db: Db) -> None:
+    """A job that shows that all before it are done."""
+
+
+def _run_together(db: Db, group: list[_Job]) -> list[outcome.Outcome[Any]] | None:
+    """All jobs without a savepoint; None when one failed after it had changed something."""
+    results: list[outcome.Outcome[Any]] = []
+    for job in group:
+        changes = db.total_changes
+        try:
+            results.append(outcome.Value(job.run(db)))
+        except Exception as error:
+            if not db.in_transaction:
+                raise
+            if db.total_changes != changes or isinstance(error, sqlite3.Error):
+                return None
+            results.append(outcome.Error(error))
+        if not db.in_transaction:
+            raise CommitFailed("a job ended the transaction that it was in")
+    return results
 
 
 def _run_in_savepoint(db: Db, run: Callable[[Db], Any]) -> outcome.Outcome[Any]:

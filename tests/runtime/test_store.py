@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -473,3 +473,76 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, lines: int) -> No
     found = stored(tmp_path)
     assert whole <= set(found)
     assert len(found) == len(set(found))
+
+
+# quick jobs
+
+
+async def test_quick_jobs_that_are_asked_for_together_share_a_commit_without_the_thread(
+    tmp_path: Path,
+) -> None:
+    threads: set[int] = set()
+    statements: list[str] = []
+
+    def quick(db: Db, text: str) -> None:
+        threads.add(threading.get_ident())
+        insert(db, text)
+
+    async with notes(tmp_path) as store:
+        await store.write(lambda db: db.set_trace_callback(statements.append))
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(store.write_quickly, quick, str(number))
+        assert statements.count("COMMIT") == 2
+        assert len(store.look(texts)) == 20
+    assert threads == {threading.get_ident()}
+
+
+async def test_quick_jobs_keep_their_place_behind_others(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def note(db: Db, text: str) -> None:
+        order.append(text)
+
+    async with notes(tmp_path) as store, held(store) as (_, nursery):
+        for number in range(10):
+            nursery.start_soon((store.write if number % 3 else store.write_quickly), note, str(number))
+            await trio.testing.wait_all_tasks_blocked()
+    assert order == [str(number) for number in range(10)]
+
+
+async def test_a_slow_disk_is_left_to_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.store.QUICK_COMMIT_S", 0.0)
+    async with notes(tmp_path) as store:
+        await store.write(insert, "first")
+        assert await store.write_quickly(lambda db: threading.get_ident()) != threading.get_ident()
+
+
+async def test_a_quick_job_that_fails_undoes_nothing_of_the_others(tmp_path: Path) -> None:
+    failed: list[str] = []
+
+    def refuse_early(db: Db, text: str) -> None:
+        raise Refused(Problem.CONFLICT, text)
+
+    async def fail(job: Callable[[Db, str], None], text: str) -> None:
+        with pytest.raises((ZeroDivisionError, Refused)):
+            await store.write_quickly(job, text)
+        failed.append(text)
+
+    async with notes(tmp_path) as store, trio.open_nursery() as nursery:
+        for number in range(12):
+            if number % 3:
+                nursery.start_soon(store.write_quickly, insert, str(number))
+            else:
+                nursery.start_soon(fail, insert_twice_and_fail if number % 2 else refuse_early, str(number))
+    assert sorted(failed) == ["0", "3", "6", "9"]
+    assert sorted(stored(tmp_path), key=int) == ["1", "2", "4", "5", "7", "8", "10", "11"]
+
+
+async def test_a_look_sees_one_state_and_changes_nothing(tmp_path: Path) -> None:
+    async with notes(tmp_path) as store:
+        await store.write(insert, "x")
+        assert store.look(count) == 1
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            store.look(insert, "sneaked in")
+        assert store.look(texts) == ["x"]
