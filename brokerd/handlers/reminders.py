@@ -30,7 +30,12 @@ async def remind(request: Remind, caller: Caller, host: Host) -> Reminder:
     wish = Wish(request.in_s, request.at, request.every_s, request.cron, request.zone)
     new = NewReminder(asked, digest, agent, request.text, wish, _command(request.only_if))
     host.room.admit(len(request.text))
-    reminder = await host.feed.write_new(reminders.set_reminder, new, host.scheduler.wall())
+    costs = host.rates.remind(sender.name)
+    try:
+        reminder = await host.feed.write_new(reminders.set_reminder, new, host.scheduler.wall())
+    except Refused:
+        host.rates.give_back(costs)
+        raise
     host.scheduler.mind(reminder)
     return reminder
 
