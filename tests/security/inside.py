@@ -12,6 +12,7 @@ from tests.support.hive import RunningHive
 
 AGENT_UID, HARNESS_UID, INIT_UID = 1_000, 1_001, 0
 PATIENCE_S = 60.0
+ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 PRELUDE = r"""
 import ctypes, errno, json, os, socket, struct, subprocess, sys
 from harness.init import install_filter
@@ -45,18 +46,25 @@ def run_inside(hive: RunningHive, agent: str, script: str, *words: str, uid: int
     return json.loads(print_inside(hive, agent, PRELUDE + script, *words, uid=uid))
 
 
+def command_inside(
+    hive: RunningHive, agent: str, script: str, *words: str, uid: int = AGENT_UID
+) -> list[str]:
+    """The command line that runs a script in the agent's cage, to be started with ENVIRONMENT; it ends with nsenter."""
+    return [
+        "nsenter", "--target", str(leader(hive, agent)), "--all", "--root", "--wd", "--",
+        "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups",
+        "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--pdeathsig=KILL", "--",
+        "/opt/hive/env/bin/python", "-I", "-c", script, *words,
+    ]  # fmt: skip
+
+
 def print_inside(
     hive: RunningHive, agent: str, script: str, *words: str, uid: int = AGENT_UID, stdin: str = ""
 ) -> str:
     """The same without the prelude's words and filter; what it printed."""
-    who = [f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
     done = subprocess.run(
-        [
-            "nsenter", "--target", str(leader(hive, agent)), "--all", "--root", "--wd", "--",
-            "setpriv", *who, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--",
-            "/opt/hive/env/bin/python", "-I", "-c", script, *words,
-        ],
-        input=stdin, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env={"PATH": "/usr/bin:/bin"},
+        command_inside(hive, agent, script, *words, uid=uid),
+        input=stdin, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=ENVIRONMENT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

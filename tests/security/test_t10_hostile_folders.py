@@ -7,15 +7,18 @@ import os
 import subprocess
 import tempfile
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from privd.cages.blocks import REGISTRY
 from privd.cages.folders import remove as remove_folder
+from protocol.names import MANAGER_NAME
 from tests.security.conftest import PLANTED_KEY
-from tests.security.inside import HARNESS_UID, run_inside
+from tests.security.inside import ENVIRONMENT, HARNESS_UID, command_inside, run_inside
 from tests.security.peers import PYTHON, User, run_as
 from tests.security.population import away, cages
 from tests.support.hive import RunningHive
@@ -194,6 +197,21 @@ def test_t10_what_was_planted_before_an_agent_is_not_taken_for_its_own(
     away(secure_hive, "planted")
 
 
+@contextmanager
+def swapping(begin: Callable[[str], "subprocess.Popen[bytes]"]) -> Iterator[None]:
+    """Somebody's processes swap and fill a folder for as long as it is there."""
+    swappers = [begin(script) for script in (SWAP, FILL, FILL)]
+    try:
+        for swapper in swappers:
+            assert swapper.stdout is not None
+            assert swapper.stdout.readline() == b"begun\n"
+        yield
+    finally:
+        for swapper in swappers:
+            swapper.kill()
+            swapper.communicate()
+
+
 @pytest.mark.parametrize("who", ["broker", "egress"])
 def test_t10_a_daemon_that_keeps_filling_its_folder_cannot_hold_root(
     mallory: RunningHive, users: dict[str, User], canary: Path, who: str
@@ -201,23 +219,41 @@ def test_t10_a_daemon_that_keeps_filling_its_folder_cannot_hold_root(
     """Taken over, brokerd or egressd swaps links, folders and names in its own folder while root removes it."""
     place = mallory.places.run / "agents" / AGENT / who
     me = users[who]
-    swappers = [
-        subprocess.Popen(
+
+    def begin(script: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
             [*PYTHON, script, str(place), str(canary)],
             stdout=subprocess.PIPE, user=me.uid, group=me.gid, extra_groups=[], cwd="/", env={},
-        )
-        for script in (SWAP, FILL, FILL)
-    ]  # fmt: skip
-    try:
-        for swapper in swappers:
-            assert swapper.stdout is not None
-            assert swapper.stdout.readline() == b"begun\n"
+        )  # fmt: skip
+
+    with swapping(begin):
         assert mallory.hivectl("destroy", AGENT, "--yes")["power"] == "kept"
         assert not (mallory.places.run / "agents" / AGENT).exists()
-    finally:
-        for swapper in swappers:
-            swapper.kill()
-            swapper.communicate()
+
+
+def test_t10_a_manager_that_keeps_filling_a_proposal_cannot_hold_root(
+    mallory: RunningHive, canary: Path
+) -> None:
+    """The proposed configuration is the manager's to write, until root takes it away to delete it."""
+    mallory.hivectl("restart", MANAGER_NAME)  # its cage sees the new agent's configuration from now on
+    place = f"/agents/{AGENT}/config"
+
+    def begin(script: str) -> "subprocess.Popen[bytes]":
+        command = command_inside(mallory, MANAGER_NAME, script, place, str(canary))
+        return subprocess.Popen(command, stdout=subprocess.PIPE, env=ENVIRONMENT)
+
+    mallory.hivectl("destroy", AGENT, "--yes")
+    with swapping(begin):
+        mallory.hivectl("purge", AGENT, "--yes")
+        assert not (mallory.places.state / "agents" / AGENT).exists()
+
+
+@pytest.mark.parametrize("who", ["broker", "web", "iris agent", "nobody"])
+def test_t10_the_registry_of_uids_cannot_be_locked_by_others(users: dict[str, User], who: str) -> None:
+    """Whoever can open that folder could make every `up` wait."""
+    script = "import os, sys\ntry:\n os.open(sys.argv[1], os.O_RDONLY); print('opened')\nexcept PermissionError: pass"
+    assert run_as(users[who], script, str(REGISTRY)) == ""
+    assert REGISTRY.is_dir()
 
 
 @pytest.mark.parametrize("who", ["broker", "egress", "web", "nobody"])
