@@ -58,11 +58,13 @@ async def listed(visit: Visit, host: Host) -> Answer:
         ListReminders(
             agent=visit.agent("agent"),
             ended=visit.flag("ended"),
+            after=visit.number("after", least=1),
             before=visit.number("before", least=1),
             limit=limit,
         )
     )
-    return as_json({"reminders": [reminder_row(row) for row in page.reminders], "before": page.before})
+    rows = [reminder_row(row) for row in page.reminders]
+    return as_json({"reminders": rows, "after": page.after, "before": page.before})
 
 
 async def remind(visit: Visit, host: Host) -> Answer:

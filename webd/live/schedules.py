@@ -23,13 +23,15 @@ class Schedules:
 
     def __init__(self) -> None:
         self._rows: dict[int, Reminder] = {}
+        self._begun = 0
         self._more = False
         self._heard: OrderedDict[int, int] = OrderedDict()
 
-    def start_from(self, soonest: Sequence[Reminder]) -> None:
-        """The WINDOW_REMINDERS soonest; fewer when there are no more."""
-        self._rows = {reminder.id: reminder for reminder in soonest[:WINDOW_REMINDERS]}
-        self._more = len(soonest) >= WINDOW_REMINDERS
+    def start_from(self, soonest: Sequence[Reminder], *, more: bool) -> None:
+        """The soonest ones, at most WINDOW_REMINDERS; `more` says whether others are due after them."""
+        self._rows = {reminder.id: reminder for reminder in soonest}
+        self._begun = len(self._rows)
+        self._more = more
 
     def changed(self, reminder: Reminder) -> list[Told]:
         """One was set, changed, fired or ended."""
@@ -54,7 +56,7 @@ class Schedules:
     @property
     def is_thin(self) -> bool:
         """Whether the window is to be asked for again."""
-        return self._more and len(self._rows) < WINDOW_REMINDERS // 2
+        return self._more and 2 * len(self._rows) < self._begun
 
     def times_heard(self, number: int) -> int:
         """How often one has changed, as far as is remembered."""

@@ -14,9 +14,8 @@ from protocol.hello import Hello
 from protocol.messages import Message
 from protocol.privd import AnyCageEvent, CageChanged, CageCrashed, CageGone, CageRebuilt, CagesNow, WatchCages
 from protocol.problem import Problem, Refused
-from protocol.reminders import Reminder
 from protocol.rpc import Call
-from protocol.tools import ListReminders
+from protocol.tools import ListReminders, ReminderPage
 from runtime.backoff import delays
 from runtime.client import Client, Disconnected
 from runtime.log import Log
@@ -195,7 +194,8 @@ class Feed:
         older = await self._older_than(snapshot)
         reminders = await self._next_reminders()
         picture = self._picture
-        picture.tell(picture.world.broker_now(snapshot, older, reminders, picture.now_ms()))
+        picture.tell(picture.world.broker_now(snapshot, older, picture.now_ms()))
+        picture.world.schedules.start_from(reminders.reminders, more=reminders.after is not None)
         picture.hub.break_off(*ANEW)
         self._epoch = snapshot.epoch
         await self._tails.reload()
@@ -212,16 +212,15 @@ class Feed:
             before = page.before if page.messages else None
         return older
 
-    async def _next_reminders(self) -> tuple[Reminder, ...]:
+    async def _next_reminders(self) -> ReminderPage:
         """Those that are due soonest, as many as are shown. What goes wrong with them hides nothing else."""
         try:
-            page = await _asked(self.client, ListReminders(limit=WINDOW_REMINDERS), self.name)
+            return await _asked(self.client, ListReminders(limit=WINDOW_REMINDERS), self.name)
         except Refused as refused:
             self._log.warning("the reminders could not be read", reason=refused.detail)
             text = f"the reminders could not be read: {refused.detail}"
             self._picture.tell(self._picture.world.failed_late(text, self._picture.now_ms()))
-            return ()
-        return page.reminders
+            return ReminderPage(())
 
     async def _go_on(self, here: Callable[[], None]) -> None:
         world = self._picture.world
@@ -242,7 +241,8 @@ class Feed:
                 self._tails.take(change.topic.removeprefix(TAIL), change.data)
         self._picture.tell(changes)
         if world.schedules.is_thin:
-            world.schedules.start_from(await self._next_reminders())
+            soonest = await self._next_reminders()
+            world.schedules.start_from(soonest.reminders, more=soonest.after is not None)
             self._picture.hub.break_off(REMINDERS)
 
     async def _fetch(self, number: int) -> None:

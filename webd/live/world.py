@@ -5,7 +5,7 @@ what was last told, so that only a real change goes out.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from msgspec import Struct
@@ -30,7 +30,6 @@ from protocol.brokerd import (
 from protocol.hello import Greeting
 from protocol.messages import Message, Receipt
 from protocol.privd import Cage, Power
-from protocol.reminders import Reminder
 from protocol.turns import AnyTurnEvent, ToolCalled, Turn
 from webd.live.counts import TURNS_KEPT_MAX, HourCount, Inboxes, pulse
 from webd.live.flow import Flow
@@ -158,10 +157,8 @@ class World:
 
     # ------------------------------------------------------------------------------------------------------- broker
 
-    def broker_now(
-        self, snapshot: Snapshot, older: Iterable[Message], reminders: Sequence[Reminder], now_ms: int
-    ) -> list[Change]:
-        """A new beginning of the feed, messages older than the snapshot's that belong to the window, next reminders.
+    def broker_now(self, snapshot: Snapshot, older: Iterable[Message], now_ms: int) -> list[Change]:
+        """A new beginning of the feed, and messages older than the snapshot's that belong to the window.
 
         ANEW and the tails changed as a whole; the changes returned are the rest.
         """
@@ -177,7 +174,6 @@ class World:
         self.flow.start_from([*older, *snapshot.messages], snapshot.wanting)
         self.questions.start_from(snapshot.questions, snapshot.broken_questions)
         self.parked = {str(parked.thread): parked for parked in snapshot.parked}
-        self.schedules.start_from(reminders)
         return [*self._agent_changes(sorted(before | set(self._heard)), now_ms), *self._hive_changes(now_ms)]
 
     def fetched(self, message: Message) -> None:

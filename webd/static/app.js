@@ -3,6 +3,7 @@ import { effect, html, render } from "./html.js";
 import { loadDismissed, session } from "./act/deeds.js";
 import { keys, startKeyboard, step } from "./act/keyboard.js";
 import { followAddress } from "./act/place.js";
+import { tell } from "./act/toasts.js";
 import { loadZone, setServerTime, startClock, toggleZone } from "./live/clock.js";
 import { accept, applySnapshot, applyWhenHidden, feed } from "./live/intake.js";
 import { Journal } from "./live/journal.js";
@@ -12,6 +13,7 @@ import { browser, followVisibility, openStream } from "./live/stream.js";
 import { Tail } from "./live/tail.js";
 import { AgentPage } from "./pages/agent.js";
 import { JournalPage } from "./pages/journal.js";
+import { StatsPage } from "./pages/stats.js";
 import { SwarmPage } from "./pages/swarm.js";
 import { Banners } from "./panes/banners.js";
 import { Foot } from "./panes/foot.js";
@@ -19,6 +21,7 @@ import { KeySheet, openKeySheet } from "./panes/keysheet.js";
 import { openPalette, Palette } from "./panes/palette.js";
 import { Strip } from "./panes/strip.js";
 import { Toasts } from "./panes/toasts.js";
+import { Guarded } from "./parts/guarded.js";
 import { showCount } from "./parts/badge.js";
 
 /** @import {Boot} from "./types/wire" */
@@ -51,6 +54,7 @@ function chosen({ kind, agent = "" }) {
     feed(`journal:${agent}`, journal);
     return { topics: [`journal:${agent}`], content: html`<${JournalPage} name=${agent} journal=${journal} />` };
   }
+  if (kind === "stats") return { topics: [], content: html`<${StatsPage} name=${agent} />` };
   return { topics: [], content: html`<${SwarmPage} />` };
 }
 
@@ -63,6 +67,8 @@ function bindKeys({ agent }) {
     { keys: "g s", does: "swarm", run: go("/#swarm") },
     { keys: "g c", does: "your call", run: go("/#calls") },
     { keys: "g m", does: "message flow", run: go("/#matrix") },
+    { keys: "g q", does: "questions", run: go("/#questions") },
+    { keys: "g r", does: "reminders", run: go("/#schedules") },
     { keys: "g j", does: "journal", run: () => location.assign(`/agent/${agent ?? manager.peek()}/journal`) },
     { keys: "j", does: "next row", run: () => step(1) },
     { keys: "k", does: "row before", run: () => step(-1) },
@@ -81,13 +87,22 @@ function titled({ kind, agent }) {
     const waiting = callCount.value;
     const state = agent ? (agentNow(agent)?.state ?? "") : "";
     const glyph = /** @type {Record<string, string>} */ (GLYPH)[state] ?? "";
-    const name = kind === "swarm" ? "SW4RM" : kind === "journal" ? `J0URN4L ${agent}` : `${glyph}${agent}`;
+    const name = kind === "swarm" ? "SW4RM" : kind === "journal" ? `J0URN4L ${agent}` : kind === "stats" ? `ST4TS ${agent}` : `${glyph}${agent}`;
     document.title = `${waiting ? `(${waiting}) ` : ""}${name} · hyperhive`;
     showCount(waiting);
   });
 }
 
+/** What goes wrong in the page itself is told, not swallowed. */
+function tellFaults() {
+  const said = (/** @type {unknown} */ fault) =>
+    tell(`this page met a defect: ${fault instanceof Error ? fault.message : String(fault)}`, { bad: true });
+  addEventListener("error", (event) => said(event.error ?? event.message));
+  addEventListener("unhandledrejection", (event) => said(event.reason));
+}
+
 function begin() {
+  tellFaults();
   const boot = bootBlock();
   loadZone();
   loadDismissed();
@@ -97,7 +112,7 @@ function begin() {
   startClock();
   const stream = openStream(
     {
-      topics: ["hive", "agents", "flow", ...topics],
+      topics: ["hive", "agents", "flow", "questions", "parked", "reminders", ...topics],
       cursor: boot.cursor,
       snapshot: (snapshot, at) => accept({ snapshot, at }),
       arrival: (arrival, at) => accept({ arrival, at }),
@@ -120,7 +135,7 @@ function begin() {
       <a class="skip" href="#main">skip to content</a>
       <${Strip} kind=${boot.page.kind} agent=${boot.page.agent} />
       <${Banners} now=${() => stream.now()} />
-      ${content}
+      <${Guarded} what="this page">${content}<//>
       <${Foot} />
       <${Toasts} />
       <${Palette} />

@@ -23,7 +23,7 @@ def soonest(known: dict[int, Reminder]) -> list[Reminder]:
 
 def test_one_that_fires_again_moves_and_one_that_ended_goes() -> None:
     schedules = Schedules()
-    schedules.start_from([reminder(1, 10), reminder(2, 20)])
+    schedules.start_from([reminder(1, 10), reminder(2, 20)], more=False)
     assert schedules.changed(reminder(1, 30)) == [("1", reminder(1, 30))]
     assert schedules.changed(reminder(2, 20, ReminderState.CANCELLED)) == [("2", None)]
     assert schedules.changed(reminder(3, 5, ReminderState.ENDED)) == []
@@ -32,7 +32,7 @@ def test_one_that_fires_again_moves_and_one_that_ended_goes() -> None:
 
 def test_what_comes_later_than_the_window_is_not_told() -> None:
     schedules = Schedules()
-    schedules.start_from([reminder(number, number) for number in range(1, WINDOW_REMINDERS + 1)])
+    schedules.start_from([reminder(number, number) for number in range(1, WINDOW_REMINDERS + 1)], more=True)
     assert schedules.changed(reminder(500, 500)) == []
     assert schedules.changed(reminder(501, 50)) == [("501", reminder(501, 50)), (str(WINDOW_REMINDERS), None)]
     assert len(schedules.rows()) == WINDOW_REMINDERS
@@ -47,7 +47,7 @@ def test_a_window_that_is_not_thin_has_the_soonest_and_one_that_is_asks_again(se
 
     known = {number: reminder(number, moment(number)) for number in range(1, 160)}
     schedules = Schedules()
-    schedules.start_from(soonest(known))
+    schedules.start_from(soonest(known), more=True)
     shown = dict(schedules.rows())
     for _ in range(300):
         number = chance.randrange(1, 200)
@@ -64,7 +64,7 @@ def test_a_window_that_is_not_thin_has_the_soonest_and_one_that_is_asks_again(se
             known
         )
         if schedules.is_thin:
-            schedules.start_from(soonest(known))
+            schedules.start_from(soonest(known), more=True)
             shown = dict(schedules.rows())
 
 

@@ -384,7 +384,8 @@ def listening_from(
 ) -> World:
     picture = world()
     picture.cages_now([cage(name) for name in NAMES], NOW)
-    picture.broker_now(snapshot, [], reminders, now_ms)
+    picture.broker_now(snapshot, [], now_ms)
+    picture.schedules.start_from(reminders, more=False)
     for event in broker.feed[snapshot.seq :]:
         try:
             picture.heard(event, event.at_ms)

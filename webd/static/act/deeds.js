@@ -122,6 +122,74 @@ export const send = (name, message) => doing(name, "/api/v1/send", message, { re
 export const markRead = (message) =>
   doing(`read ${message.id}`, `/api/v1/messages/${message.id}/read`, {}, { refused: `#${message.id} is still unread` });
 
+/** @param {Message[]} messages */
+export const markAllRead = (messages) =>
+  doing("read all", "/api/v1/messages/read", { messages: messages.map((message) => message.id) });
+
+/**
+ * @param {number} question
+ * @param {{answer: string, choices: string[], key: string}} said
+ */
+export const answer = (question, said) =>
+  doing(`answer ${question}`, `/api/v1/questions/${question}/answer`, said, { refused: "not answered" });
+
+/**
+ * @param {"release" | "close"} how
+ * @param {number} thread
+ */
+export const settleThread = (how, thread) =>
+  doing(
+    `${how} thread ${thread}`,
+    `/api/v1/threads/${thread}/${how}`,
+    {},
+    { said: how === "release" ? `thread #${thread} goes on` : `thread #${thread} is closed: what it held is dead` },
+  );
+
+/** @param {Message} message   every dead delivery of it goes back into its recipient's queue */
+export async function retry(message) {
+  for (const { id, state } of message.deliveries) {
+    if (state !== "dead") continue;
+    const name = `retry ${message.id}`;
+    if (!(await doing(name, `/api/v1/deliveries/${id}/retry`, {}, { refused: `#${message.id} stays dead` }))) return;
+  }
+}
+
+/**
+ * @param {"pause" | "resume"} how
+ * @param {string} agent
+ */
+export const pause = (how, agent) =>
+  doing(
+    `${how} ${agent}`,
+    `/api/v1/agents/${agent}/${how}`,
+    {},
+    { said: how === "pause" ? `${agent} is paused: its mail waits` : `${agent} goes on` },
+  );
+
+/** @param {string} agent */
+export const wake = (agent) =>
+  doing(`wake ${agent}`, `/api/v1/agents/${agent}/wake`, {}, { said: `${agent} tries again` });
+
+/**
+ * @param {string} name      of the deed: the place it is sent from
+ * @param {Record<string, unknown>} said
+ */
+export const remind = (name, said) =>
+  doing(name, "/api/v1/reminders", said, { said: `${said.agent} will be reminded`, refused: "no reminder set" });
+
+/**
+ * @param {"edit" | "cancel" | "fire"} how
+ * @param {number} reminder
+ * @param {Record<string, unknown>} [said]
+ */
+export const changeReminder = (how, reminder, said = {}) =>
+  doing(
+    `${how} reminder ${reminder}`,
+    `/api/v1/reminders/${reminder}/${how}`,
+    said,
+    how === "fire" ? { said: `reminder ${reminder} is sent now` } : {},
+  );
+
 const DISMISSED = "hive.dismissed";
 const DISMISSED_MAX = 500;
 

@@ -8,11 +8,13 @@ import { Since } from "../parts/times.js";
 
 /** @import {Agent} from "../types/wire" */
 
-/** @param {{name: string, view: "tail" | "journal", facts?: {open: boolean, toggle: () => void}}} props */
+/** @param {{name: string, view: "tail" | "stats" | "journal", facts?: {open: boolean, toggle: () => void}}} props */
 const Views = ({ name, view, facts }) => html`
   <nav class="subs" aria-label="agent views">
     <a href=${`/agent/${name}/`} aria-current=${view === "tail" ? "page" : undefined}>T4IL<span
       class="sr"> tail</span></a>
+    <a href=${`/agent/${name}/stats`} aria-current=${view === "stats" ? "page" : undefined}>ST4TS<span
+      class="sr"> stats</span></a>
     <a href=${`/agent/${name}/journal`} aria-current=${view === "journal" ? "page" : undefined}>J0URN4L<span
       class="sr"> journal</span></a>
     ${facts &&
@@ -25,7 +27,7 @@ const Views = ({ name, view, facts }) => html`
  * @param {object} props
  * @param {string} props.name
  * @param {Agent | null} props.agent      null: destroyed
- * @param {"tail" | "journal"} props.view
+ * @param {"tail" | "stats" | "journal"} props.view
  * @param {{open: boolean, toggle: () => void}} [props.facts]
  * @param {(arm: () => boolean) => void} [props.armer]
  */

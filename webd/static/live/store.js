@@ -7,7 +7,7 @@ import { now_ms, setServerTime } from "./clock.js";
 import { judge, opening } from "./link.js";
 import { extended, merge, message_id, renewed, trimmed, wanting } from "./rows.js";
 
-/** @import {Agent, Arrival, Hive, Message, Snapshot} from "../types/wire" */
+/** @import {Agent, Arrival, Broken, Hive, Message, ParkedThread, Question, Reminder, Snapshot} from "../types/wire" */
 /** @import {Signal} from "../vendor/signals-core.js" */
 /** @import {Link} from "./link.js" */
 /** @import {Window} from "./rows.js" */
@@ -75,7 +75,50 @@ export const letters = computed(() => {
   return wanting(known, now_ms.peek() - DEAD_SHOWN_MS).filter((message) => !dismissed.value.has(message.id));
 });
 
-export const callCount = computed(() => troubled.value.length + letters.value.length);
+/** @template T @typedef {Signal<ReadonlyMap<string, T>>} Rows   by the key of the stream */
+
+/** @type {Rows<Question | Broken>} */
+export const questions = signal(new Map());
+/** @type {Rows<ParkedThread>} */
+export const parked = signal(new Map());
+/** Those that are due soonest. @type {Rows<Reminder>} */
+export const reminders = signal(new Map());
+
+/** @type {Record<string, Signal<ReadonlyMap<string, any>>>} */
+const STATES = { questions, parked, reminders };
+
+const whole = computed(() => [...questions.value.values()].filter((row) => !("fault" in row)));
+
+/** Questions that wait for the operator, the oldest first. */
+export const asked = computed(() =>
+  /** @type {Question[]} */ (whole.value)
+    .filter((row) => row.state === "open" && row.asked_of === "operator")
+    .sort((a, b) => a.asked_ms - b.asked_ms || a.id - b.id),
+);
+
+/** Questions between agents that nobody has answered yet, the oldest first. */
+export const between = computed(() =>
+  /** @type {Question[]} */ (whole.value)
+    .filter((row) => row.state === "open" && row.asked_of !== "operator")
+    .sort((a, b) => a.asked_ms - b.asked_ms || a.id - b.id),
+);
+
+/** Questions that ended a while ago, the last one first. */
+export const ended = computed(() =>
+  /** @type {Question[]} */ (whole.value)
+    .filter((row) => row.state !== "open")
+    .sort((a, b) => (b.ended_ms ?? 0) - (a.ended_ms ?? 0)),
+);
+
+/** Questions that cannot be read. */
+export const broken = computed(() =>
+  /** @type {Broken[]} */ ([...questions.value.values()].filter((row) => "fault" in row)),
+);
+
+export const callCount = computed(
+  () =>
+    troubled.value.length + letters.value.length + parked.value.size + asked.value.length + broken.value.length,
+);
 
 /** @param {string} name */
 export const agentNow = (name) => agents.value.get(name)?.value ?? null;
@@ -90,6 +133,10 @@ export function takeSnapshot({ why, now_ms: server_ms, topics }, at) {
     if (topics.hive) hive.value = topics.hive.hive;
     if (topics.agents) agents.value = renewedAgents(topics.agents);
     if (topics.flow) takeFlow(topics.flow, topics.unread ?? []);
+    for (const [topic, rows] of Object.entries(STATES)) {
+      const told = topics[topic];
+      if (told) rows.value = new Map(Object.entries(told));
+    }
     resumed.value = why;
     cursor.value = at;
   });
@@ -121,6 +168,19 @@ export function take({ topic, key, data }) {
   if (topic === "hive") hive.value = /** @type {Hive} */ (data);
   else if (topic === "agents" && key !== null) takeAgent(key, /** @type {Agent | null} */ (data));
   else if (topic === "flow") takeMessage(/** @type {Message} */ (data));
+  else if (topic in STATES && key !== null) takeRow(STATES[topic], key, data);
+}
+
+/**
+ * @param {Signal<ReadonlyMap<string, unknown>>} rows
+ * @param {string} key
+ * @param {unknown} row      null: gone
+ */
+function takeRow(rows, key, row) {
+  const next = new Map(rows.peek());
+  if (row === null) next.delete(key);
+  else next.set(key, row);
+  rows.value = next;
 }
 
 /**

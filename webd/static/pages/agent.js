@@ -12,6 +12,7 @@ import { Writing } from "../parts/writing.js";
 
 /** What becomes of a message sent now. @param {Agent} agent */
 function fate(agent) {
+  if (agent.paused) return "waits in its inbox until it is resumed";
   if (agent.state === "idle") return "wakes it at once";
   if (agent.state === "thinking") return "goes to its inbox, read after this turn";
   if (agent.state === "starting") return "waits in its inbox until it is up";

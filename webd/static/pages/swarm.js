@@ -1,7 +1,9 @@
-/** The page `/`: the swarm, what waits for the operator, and the message flow. */
+/** The page `/`: the swarm, what waits for the operator, what is due, and the message flow. */
 import { html } from "../html.js";
 import { Calls } from "../panes/calls.js";
 import { Matrix } from "../panes/matrix.js";
+import { Questions } from "../panes/questions.js";
+import { Schedules } from "../panes/schedules.js";
 import { Swarm } from "../panes/swarm.js";
 
 export const SwarmPage = () => html`
@@ -9,7 +11,11 @@ export const SwarmPage = () => html`
     <main class="main" id="main" tabindex="-1">
       <h1 class="sr">swarm</h1>
       <${Swarm} />
+      <${Schedules} />
       <${Matrix} />
     </main>
-    <${Calls} />
+    <aside class="rail" aria-label="what waits for you">
+      <${Questions} />
+      <${Calls} />
+    </aside>
   </div>`;

@@ -3,7 +3,8 @@
  */
 import { html, useState } from "../html.js";
 import { now_ms, serverNow, zone } from "../live/clock.js";
-import { hive, judged, link } from "../live/store.js";
+import { agents, hive, judged, link } from "../live/store.js";
+import { Until } from "../parts/times.js";
 import { timeOfDay } from "../words/times.js";
 
 /** What does not work while a daemon is down. @type {Record<string, string>} */
@@ -51,6 +52,20 @@ function Notices({ notices }) {
     </aside>`;
 }
 
+/** Agents that a limit holds, and until when. */
+function Limited() {
+  const held = [...agents.value.values()].map((agent) => agent.value).filter((agent) => agent.state === "limited");
+  if (!held.length) return null;
+  return html`
+    <p class="banner limit" role="status">
+      <b>◼ rate-limited</b>
+      ${held.map(
+        ({ name, until_ms }) =>
+          html`<span key=${name}><a href=${`/agent/${name}/`}>${name}</a>${until_ms !== null && html` <${Until} ms=${until_ms} before="until ~" />`}</span>`,
+      )}
+    </p>`;
+}
+
 /** @param {{now: () => void}} props */
 export function Banners({ now }) {
   const down = Object.entries(hive.value?.daemons ?? {}).filter(([, state]) => state === "down");
@@ -58,5 +73,6 @@ export function Banners({ now }) {
   return html`
     ${judged.value.banner && html`<${Lost} now=${now} />`}
     ${down.map(([name]) => html`<p class="banner" role="status"><b>◌ ${name} is down</b> ${WITHOUT[name] ?? ""}</p>`)}
+    <${Limited} />
     ${notices.length > 0 && html`<${Notices} notices=${notices} />`}`;
 }

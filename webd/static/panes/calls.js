@@ -1,12 +1,14 @@
 /**
- * Y3R C4LL: what waits for the operator in one queue, longest waiting first: agents in trouble, letters, failed deliveries.
+ * Y3R C4LL: what waits for the operator in one queue, longest waiting first: agents in trouble, letters, failed deliveries,
+ * threads that went on for too long.
  */
 import { html, useRef, useState } from "../html.js";
-import { dismiss, markRead, send, wield } from "../act/deeds.js";
+import { dismiss, markAllRead, markRead, retry, settleThread, wake, wield } from "../act/deeds.js";
 import { draft } from "../act/drafts.js";
 import { heldOrder, unreadDelivery } from "../live/rows.js";
-import { callCount, letters, troubled } from "../live/store.js";
-import { Deed } from "../parts/buttons.js";
+import { callCount, letters, parked, troubled } from "../live/store.js";
+import { Armed, Deed } from "../parts/buttons.js";
+import { Guarded } from "../parts/guarded.js";
 import { useHeld } from "../parts/held.js";
 import { Empty, Head } from "../parts/head.js";
 import { Icon, Sigil } from "../parts/pictures.js";
@@ -14,9 +16,10 @@ import { Folding } from "../parts/prose.js";
 import { down, tone } from "../parts/state.js";
 import { Since } from "../parts/times.js";
 import { Writing } from "../parts/writing.js";
-import { newKey } from "../act/post.js";
+import { count } from "../words/amounts.js";
+import { eventMark } from "../words/events.js";
 
-/** @import {Agent, Message} from "../types/wire" */
+/** @import {Agent, Message, ParkedThread} from "../types/wire" */
 /** @import {ComponentChildren} from "../vendor/preact.js" */
 
 /**
@@ -51,7 +54,8 @@ const Trouble = ({ agent }) => html`
         down(agent)
           ? html`<${Deed} deed=${`start ${agent.name}`} tone="go" doing="starting…"
             run=${() => wield("start", agent.name)}><${Icon} name="start" />start<//>`
-          : html`<a class="btn go" href=${`/agent/${agent.name}/`}>open</a>`
+          : html`<${Deed} deed=${`wake ${agent.name}`} tone="go" doing="waking…"
+            run=${() => wake(agent.name)}>try again<//><a class="btn" href=${`/agent/${agent.name}/`}>open</a>`
       }
       <a class="btn" href=${`/agent/${agent.name}/journal`}>journal</a>
     </div>
@@ -64,7 +68,8 @@ function Letter({ message }) {
   const answered = () => void markRead(message);
   const answers = message.in_reply_to !== null && ` · answers #${message.in_reply_to}`;
   return html`
-    <${Card} id=${`call-m${message.id}`} colour="amber" name=${message.sender} kind="message"
+    <${Card} id=${`call-m${message.id}`} colour="amber" name=${message.sender}
+      kind=${eventMark(message.event)?.word ?? "message"}
       since_ms=${message.sent_ms}
       says=${html`<${Numbered} message=${message} />${message.broadcast && " · to everyone"}${answers}`}>
       <div class="why said"><${Folding} text=${message.body} /></div>
@@ -87,21 +92,31 @@ function Letter({ message }) {
 /** @param {{message: Message}} props */
 function Undelivered({ message }) {
   const dead = message.deliveries.filter((delivery) => delivery.state === "dead");
-  const again = async () => {
-    for (const { recipient } of dead) {
-      if (!(await send(`again ${message.id}`, { to: recipient, body: message.body, key: newKey() }))) return;
-    }
-    dismiss(message);
-  };
   return html`
     <${Card} id=${`call-d${message.id}`} colour="rose" name=${dead[0]?.recipient ?? message.to} tone="rose"
       kind="not delivered" since_ms=${dead[0]?.changed_ms ?? message.sent_ms}
       says=${html`<${Numbered} message=${message} /> from ${message.sender} · ${dead[0]?.attempts ?? 0} tries`}>
       <div class="why said"><${Folding} text=${message.body} /></div>
       <div class="acts">
-        ${message.sender === "operator" &&
-        html`<${Deed} deed=${`again ${message.id}`} tone="go" doing="sending…" run=${again}>send again<//>`}
+        <${Deed} deed=${`retry ${message.id}`} tone="go" doing="queueing…" run=${() => retry(message)}><${Icon}
+          name="restart" />retry<//>
         <button class="btn" type="button" onClick=${() => dismiss(message)}>put aside</button>
+      </div>
+    <//>`;
+}
+
+/** @param {{thread: ParkedThread}} props */
+function Held({ thread: { thread, agents, hops, held, since_ms } }) {
+  return html`
+    <${Card} id=${`call-t${thread}`} colour="amber" name=${agents[0] ?? "system"} tone="amber" kind="kept from going on"
+      since_ms=${since_ms}
+      says=${html`<a href=${`/?thread=${thread}#matrix`}>thread #${thread}</a> · ${count(held, "message")} held`}>
+      <p class="why">${agents.join(" and ")} answered each other ${count(hops, "time")} with nobody from outside.</p>
+      <div class="acts">
+        <${Deed} deed=${`release thread ${thread}`} tone="go" doing="releasing…"
+          run=${() => settleThread("release", thread)}><${Icon} name="start" />release<//>
+        <${Armed} deed=${`close thread ${thread}`} doing="closing…" armed="sure? what is held is lost"
+          run=${() => settleThread("close", thread)}>close<//>
       </div>
     <//>`;
 }
@@ -120,6 +135,13 @@ function queue() {
           { since_ms: agent.since_ms, card: html`<${Trouble} agent=${agent} />` },
         ]),
     ),
+    ...[...parked.value.values()].map(
+      (thread) =>
+        /** @type {[string, any]} */ ([
+          `thread ${thread.thread}`,
+          { since_ms: thread.since_ms, card: html`<${Held} thread=${thread} />` },
+        ]),
+    ),
     ...letters.value.map((message) => {
       const card = unreadDelivery(message)
         ? html`<${Letter} message=${message} />`
@@ -133,6 +155,15 @@ function queue() {
 /** Cards shown at once, wide and narrow (there by prefs.css); the rest unfolds. */
 const SHOWN_MAX = 8;
 const PHONE_MAX = 2;
+/** Letters that one click marks as read. */
+const READ_MAX = 100;
+
+/** Letters can be put away together. */
+function AllRead() {
+  const unread = letters.value.filter((message) => unreadDelivery(message)).slice(0, READ_MAX);
+  if (unread.length < 2) return null;
+  return html`<${Deed} deed="read all" tone="quiet" doing="marking…" run=${() => markAllRead(unread)}>all ${unread.length} read<//>`;
+}
 
 export function Calls() {
   const [list, held] = useHeld();
@@ -142,18 +173,23 @@ export function Calls() {
   shown.current = heldOrder(shown.current, [...rows.keys()], held);
   const cards = all ? shown.current : shown.current.slice(0, SHOWN_MAX);
   return html`
-    <aside class="rail" id="calls" aria-labelledby="h-calls" ref=${list}>
+    <section class="calls" id="calls" aria-labelledby="h-calls" ref=${list}>
       <${Head} id="h-calls" title="Y3R C4LL" plain="your call: what waits for you" tone="amber"
-        after=${callCount.value ? `${callCount.value} waiting` : "all quiet"} />
+        after=${callCount.value ? `${callCount.value} waiting` : "all quiet"}><${AllRead} /><//>
       <div class=${all ? "slots" : "slots few"}>
-        ${cards.map((id) => html`<div class="slot" key=${id}>${rows.get(id)?.card ?? html`<${Dealt} />`}</div>`)}
+        ${cards.map((id) => html`<div class="slot" key=${id}><${Guarded} what=${id}>${rows.get(id)?.card ?? html`<${Dealt} />`}<//></div>`)}
       </div>
-      ${shown.current.length > PHONE_MAX &&
-      html`<button class=${`btn quiet unfold ${shown.current.length > SHOWN_MAX ? "" : "narrow-only"}`} type="button"
+      ${
+        shown.current.length > PHONE_MAX &&
+        html`<button class=${`btn quiet unfold ${shown.current.length > SHOWN_MAX ? "" : "narrow-only"}`} type="button"
         aria-expanded=${all ? "true" : "false"} onClick=${() => setAll(!all)}>
         ${all ? "fewer" : `all ${shown.current.length}`}
-      </button>`}
-      ${!shown.current.length &&
-      html`<${Empty} title="nothing waits for you.">agents in trouble and messages to you land here.<//>`}
-    </aside>`;
+      </button>`
+      }
+      ${
+        !shown.current.length &&
+        !callCount.value &&
+        html`<${Empty} title="nothing waits for you.">agents in trouble, questions and messages to you land here.<//>`
+      }
+    </section>`;
 }

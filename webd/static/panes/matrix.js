@@ -3,8 +3,10 @@ import { html, useEffect, useMemo, useRef, useState, valueTo } from "../html.js"
 import { get } from "../act/post.js";
 import { filterText, openThread, setFilter, thread } from "../act/place.js";
 import { tell } from "../act/toasts.js";
+import { merge, message_id } from "../live/rows.js";
 import { flow, hive, takeOlder } from "../live/store.js";
 import { useHeld } from "../parts/held.js";
+import { Guarded } from "../parts/guarded.js";
 import { Empty, Head } from "../parts/head.js";
 import { Row } from "./message.js";
 import { count } from "../words/amounts.js";
@@ -12,6 +14,7 @@ import { matches, parseFilter } from "../words/filter.js";
 import { Compose } from "./compose.js";
 
 /** @import {Message} from "../types/wire" */
+/** @import {Filter} from "../words/filter.js" */
 
 const PAGE = 100;
 
@@ -72,12 +75,55 @@ function Thread({ id }) {
     </ol>`;
 }
 
+/** How long nothing must be typed before webd is asked. */
+const SEARCH_AFTER_MS = 300;
+const SEARCH_PAGE = 50;
+
+/**
+ * Messages beyond the window that have the filter's words, as webd finds them in all there are.
+ * @param {readonly string[]} words
+ */
+function useSearch(words) {
+  const text = words.join(" ");
+  const [found, setFound] = useState({ text: "", rows: /** @type {Message[]} */ ([]), before: /** @type {number | null} */ (null), fault: "" });
+  const ask = async (/** @type {number | null} */ before, /** @type {Message[]} */ known, /** @type {() => boolean} */ wanted) => {
+    const query = new URLSearchParams({ q: text, limit: String(SEARCH_PAGE), ...(before === null ? {} : { before: String(before) }) });
+    try {
+      const page = await get(`/api/v1/search?${query}`);
+      if (wanted()) setFound({ text, rows: merge(page.messages, known, message_id), before: page.before, fault: "" });
+    } catch (problem) {
+      if (wanted()) setFound({ text, rows: known, before: null, fault: /** @type {Error} */ (problem).message });
+    }
+  };
+  useEffect(() => {
+    if (!text) return undefined;
+    let wanted = true;
+    const timer = setTimeout(() => void ask(null, [], () => wanted), SEARCH_AFTER_MS);
+    return () => {
+      wanted = false;
+      clearTimeout(timer);
+    };
+  }, [text]);
+  const settled = found.text === text;
+  return {
+    rows: settled ? found.rows : [],
+    fault: settled ? found.fault : "",
+    busy: text !== "" && !settled,
+    more: settled && found.before !== null ? () => ask(found.before, found.rows, () => true) : null,
+  };
+}
+
 function Everything() {
   const [list, held] = useHeld();
   const [, again] = useState(0);
   const { shown, waiting, show } = useWaiting(flow.value.rows, held);
   const filter = useMemo(() => parseFilter(filterText.value), [filterText.value]);
-  const rows = filterText.value.trim() ? shown.filter((message) => matches(filter, message)) : shown;
+  const filtering = filterText.value.trim() !== "";
+  const search = useSearch(filter.words);
+  const oldest = flow.value.rows[0]?.id ?? Infinity;
+  const older = search.rows.filter((message) => message.id < oldest && matches({ ...filter, words: [] }, message));
+  const loaded = filtering ? shown.filter((message) => matches(filter, message)) : shown;
+  const rows = [...older, ...loaded];
   const newestFirst = rows.toReversed();
   return html`
     <div class="flowbox" ref=${list}>
@@ -87,19 +133,33 @@ function Everything() {
           onClick=${() => (show(), again((n) => n + 1))}>↑ ${waiting} new</button>`
       }
       <ol class="flow" aria-label="messages, newest first">
-        ${newestFirst.map((message) => html`<${Row} key=${message.id} message=${message} words=${filter.words} />`)}
+        ${newestFirst.map((message) => html`<${Guarded} key=${message.id} what=${`message ${message.id}`}><${Row} message=${message} words=${filter.words} /><//>`)}
       </ol>
       ${
         !rows.length &&
-        (filterText.value.trim()
-          ? html`<${Empty}
-            title="no message here matches.">the filter looks at what is loaded: ${count(shown.length, "message")}.<//>`
+        (filtering
+          ? html`<${Empty} title=${search.busy ? "looking through all messages…" : "no message matches."}>${noneSays(filter, shown.length)}<//>`
           : html`<${Empty}
             title="nothing has been said yet.">write to an agent above; what agents say to each other lands here too.<//>`)
       }
-      <${Older} />
+      ${search.fault && html`<p class="fine" role="status">older messages could not be searched: ${search.fault}</p>`}
+      ${
+        filter.words.length
+          ? search.more && html`<button class="btn quiet older" type="button" onClick=${search.more}>search further back</button>`
+          : html`<${Older} />`
+      }
     </div>`;
 }
+
+/**
+ * Where was looked: words are searched in all messages, the rest of a filter in those that are loaded.
+ * @param {Filter} filter
+ * @param {number} loaded
+ */
+const noneSays = (filter, loaded) =>
+  filter.words.length
+    ? "all messages that the hive has kept were searched."
+    : `this filter looks at what is loaded: ${count(loaded, "message")}.`;
 
 export function Matrix() {
   const hour = hive.value?.totals.messages_hour ?? 0;

@@ -4,6 +4,7 @@ import { openThread } from "../act/place.js";
 import { replyTo } from "./compose.js";
 import { agents } from "../live/store.js";
 import { open, overall, progress } from "../words/delivery.js";
+import { eventMark } from "../words/events.js";
 import { Icon } from "../parts/pictures.js";
 import { Folding } from "../parts/prose.js";
 import { At, Since } from "../parts/times.js";
@@ -50,6 +51,15 @@ function Mark({ message, expanded, toggle }) {
     </button>`;
 }
 
+/** What the hive tells by it, before its words. @param {{message: Message}} props */
+function Event({ message }) {
+  const mark = eventMark(message.event);
+  if (!mark) return null;
+  const about = message.about === null ? "" : ` ${message.about}`;
+  return html`<span class=${`event mark ${mark.tone}`} data-event=${message.event}><span
+    aria-hidden="true">${mark.glyph}</span> ${mark.word}${about}</span>${" "}`;
+}
+
 /**
  * @param {{message: Message, words: readonly string[], whole?: boolean}} props   `whole`: in a thread, with every delivery
  */
@@ -67,7 +77,7 @@ export function Row({ message, words, whole = false }) {
       <a class="when" href=${`/?thread=${message.thread}#matrix`} data-step onClick=${follow}><${At}
         ms=${message.sent_ms} /><span class="sr"> message ${message.id}: open its thread</span></a>
       <${Route} message=${message} />
-      <div class="said"><${Folding} text=${message.body} words=${words} />
+      <div class="said"><${Event} message=${message} /><${Folding} text=${message.body} words=${words} />
         ${(expanded || whole) && html`<${Steps} deliveries=${message.deliveries} />`}
       </div>
       <span class="end">

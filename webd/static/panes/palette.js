@@ -1,6 +1,6 @@
 /** ctrl k: every agent, pane and action by a few letters. What ends something asks for a second enter. */
 import { html, signal, useLayoutEffect, useMemo, useRef, useState, valueTo } from "../html.js";
-import { signOut, cancelTurn, wield } from "../act/deeds.js";
+import { cancelTurn, pause, signOut, wield } from "../act/deeds.js";
 import { toggleSingleKeys, singleKeys } from "../act/keyboard.js";
 import { toggleZone, zone } from "../live/clock.js";
 import { agents, judged, manager, names } from "../live/store.js";
@@ -43,10 +43,14 @@ function aboutAgent(agent) {
   if (agent.state === "thinking")
     power.unshift({ text: `cancel the turn of ${name}`, icon: "x", ends: true, run: () => cancelTurn(name) });
   return [
+    { text: `stats of ${name}`, icon: "stats", href: `/agent/${name}/stats` },
     { text: `journal of ${name}`, icon: "journal", href: `/agent/${name}/journal` },
     ...(judged.value.usable
       ? [
           ...power,
+          agent.paused
+            ? { text: `resume ${name}`, icon: /** @type {const} */ ("start"), run: () => pause("resume", name) }
+            : { text: `pause ${name}`, icon: /** @type {const} */ ("pause"), run: () => pause("pause", name) },
           { text: `destroy ${name}…`, icon: /** @type {const} */ ("x"), ends: true, run: () => wield("destroy", name) },
         ]
       : []),
@@ -65,6 +69,8 @@ function everything() {
     })),
     { text: "swarm", icon: "swarm", keys: "g s", href: "/#swarm" },
     { text: "your call", icon: "call", keys: "g c", href: "/#calls" },
+    { text: "questions", icon: "question", keys: "g q", href: "/#questions" },
+    { text: "schedules, reminders", icon: "clock", keys: "g r", href: "/#schedules" },
     { text: "matrix, message flow", icon: "matrix", keys: "g m", href: "/#matrix" },
     ...(manager.value
       ? [

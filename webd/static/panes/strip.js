@@ -29,7 +29,7 @@ const Pane = ({ href, icon, title, plain, current, tally = 0, hot = false }) => 
     </a>
   </li>`;
 
-/** @param {{kind: "swarm" | "agent" | "journal", agent?: string}} props */
+/** @param {{kind: "swarm" | "agent" | "stats" | "journal", agent?: string}} props */
 function Panes({ kind, agent }) {
   const here = kind === "swarm" ? pane.value || "swarm" : kind === "journal" ? "journal" : "swarm";
   const cage = agent ?? manager.value;
@@ -38,9 +38,10 @@ function Panes({ kind, agent }) {
       <ul>
         <${Pane} href="/#swarm" icon="swarm" title="SW4RM" plain="swarm" current=${here === "swarm"}
           tally=${agents.value.size} />
-        <${Pane} href="/#calls" icon="call" title="Y3R C4LL" plain="your call" current=${here === "calls"}
+        <${Pane} href="/#calls" icon="call" title="Y3R C4LL" plain="your call" current=${here === "calls" || here === "questions"}
           tally=${callCount.value} hot />
         <${Pane} href="/#matrix" icon="matrix" title="M4TR1X" plain="message flow" current=${here === "matrix"} />
+        <${Pane} href="/#schedules" icon="clock" title="SCH3DUL3S" plain="schedules" current=${here === "schedules"} />
         ${cage &&
         html`<${Pane} href=${`/agent/${cage}/journal`} icon="journal" title="J0URN4L" plain="journal" current=${here === "journal"} />`}
       </ul>
@@ -75,7 +76,7 @@ function useScrollSpy() {
       (seen) => seen.forEach((entry) => entry.isIntersecting && narrow.matches && (pane.value = entry.target.id)),
       { rootMargin: "-35% 0px -60% 0px" },
     );
-    for (const id of ["swarm", "calls", "matrix"]) {
+    for (const id of ["swarm", "calls", "questions", "schedules", "matrix"]) {
       const section = document.getElementById(id);
       if (section) spy.observe(section);
     }
@@ -83,7 +84,7 @@ function useScrollSpy() {
   }, []);
 }
 
-/** @param {{kind: "swarm" | "agent" | "journal", agent?: string}} props */
+/** @param {{kind: "swarm" | "agent" | "stats" | "journal", agent?: string}} props */
 export function Strip({ kind, agent }) {
   useScrollSpy();
   return html`

@@ -3,12 +3,14 @@ import { html, useRef, useState } from "../html.js";
 import { agents, names } from "../live/store.js";
 import { heldOrder } from "../live/rows.js";
 import { useHeld } from "../parts/held.js";
+import { Guarded } from "../parts/guarded.js";
 import { Empty, Head } from "../parts/head.js";
 import { Menu } from "../parts/menu.js";
 import { Icon, Pulse, Sigil } from "../parts/pictures.js";
 import { PowerItems } from "../parts/power.js";
 import { State, tone } from "../parts/state.js";
 import { count } from "../words/amounts.js";
+import { Sizes } from "./sizes.js";
 import { Spawn } from "./spawn.js";
 
 /** @import {Agent} from "../types/wire" */
@@ -20,6 +22,8 @@ function tally() {
     .map((state) => /** @type {[string, number]} */ ([state, all.filter((one) => one === state).length]))
     .filter(([, n]) => n > 0)
     .map(([state, n]) => `${n} ${state === "limited" ? "rate-limited" : state === "parked" ? "needs you" : state}`);
+  const paused = [...agents.value.values()].filter((agent) => agent.value.paused).length;
+  if (paused) said.push(`${paused} paused`);
   return [count(all.length, "agent"), ...said].join(" · ");
 }
 
@@ -43,7 +47,7 @@ function Row({ name }) {
   const calm = agent.state === "idle" || agent.state === "offline";
   return html`
     <div role="row" class=${`${agent.state === "offline" ? "is-offline" : ""} ${calm ? "is-calm" : ""}`}
-      data-agent=${name} data-state=${agent.state}>
+      data-agent=${name} data-state=${agent.state} data-paused=${agent.paused ? "true" : undefined}>
       <div class="who" role="rowheader">
         <${Sigil} name=${name} tone=${tone(agent)} />
         <span><a href=${`/agent/${name}/`} data-step>${name}</a><${Role} agent=${agent} /></span>
@@ -81,7 +85,8 @@ export function Swarm() {
           </div>
         </div>
         <div role="rowgroup"
-          class="rows">${shown.current.map((name) => html`<${Row} key=${name} name=${name} />`)}</div>
+          class="rows">${shown.current.map((name) => html`<${Guarded} key=${name} what=${name}><${Row} name=${name} /><//>`)}</div>
       </div>
+      <${Sizes} />
     </section>`;
 }

@@ -21,9 +21,13 @@ export interface Agent {
   pulse: number[];
   /** Why it failed, crashed, is limited or parked. */
   detail: string;
+  /** When the limit that holds it is said to end. */
+  until_ms: number | null;
+  /** The operator wants no turn to begin. */
+  paused: boolean;
 }
 
-export type DeliveryState = "queued" | "leased" | "in_turn" | "done" | "dead";
+export type DeliveryState = "held" | "queued" | "leased" | "in_turn" | "done" | "dead";
 
 export interface Delivery {
   id: number;
@@ -44,6 +48,132 @@ export interface Message {
   body: string;
   sent_ms: number;
   deliveries: Delivery[];
+  event: SystemEvent | null;
+  /** The question or the reminder that `event` is about. */
+  about: number | null;
+  hops: number;
+}
+
+export type SystemEvent =
+  | "container_crash" | "rebuilt" | "deployed" | "deploy_failed" | "approved" | "denied"
+  | "question" | "answered" | "expired" | "reminder" | "rate_limited" | "resumed";
+
+export interface Question {
+  id: number;
+  asker: string;
+  /** `operator` or an agent. */
+  asked_of: string;
+  text: string;
+  options: string[];
+  multi: boolean;
+  state: "open" | "answered" | "expired" | "closed";
+  asked_ms: number;
+  deadline_ms: number | null;
+  answer: string;
+  choices: string[];
+  answered_by: string | null;
+  ended_ms: number | null;
+}
+
+/** A stored row that cannot be read. */
+export interface Broken {
+  id: number;
+  fault: string;
+}
+
+export interface ParkedThread {
+  thread: number;
+  agents: string[];
+  hops: number;
+  held: number;
+  since_ms: number;
+}
+
+export type Schedule =
+  | { kind: "once"; at_ms: number }
+  | { kind: "every"; every_s: number; from_ms: number }
+  | { kind: "cron"; expression: string; zone: string };
+
+export interface Reminder {
+  id: number;
+  agent: string;
+  set_by: string;
+  body: string;
+  schedule: Schedule;
+  state: "active" | "ended" | "cancelled";
+  created_ms: number;
+  only_if: string | null;
+  next_ms: number | null;
+  last_ms: number | null;
+  attempted: number;
+  delivered: number;
+  failed: number;
+  skipped: number;
+}
+
+export interface Traffic {
+  peer: number;
+  operator: number;
+  manager: number;
+  system: number;
+}
+
+export interface Bucket {
+  at_ms: number;
+  turns: number;
+  failed: number;
+  tool_calls: number;
+  duration_p50_ms: number | null;
+  duration_p95_ms: number | null;
+  inbox_max: number;
+  sent: number;
+  received: number;
+  output_tokens: number;
+  cost_microusd: number;
+  notes_bytes: number | null;
+}
+
+export interface AgentStatistics {
+  agent: string;
+  turns: number;
+  turns_per_minute: number;
+  tool_calls_per_turn: number;
+  duration_p50_ms: number | null;
+  duration_p95_ms: number | null;
+  outcomes: Partial<Record<Outcome, number>>;
+  inbox: number;
+  inbox_max: number;
+  sent: Traffic;
+  received: Traffic;
+  tools: Record<string, number>;
+  last_turn_ms: number | null;
+  notes_bytes: number | null;
+  usage: Usage;
+  reminders: { since_ms: number; attempted: number; delivered: number; failed: number; skipped: number; waiting: number };
+  series: Bucket[];
+}
+
+export interface Disk {
+  messages_bytes: number;
+  events_bytes: number;
+  log_bytes: number;
+  backups_bytes: number;
+  free_bytes: number;
+  reserve_bytes: number;
+}
+
+export interface Statistics {
+  since_ms: number;
+  at_ms: number;
+  bucket_ms: number;
+  agents: AgentStatistics[];
+  messages: number;
+  messages_kept: number;
+  questions_open: number;
+  reminders_open: number;
+  threads_parked: number;
+  approvals_waiting: number;
+  disk: Disk;
 }
 
 export type Outcome =
@@ -68,6 +198,7 @@ export interface Turn {
   message: number | null;
   usage: Usage | null;
   detail: string;
+  tool_calls: number;
 }
 
 interface Numbered {
@@ -112,6 +243,9 @@ export interface Topics {
   agents?: Record<string, Agent>;
   flow?: Message[];
   unread?: Message[];
+  questions?: Record<string, Question | Broken>;
+  parked?: Record<string, ParkedThread>;
+  reminders?: Record<string, Reminder>;
   [topic: string]: unknown;
 }
 
@@ -124,7 +258,7 @@ export interface Snapshot {
 export interface Boot {
   cursor: string;
   snapshot: Snapshot;
-  page: { kind: "swarm" | "agent" | "journal"; agent?: string };
+  page: { kind: "swarm" | "agent" | "stats" | "journal"; agent?: string };
   session: { operator: string };
 }
 

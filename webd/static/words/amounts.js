@@ -47,3 +47,20 @@ export function usage(usage) {
     .filter(Boolean)
     .join(", ");
 }
+
+const UNITS = ["KiB", "MiB", "GiB", "TiB"];
+
+/**
+ * `812 B`, `4.1 MiB`, `41 GiB`.
+ * @param {number} bytes
+ */
+export function size(bytes) {
+  if (bytes < 1_024) return `${bytes} B`;
+  let amount = bytes;
+  let unit = -1;
+  while (amount >= 1_000 && unit < UNITS.length - 1) {
+    amount /= 1_024;
+    unit += 1;
+  }
+  return `${amount < 9.95 ? amount.toFixed(1) : Math.round(amount)} ${UNITS[unit]}`;
+}

@@ -11,6 +11,7 @@
 
 /** @type {Record<DeliveryState, Progress>} */
 const PROGRESS = {
+  held: { glyph: "◇", word: "held", tone: "on" },
   queued: { glyph: "◌", word: "queued", tone: "" },
   leased: { glyph: "◔", word: "leased", tone: "on" },
   in_turn: { glyph: "◐", word: "in turn", tone: "on" },
@@ -27,6 +28,7 @@ export function progress(delivery) {
   const said = PROGRESS[delivery.state];
   if (delivery.recipient === "operator") {
     if (delivery.state === "done") return { ...said, word: "read" };
+    if (delivery.state === "held") return said;
     if (delivery.state !== "dead") return { glyph: "◆", word: "unread", tone: "on" };
   }
   if (delivery.state === "in_turn" && delivery.turn !== null) return { ...said, word: `in turn ${delivery.turn}` };

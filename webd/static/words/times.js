@@ -6,7 +6,8 @@ const HOUR_MS = 60 * MINUTE_MS;
 const DAY_MS = 24 * HOUR_MS;
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-const ZONE_NAME = Intl.DateTimeFormat().resolvedOptions().timeZone;
+/** The reader's own zone, by its name. */
+export const ZONE_NAME = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
 const two = (/** @type {number} */ n) => String(n).padStart(2, "0");
 
@@ -52,6 +53,19 @@ export function clock(ms, now_ms, zone) {
 export function timeOfDay(ms, zone) {
   const t = parts(ms, zone);
   return `${two(t.h)}:${two(t.mi)}:${two(t.s)}`;
+}
+
+/**
+ * `15:20`; on another day than now `22 Nov 15:20`: when something is said to end.
+ * @param {number} ms
+ * @param {number} now_ms
+ * @param {Zone} zone
+ */
+export function until(ms, now_ms, zone) {
+  const t = parts(ms, zone);
+  const n = parts(now_ms, zone);
+  const time = `${two(t.h)}:${two(t.mi)}`;
+  return t.mo === n.mo && t.d === n.d ? time : `${t.d} ${MONTHS[t.mo]} ${time}`;
 }
 
 /**

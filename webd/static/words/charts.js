@@ -1,0 +1,77 @@
+/** Charts as shapes: values become the path of a line, an area or bars in a field of 600 by 100. Pure. */
+
+export const WIDTH = 600;
+export const HEIGHT = 100;
+/** Room above the highest value, so that its line is whole. */
+const HEAD = 4;
+
+/** What is unknown (null) is no point: the line has a hole there. @typedef {readonly (number | null)[]} Values */
+
+/** @param {Values} values */
+export const highest = (values) => Math.max(0, ...values.filter((value) => value !== null));
+
+/** @param {number} n */
+const short = (n) => String(Math.round(n * 10) / 10);
+
+/**
+ * @param {number} place
+ * @param {number} count
+ */
+const middle = (place, count) => ((place + 0.5) * WIDTH) / count;
+
+/**
+ * @param {number} value
+ * @param {number} most
+ */
+const level = (value, most) => HEIGHT - (most ? (value / most) * (HEIGHT - HEAD) : 0);
+
+/**
+ * A line through the middles of the steps, with holes where nothing is known.
+ * @param {Values} values
+ * @param {number} most     the value at the top
+ */
+export function linePath(values, most) {
+  let path = "";
+  let drawing = false;
+  values.forEach((value, place) => {
+    if (value === null) {
+      drawing = false;
+      return;
+    }
+    const at = `${short(middle(place, values.length))} ${short(level(value, most))}`;
+    const alone = values[place + 1] === undefined || values[place + 1] === null;
+    path += `${drawing ? "L" : "M"}${at}${!drawing && alone ? "h.1" : ""}`;
+    drawing = true;
+  });
+  return path;
+}
+
+/**
+ * One bar for each step that has something.
+ * @param {Values} values
+ * @param {number} most
+ */
+export function barPath(values, most) {
+  const step = WIDTH / Math.max(1, values.length);
+  const wide = short(Math.max(1, step - Math.min(2, step / 4)));
+  return values
+    .map((value, place) => {
+      if (!value) return "";
+      const tall = Math.max(2, HEIGHT - level(value, most));
+      return `M${short(place * step)} ${short(HEIGHT - tall)}h${wide}v${short(tall)}h-${wide}z`;
+    })
+    .join("");
+}
+
+/**
+ * Where on the axis times are written: the first of every so many steps, at most `most` of them.
+ * @param {number} from_ms
+ * @param {number} to_ms
+ * @param {number} [most]
+ * @returns {{at: number, ms: number}[]}   `at` in per cent of the width
+ */
+export function ticks(from_ms, to_ms, most = 4) {
+  const span = to_ms - from_ms;
+  if (span <= 0) return [];
+  return Array.from({ length: most }, (_, i) => ({ at: (i * 100) / (most - 1), ms: from_ms + (span * i) / (most - 1) }));
+}
