@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.wake import Woken
+from protocol.messages import SystemEvent
 from protocol.names import OPERATOR, SYSTEM
 
 COUNT_MAX: Final = 100
@@ -19,6 +20,7 @@ STATUS_CHARS_MAX: Final = 200
 RELAY: Final = re.compile(r"(?:tell|ask)\s+(\*|[a-z][a-z0-9]{0,8})\s*[,:]?\s+(.+)", re.IGNORECASE | re.DOTALL)
 STATUS: Final = re.compile(r"status\s+(.+)", re.IGNORECASE | re.DOTALL)
 REMEMBER: Final = re.compile(r"remember\s+(.+)", re.IGNORECASE | re.DOTALL)
+QUESTION: Final = re.compile(r"question\s+([^\[\]]+?)\s*(?:\[([^\[\]]+)\]\s*)?", re.IGNORECASE | re.DOTALL)
 COUNT: Final = re.compile(r"count\s+to\s+(\d{1,6})\W*", re.IGNORECASE)
 WHO: Final = re.compile(r"who\W*", re.IGNORECASE)
 HELP: Final = re.compile(r"help\W*", re.IGNORECASE)
@@ -29,6 +31,7 @@ HELP_TEXT: Final = (
     "  who                       who is in the hive\n"
     "  status <text>             I show that beside my name\n"
     "  remember <text>           I write it into my notes\n"
+    "  question <text> [a | b]   I ask you that, to choose one; with [a & b] to choose any; without, in words\n"
     "  count to <n>              I count, slowly, so that you can watch or cancel me\n"
     "  help                      this list"
 )
@@ -106,6 +109,10 @@ def respond(woken: Woken, name: str, debts: dict[int, Debt]) -> Mind:
     if debt is not None and woken.in_reply_to is not None:
         yield from reply(debt.asker, debt.message, f"{woken.sender} answers: {woken.body}")
         yield Settle(woken.in_reply_to)
+    elif woken.event is SystemEvent.ANSWERED:
+        yield from thank(woken)
+    elif woken.event is SystemEvent.QUESTION:
+        yield Say("That is a question; without a model I have nothing to choose by, so I leave it open.")
     elif woken.sender == SYSTEM:
         yield Say("The hive needs no answer.")
     elif woken.broadcast:
@@ -131,6 +138,8 @@ def obey(woken: Woken, name: str) -> Mind:
     elif found := REMEMBER.fullmatch(body):
         yield Note(found[1].strip())
         yield from answer(woken, "I wrote that into my notes.")
+    elif found := QUESTION.fullmatch(body):
+        yield from ask(woken, found[1], found[2] or "")
     elif WHO.fullmatch(body):
         answered = yield Call("list_agents", {})
         yield from answer(woken, who(answered))
@@ -154,6 +163,24 @@ def relay(woken: Woken, to: str, text: str) -> Mind:
         return
     yield Owe(int(answered.value["message"]), woken.sender, woken.message)
     yield Say(f"I passed it on to {to} and tell {woken.sender} when an answer comes.")
+
+
+def ask(woken: Woken, text: str, choices: str) -> Mind:
+    """Put a question to whoever wants to be asked; the answer, when it comes, wakes us again."""
+    multi = "&" in choices
+    options = [option.strip() for option in choices.split("&" if multi else "|") if option.strip()]
+    asked = {"question": text, "options": options, "multi": multi, "to": woken.sender}
+    answered = yield Call("ask", asked)
+    if answered is None or answered.fault:
+        yield from answer(woken, f"I could not ask that: {answered.fault if answered else 'no answer'}")
+    else:
+        yield Say(f"I asked {woken.sender}, who may answer when they like.")
+
+
+def thank(woken: Woken) -> Mind:
+    """Show an answer beside our name."""
+    yield Say(f"Question {woken.about} was answered: {quoted(woken.body)}")
+    yield Call("set_status", {"text": f"answered: {' '.join(woken.body.split())}"[:STATUS_CHARS_MAX]})
 
 
 def count(woken: Woken, number: int) -> Mind:

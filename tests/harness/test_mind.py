@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from harness.demo.mind import COUNT_MAX, Answered, Call, Debt, Note, Owe, Rest, Say, Settle, respond
 from harness.wake import Woken
+from protocol.messages import SystemEvent
 
 
 def woken(body: str, **changes: Any) -> Woken:
@@ -81,6 +82,7 @@ def test_the_answer_goes_to_whoever_asked() -> None:
         woken("hello all", sender="atlas", broadcast=True, to="*"),
         woken("hello all", broadcast=True, to="*"),
         woken("rebuilt", sender="system"),
+        woken("which?", sender="atlas", event=SystemEvent.QUESTION, about=3),
     ],
 )
 def test_what_needs_no_answer_gets_none(message: Woken) -> None:
@@ -108,6 +110,28 @@ def test_a_status_is_one_short_line() -> None:
     called, _ = actions(woken("status " + "sweep\n" * 200))
     assert len(called.arguments["text"]) == 200
     assert "\n" not in called.arguments["text"]
+
+
+@pytest.mark.parametrize(
+    ("body", "text", "options", "multi"),
+    [
+        ("question which one?", "which one?", [], False),
+        ("Question which one? [ red | light blue ]", "which one?", ["red", "light blue"], False),
+        ("question two\nlines [a&b & c]", "two\nlines", ["a", "b", "c"], True),
+    ],
+)
+def test_a_question_is_put_to_whoever_wants_one(
+    body: str, text: str, options: list[str], multi: bool
+) -> None:
+    asked, said = actions(woken(body, sender="atlas"))
+    assert asked == Call("ask", {"question": text, "options": options, "multi": multi, "to": "atlas"})
+    assert isinstance(said, Say)
+
+
+def test_an_answer_to_a_question_is_shown_and_answered_no_more() -> None:
+    said, shown = actions(woken("red\nlight", event=SystemEvent.ANSWERED, about=3, in_reply_to=12))
+    assert isinstance(said, Say)
+    assert shown == Call("set_status", {"text": "answered: red light"})
 
 
 texts = (
