@@ -1,14 +1,20 @@
 """What brokerd's handlers act on."""
 
+from brokerd.live.deadlines import Deadlines
+from brokerd.live.backups import Backups
+from brokerd.live.behind import Behind
 from brokerd.live.feed import Feed
 from brokerd.live.harnesses import Harnesses
+from brokerd.live.hops import Hops
 from brokerd.live.inboxes import Inboxes
 from brokerd.live.leases import Leases
 from brokerd.live.outbox import Outbox
+from brokerd.live.rates import Rates
 from brokerd.live.room import Room
+from brokerd.live.scheduler import Scheduler
 from brokerd.live.tellings import Tellings
 from brokerd.settings import BrokerSettings
-from brokerd.store import agents, deliveries, feed, pulls, turns
+from brokerd.store import agents, deliveries, feed, pauses, pulls, turns
 from brokerd.swarm.roster import Roster
 from runtime.log import Log
 from runtime.store import Store
@@ -24,25 +30,38 @@ class Host:
         place: feed.FeedPlace,
         inboxes: Inboxes,
         roster: Roster,
+        hops: Hops,
         log: Log,
     ) -> None:
         self.settings = settings
         self.store = store
         self.roster = roster
         self.inboxes = inboxes
+        self.hops = hops
+        self.rates = Rates(settings.guards)
         self.log = log
         self.room = Room(settings, log)
+        self.backups = Backups(settings, self.room, log)
         self.feed = Feed(store, place, inboxes.follow, log, self.room)
         self.tellings = Tellings(self.feed, log)
         self.leases = Leases(inboxes, self.tellings.tell)
         self.outbox = Outbox(self.feed, inboxes)
         self.harnesses = Harnesses(self.feed)
+        self.behind = Behind(store, self.feed, inboxes, log)
+        self.scheduler = Scheduler(self.feed, store, inboxes, self.room, log)
+        self.deadlines = Deadlines(store, self.feed, log)
 
 
 async def open_host(settings: BrokerSettings, store: Store, boot: str, log: Log) -> Host:
     """Take up where brokerd stopped: turns that ran may go on for another lease, nobody is attached yet."""
     place = await store.write(feed.open_feed, boot)
-    inboxes = Inboxes(await store.read(deliveries.open_counts))
+    inboxes = Inboxes(
+        await store.read(deliveries.open_counts),
+        await store.read(deliveries.open_bytes),
+        await store.read(pauses.read_all),
+        settings.guards,
+    )
+    hops = Hops(await store.read(pulls.hops_of_last))
     roster = Roster()
     for row in await store.read(agents.read_known):
         if row.known is None:
@@ -53,7 +72,7 @@ async def open_host(settings: BrokerSettings, store: Store, boot: str, log: Log)
             )
         else:
             roster.know(row.known)
-    host = Host(settings, store, place, inboxes, roster, log)
+    host = Host(settings, store, place, inboxes, roster, hops, log)
     await host.feed.write(agents.start_anew)
     for running in await store.read(turns.read_open):
         host.leases.resume(running, await store.read(pulls.waiting_of, running.delivery))

@@ -1,6 +1,19 @@
 """Who may ask brokerd for what: an agent's harness at its own socket, the operator at theirs."""
 
-from brokerd.handlers import agents, deliveries, feed, hello, messages, questions, turns
+from brokerd.handlers import (
+    agents,
+    backups,
+    deliveries,
+    feed,
+    guards,
+    hello,
+    messages,
+    questions,
+    reminders,
+    search,
+    statistics,
+    turns,
+)
 from brokerd.host import Host
 from protocol.agent import (
     Attach,
@@ -10,14 +23,25 @@ from protocol.agent import (
     PublishEvents,
     ReleaseDelivery,
     ReportParked,
+    SkipDelivery,
     TakeDelivery,
     WatchCommands,
 )
 from protocol.brokerd import (
+    Backup,
+    CloseThread,
+    EditReminder,
+    FireReminder,
     ListMessages,
     ListQuestions,
     MarkRead,
+    PauseAgent,
+    ReadStatistics,
     ReadTail,
+    ReleaseThread,
+    ResumeAgent,
+    RetryDelivery,
+    SearchMessages,
     StopTurn,
     TakeSnapshot,
     WakeParked,
@@ -25,7 +49,19 @@ from protocol.brokerd import (
 )
 from protocol.hello import Hello
 from protocol.rpc import AGENTS, Role, Route
-from protocol.tools import Answer, Ask, ListAgents, Recv, Send, SetStatus, WhoAmI
+from protocol.tools import (
+    Answer,
+    Ask,
+    CancelReminder,
+    ListAgents,
+    ListReminders,
+    Recv,
+    Remind,
+    RollUpReminders,
+    Send,
+    SetStatus,
+    WhoAmI,
+)
 
 AGENT_ROUTES: tuple[Route[Host], ...] = (
     Hello.answered_by(hello.hello, callers=AGENTS),
@@ -34,6 +70,7 @@ AGENT_ROUTES: tuple[Route[Host], ...] = (
     TakeDelivery.answered_by(deliveries.take, callers=AGENTS),
     ExtendLease.answered_by(deliveries.extend, callers=AGENTS),
     ReleaseDelivery.answered_by(deliveries.release, callers=AGENTS),
+    SkipDelivery.answered_by(reminders.skip, callers=AGENTS),
     BeginTurn.answered_by(turns.begin, callers=AGENTS),
     PublishEvents.answered_by(turns.publish, callers=AGENTS),
     EndTurn.answered_by(turns.end, callers=AGENTS),
@@ -44,6 +81,10 @@ AGENT_ROUTES: tuple[Route[Host], ...] = (
     Recv.answered_by(deliveries.receive, callers=AGENTS),
     Ask.answered_by(questions.ask, callers=AGENTS),
     Answer.answered_by(questions.answer, callers=AGENTS),
+    Remind.answered_by(reminders.remind, callers=AGENTS),
+    ListReminders.answered_by(reminders.list_reminders, callers=AGENTS),
+    CancelReminder.answered_by(reminders.cancel, callers=AGENTS),
+    RollUpReminders.answered_by(reminders.roll_up, callers=AGENTS),
     SetStatus.answered_by(agents.set_status, callers=AGENTS),
     WhoAmI.answered_by(agents.who_am_i, callers=AGENTS),
     ListAgents.answered_by(agents.list_agents, callers=AGENTS),
@@ -55,10 +96,24 @@ OPERATOR_ROUTES: tuple[Route[Host], ...] = (
     WatchFeed.answered_by(feed.watch_feed, callers=Role.OPERATOR),
     Send.answered_by(messages.send, callers=Role.OPERATOR),
     ListMessages.answered_by(messages.list_messages, callers=Role.OPERATOR),
+    SearchMessages.answered_by(search.search_messages, callers=Role.OPERATOR),
     MarkRead.answered_by(messages.mark_read, callers=Role.OPERATOR),
     ReadTail.answered_by(turns.read_tail, callers=Role.OPERATOR),
+    ReadStatistics.answered_by(statistics.read_statistics, callers=Role.OPERATOR),
     ListQuestions.answered_by(questions.list_questions, callers=Role.OPERATOR),
     Answer.answered_by(questions.answer, callers=Role.OPERATOR),
+    RetryDelivery.answered_by(deliveries.retry, callers=Role.OPERATOR),
+    ReleaseThread.answered_by(guards.release_thread, callers=Role.OPERATOR),
+    CloseThread.answered_by(guards.close_thread, callers=Role.OPERATOR),
+    Remind.answered_by(reminders.remind, callers=Role.OPERATOR),
+    ListReminders.answered_by(reminders.list_reminders, callers=Role.OPERATOR),
+    EditReminder.answered_by(reminders.edit, callers=Role.OPERATOR),
+    FireReminder.answered_by(reminders.fire, callers=Role.OPERATOR),
+    CancelReminder.answered_by(reminders.cancel, callers=Role.OPERATOR),
+    RollUpReminders.answered_by(reminders.roll_up, callers=Role.OPERATOR),
     StopTurn.answered_by(turns.stop, callers=Role.OPERATOR),
     WakeParked.answered_by(agents.wake_parked, callers=Role.OPERATOR),
+    Backup.answered_by(backups.back_up, callers=Role.OPERATOR),
+    PauseAgent.answered_by(guards.pause_agent, callers=Role.OPERATOR),
+    ResumeAgent.answered_by(guards.resume_agent, callers=Role.OPERATOR),
 )

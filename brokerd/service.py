@@ -41,8 +41,13 @@ async def serve_broker(service: Service, settings: BrokerSettings) -> None:
     for task in (upkeep.end_on_broken_store, upkeep.end_leases, upkeep.look_after, upkeep.look_through):
         service.start_background(task, host, name=task.__name__)
     service.start_background(host.room.watch, store, name="watch the disk")
+    service.start_background(host.backups.make_nightly, name="make backups")
     service.start_background(host.tellings.tell_on, name="tell leases")
     service.start_background(host.harnesses.tell_presence, name="tell presence")
+    service.start_background(host.behind.follow, name="follow the messages")
+    service.start_background(host.behind.note_depths, name="note the inboxes")
+    service.start_background(host.scheduler.run, name="fire reminders")
+    service.start_background(host.deadlines.expire, name="expire questions")
     doors = Doors(
         service, Surface(AGENT_ROUTES, host, frame_bytes_max=BROKER_FRAME_BYTES_MAX), settings.agent_socket
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hivectl import tables
-from protocol.brokerd import ListMessages, MarkRead, ReadTail, StopTurn, WakeParked
+from protocol.brokerd import Backup, ListMessages, MarkRead, ReadTail, StopTurn, WakeParked
 from protocol.privd import (
     CreateAgent,
     DestroyCage,
@@ -88,4 +88,5 @@ CATALOGUE = (
     Command("turns", ReadTail, "brokerd", tables.turns),
     Command("cancel", StopTurn, "brokerd", tables.done),
     Command("unpark", WakeParked, "brokerd", tables.done),
+    Command("backup", Backup, "brokerd", tables.backed_up, slow=True),
 )

@@ -31,7 +31,7 @@ async def run_command(command: Command, values: argparse.Namespace) -> int:
     repeated = {command.retyped: values.agent} if command.retyped else {}
     request: Any = build_request(command.request, values, repeated)
     if command.confirm and not values.yes:
-        _ask(f"this {command.confirm.format_map(vars(values))}", values.agent if command.retyped else None)
+        ask(f"this {command.confirm.format_map(vars(values))}", values.agent if command.retyped else None)
     async with Client(values.places.socket(command.daemon)) as client:
         if command.slow:
             async with shown(f"{command.name} {getattr(request, 'agent', '')}".strip()):
@@ -42,7 +42,7 @@ async def run_command(command: Command, values: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(what: str, name: str | None) -> None:
+def ask(what: str, name: str | None = None) -> None:
     """Wait for a typed yes, or for the *name* typed again. Refused without a terminal: a script says --yes."""
     if not sys.stdin.isatty():
         raise Refused(Problem.CONFLICT, f"{what}: to do it, say --yes")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from protocol.brokerd import MessagePage, TailPage
+from protocol.brokerd import BackedUp, MessagePage, TailPage
 from protocol.messages import Message
 from protocol.privd import Cage
 from protocol.tools import Sent
@@ -57,6 +57,14 @@ def age(at_ms: int, now: int | None = None) -> str:
         if seconds >= size:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
+
+
+def size(count: int) -> str:
+    """Bytes in one unit: 640 KiB, 12 MiB, 3.4 GiB."""
+    if count < 1024 * 1024:
+        return f"{count / 1024:.0f} KiB"
+    mib = count / (1024 * 1024)
+    return f"{mib:.0f} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"
 
 
 def clock(at_ms: int) -> str:
@@ -154,3 +162,7 @@ def turns(page: TailPage) -> str:
         )
         lines += [f"  {clock(event.at_ms)}  {event_line(event)}" for event in item.events]
     return "\n".join(lines) or "no turns"
+
+
+def backed_up(made: BackedUp) -> str:
+    return f"backup {made.name}, {size(made.bytes)}; to go back to it: restore {made.name}"

@@ -113,6 +113,11 @@ class Room:
         except OSError as error:
             self._log.warning("the ballast cannot be laid", error=str(error))
 
+    def databases_bytes(self) -> int:
+        """The files as they are, and what their logs will add."""
+        files = (self._settings.database, self._settings.events_database)
+        return sum(_size(file) + _size(_log_of(file)) for file in files)
+
     def disk(self, backups_bytes: int) -> Disk:
         """The sizes of now, for people."""
         space, bounds = self.space()
@@ -120,11 +125,15 @@ class Room:
         return Disk(
             messages_bytes=_size(files[0]),
             events_bytes=_size(files[1]),
-            log_bytes=sum(_size(file.with_name(f"{file.name}-wal")) for file in files),
+            log_bytes=sum(_size(_log_of(file)) for file in files),
             backups_bytes=backups_bytes,
             free_bytes=space.free_bytes,
             reserve_bytes=bounds.reserve_bytes,
         )
+
+
+def _log_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}-wal")
 
 
 def _size(path: Path) -> int:

@@ -1,0 +1,101 @@
+"""`hivectl restore`: go back to a backup of the broker, while the hive is down."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from hivectl import requests, tables
+from hivectl.places import Places
+from hivectl.up.become import WITHOUT_NETWORK
+from hivectl.up.supervisor import BECOME
+from protocol.problem import Problem, Refused
+
+
+class Listed(Struct, frozen=True):
+    """One backup that may be restored."""
+
+    name: str
+    at_ms: int
+    bytes: int
+    version: str
+
+
+class Restored(Struct, frozen=True):
+    """What was done; `set_aside` is the folder that has what was there before, empty when nothing was."""
+
+    name: str
+    at_ms: int
+    set_aside: str
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    child = commands.add_parser(
+        "restore",
+        help="go back to a backup of the broker, while the hive is down",
+        description="What is there now is moved aside, never removed.",
+    )
+    child.add_argument("backup", nargs="?", help="a backup's name, or its folder (default: the newest)")
+    child.add_argument("--list", action="store_true", help="only say which backups there are")
+    child.add_argument("--yes", action="store_true", help="do not ask")
+    child.set_defaults(run=run)
+
+
+async def run(values: argparse.Namespace) -> int:
+    there = msgspec.json.decode(await _ask_brokerd(values.places, "--list"), type=list[Listed])
+    if values.list:
+        print(tables.document(there) if values.json else _list(there))
+        return 0
+    wanted = values.backup or (there[-1].name if there else None)
+    if wanted is None:
+        raise Refused(Problem.NOT_FOUND, f"{values.places.state}: there is no backup")
+    if "/" in wanted or Path(wanted).is_dir():
+        wanted = str(Path(wanted).absolute())
+    if not values.yes:
+        known = [f", made {tables.age(each.at_ms)} ago," for each in there if each.name == wanted]
+        requests.ask(
+            f"this puts the backup {wanted}{known[0] if known else ''} in the place of all messages, turns, "
+            f"questions and reminders of {values.places.state}; those are moved aside"
+        )
+    done = msgspec.json.decode(await _ask_brokerd(values.places, wanted), type=Restored)
+    print(tables.document(done) if values.json else _show(done))
+    return 0
+
+
+def _list(there: list[Listed]) -> str:
+    if not there:
+        return "no backups yet; `backup` makes one"
+    rows = (
+        (each.name, f"{tables.age(each.at_ms)} ago", tables.size(each.bytes), each.version) for each in there
+    )
+    return tables.table(("BACKUP", "MADE", "SIZE", "VERSION"), rows)
+
+
+def _show(done: Restored) -> str:
+    aside = f"; what was there is in {done.set_aside}" if done.set_aside else ""
+    return f"restored {done.name}{aside}"
+
+
+async def _ask_brokerd(places: Places, *words: str) -> bytes:
+    """Run brokerd's own program, as whom its folder belongs to: this command imports nothing of a daemon."""
+    state = places.state / "broker"
+    try:
+        owner = state.stat().st_uid
+    except FileNotFoundError:
+        raise Refused(Problem.NOT_FOUND, f"{state}: no hive is in this folder") from None
+    command = [sys.executable, "-I", "-m", "brokerd.restore", str(state), *words]
+    if owner != os.geteuid():
+        if os.geteuid() != 0:
+            raise Refused(
+                Problem.DENIED, f"{state}: belongs to uid {owner}; restore it as that user, or as root"
+            )
+        command = [sys.executable, "-I", "-S", str(BECOME), str(owner), WITHOUT_NETWORK, *command]
+    done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise Refused(Problem.CONFLICT, said[-1] if said else f"brokerd.restore ended with {done.returncode}")
+    return bytes(done.stdout)
