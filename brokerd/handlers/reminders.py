@@ -22,7 +22,7 @@ async def remind(request: Remind, caller: Caller, host: Host) -> Reminder:
     """Set a reminder. A used key gets its first answer, whatever changed since."""
     sender = host.roster.sender(caller)
     asked, digest = keys.Asked(sender.name, bytes.fromhex(request.key)), keys.digest_of(request)
-    first = await host.store.read(reminders.find_set, asked, digest)
+    first = host.store.look(reminders.find_set, asked, digest)
     if first is not None:
         return first
     check_body(request.text)
@@ -75,13 +75,13 @@ def _tell(faults: list[str], host: Host) -> None:
 
 
 async def cancel(request: CancelReminder, caller: Caller, host: Host) -> Reminder:
-    await _check_own(request.reminder, host.roster.sender(caller), host)
+    _check_own(request.reminder, host.roster.sender(caller), host)
     return await host.feed.write(reminders.cancel, request.reminder)
 
 
-async def _check_own(reminder: int, sender: Sender, host: Host) -> None:
+def _check_own(reminder: int, sender: Sender, host: Host) -> None:
     """Refuse (`not_found`) an agent what is another's: it is not told that there is one."""
-    if not may_see(sender, (await host.store.read(reminders.read, reminder)).agent):
+    if not may_see(sender, host.store.look(reminders.read, reminder).agent):
         raise reminders.not_found(reminder)
 
 

@@ -13,7 +13,10 @@ import trio
 
 from brokerd.live.feed import Feed
 from brokerd.live.inboxes import Inboxes
+from brokerd.live.room import Room
 from brokerd.store import firing, reminders
+from protocol.limits import REMINDER_CHARS_MAX
+from protocol.problem import Problem, Refused
 from protocol.reminders import Reminder
 from runtime.clock import now_ms
 from runtime.log import Log
@@ -26,15 +29,24 @@ BACK_MS_MIN: Final = 2_000
 FIRED_PER_JOB_MAX: Final = 100
 """Reminders that fire in one transaction: few enough that a send behind them hardly waits."""
 WORKED_OUT_PER_JOB_MAX: Final = 100
+FULL_S: Final = 5.0
+"""While the disk takes nothing new, reminders wait this long before they try again."""
 
 
 class Scheduler:
     """Fires what is due. `wall` is the wall clock, in milliseconds."""
 
     def __init__(
-        self, feed: Feed, store: Store, inboxes: Inboxes, log: Log, wall: Callable[[], int] = now_ms
+        self,
+        feed: Feed,
+        store: Store,
+        inboxes: Inboxes,
+        room: Room,
+        log: Log,
+        wall: Callable[[], int] = now_ms,
     ) -> None:
         self.wall = wall
+        self._room = room
         self._feed = feed
         self._store = store
         self._inboxes = inboxes
@@ -50,11 +62,11 @@ class Scheduler:
 
     async def run(self) -> None:
         """For ever. Cancelled anywhere, it has fired a batch whole or not at all."""
-        if self.wall() + BACK_MS_MIN < await self._store.read(reminders.clock):
+        if self.wall() + BACK_MS_MIN < self._store.look(reminders.clock):
             await self._work_out_anew()
         while True:
             self._earlier, self._next_ms = trio.Event(), math.inf
-            next_ms = await self._store.read(reminders.next_due)
+            next_ms = self._store.look(reminders.next_due)
             if next_ms is None:
                 await self._earlier.wait()
             elif next_ms <= self.wall():
@@ -79,12 +91,23 @@ class Scheduler:
         return self.wall() - trio.current_time() * 1000
 
     async def _fire(self) -> None:
+        """One batch. On a disk that takes nothing new all of them wait."""
         full = self._inboxes.full()
-        fired = await self._feed.write_surely(firing.fire_due, self.wall(), full, FIRED_PER_JOB_MAX)
+        try:
+            self._room.admit(FIRED_PER_JOB_MAX * REMINDER_CHARS_MAX)
+            fired = await self._feed.write_new(firing.fire_due, self.wall(), full, FIRED_PER_JOB_MAX)
+        except Refused as refused:
+            if refused.problem is not Problem.STORAGE_FULL:
+                raise
+            self._log.warning("reminders wait for room on the disk", reason=refused.detail)
+            await trio.sleep(FULL_S)
+            return
         for fault in fired.faults:
             self._log.error("a reminder cannot be read; it fires no more", fault=fault)
-        if full:
-            self._log.warning("inboxes are full; reminders wait", agents=sorted(full))
+        if fired.put_off:
+            self._log.warning(
+                "reminders wait for room in inboxes", reminders=fired.put_off, full=sorted(full)
+            )
 
     async def _work_out_anew(self) -> None:
         """The clock was put back: what recurs would be silent until it is again as late as it was."""

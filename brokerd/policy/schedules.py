@@ -100,7 +100,8 @@ def next_after(schedule: AnySchedule, after_ms: int, zone_of: ZoneOf) -> int | N
             return at_ms if at_ms > after_ms else None
         case Every(every_s, from_ms):
             step_ms = every_s * 1000
-            return from_ms + max(0, (after_ms - from_ms) // step_ms + 1) * step_ms
+            # Before `from_ms`, too: by a clock that was put back, it may be far ahead.
+            return from_ms + ((after_ms - from_ms) // step_ms + 1) * step_ms
         case Cron(expression, zone):
             return _next_of_cron(expression, zone_of(zone), after_ms)
         case _:

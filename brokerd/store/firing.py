@@ -41,10 +41,12 @@ SPOIL: Final = "UPDATE reminders SET state = 'cancelled', next_ms = NULL, change
 
 
 class Fired(Struct, frozen=True):
-    """What one step did: how many reminders were due, how many messages were sent, which rows cannot be read."""
+    """What one step did with reminders that were due. `faults` are of rows that cannot be read and fire no more."""
 
     due: int
     sent: int
+    put_off: int
+    """Because their agents' inboxes are full."""
     faults: tuple[str, ...] = ()
 
 
@@ -52,8 +54,9 @@ class _Act(Enum):
     SEND = auto()
     SKIP = auto()
     """The message of the occurrence before still waits."""
+    PUT_OFF = auto()
     PASS = auto()
-    """It has fired for this time, or has to wait."""
+    """It has fired for this time: the clock was set back since."""
 
 
 class _Step(Struct, frozen=True):
@@ -83,13 +86,13 @@ def fire_due(db: Db, log: FeedLog, at_ms: int, full: Container[str], limit: int)
             db.execute(SPOIL, (log.at_ms, row["id"]))
             continue
         act = _act(row["waiting"], is_known=row["id"] in known, is_full=reminder.agent in full)
-        is_put_off = act is _Act.PASS and row["id"] not in known
-        after = _after(reminder, act, at_ms + AGAIN_MS if is_put_off else following, at_ms)
+        after = _after(reminder, act, at_ms + AGAIN_MS if act is _Act.PUT_OFF else following, at_ms)
         steps.append(_Step(row["next_ms"], act, after, row["waiting"]))
     sent = _fire(db, log, steps, at_ms)
     if due:
         reminders.set_clock(db, at_ms)
-    return Fired(len(due), sent, tuple(faults))
+    put_off = sum(step.act is _Act.PUT_OFF for step in steps)
+    return Fired(len(due), sent, put_off, tuple(faults))
 
 
 def _act(waiting: int | None, *, is_known: bool, is_full: bool) -> _Act:
@@ -97,7 +100,7 @@ def _act(waiting: int | None, *, is_known: bool, is_full: bool) -> _Act:
         return _Act.PASS
     if waiting is not None:
         return _Act.SKIP
-    return _Act.PASS if is_full else _Act.SEND
+    return _Act.PUT_OFF if is_full else _Act.SEND
 
 
 def _after(reminder: Reminder, act: _Act, following: int | None, at_ms: int) -> Reminder:
@@ -119,7 +122,7 @@ def _fire(db: Db, log: FeedLog, steps: Sequence[_Step], at_ms: int) -> int:
     occurred = [
         Occurrence(step.after.id, step.due_ms, step.after.agent, message_of.get(step.after.id))
         for step in steps
-        if step.act is not _Act.PASS
+        if step.act in (_Act.SEND, _Act.SKIP)
     ]
     occurrences.insert(db, occurred, at_ms)
     _update(db, [(step.after, message_of.get(step.after.id, step.waiting)) for step in steps], log.at_ms)
