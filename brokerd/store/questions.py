@@ -66,6 +66,7 @@ DUE: Final = (
 )
 
 NEWER_THAN_ALL: Final = 2**62
+UNREADABLE: Final = "(its words cannot be read any more)"
 
 
 class Form(Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,6 +108,11 @@ class Asking(Struct, frozen=True):
     def asker(self) -> str:
         return self.asked.sender
 
+    @property
+    def body(self) -> str:
+        """Of the message by which an agent is asked."""
+        return policy.question_body(self.form.text, self.form.options, multi=self.form.multi)
+
 
 def ask(db: Db, log: FeedLog, asking: Asking) -> Question:
     """Store a question, and the message by which an agent learns of it. A repeat gets the same question.
@@ -129,8 +135,7 @@ def ask(db: Db, log: FeedLog, asking: Asking) -> Question:
     )
     number: int = db.execute(INSERT, row).fetchone()["id"]
     if asking.asked_of != OPERATOR:
-        body = policy.question_body(form.text, form.options, multi=form.multi)
-        sent = _send(db, log, _draft(asking, number, body))
+        sent = _send(db, log, _draft(asking, number))
         db.execute(SET_MESSAGE, (sent, number))
     keys.remember(db, [(asking.asked, First(asking.digest, _encoder.encode(number)))], log.at_ms)
     question = Question(
@@ -154,7 +159,7 @@ def find_asked(db: Db, asked: Asked, digest: bytes) -> Question | None:
     return None if first is None else read(db, _id_decoder.decode(keys.check_same(first, digest)))
 
 
-def answer(db: Db, log: FeedLog, by: str, request: Answer) -> Question:
+def answer(db: Db, log: FeedLog, by: str, request: Answer, hops: int) -> Question:
     """Record an answer and send it to the asker. The same answer again changes nothing.
 
     Refused: `not_found`, `denied` for anybody but the one who was asked, `malformed` when it does not fit the form,
@@ -177,19 +182,11 @@ def answer(db: Db, log: FeedLog, by: str, request: Answer) -> Question:
         answered_by=by,
         ended_ms=log.at_ms,
     )
-    _end(db, log, answered, reply)
-    _send(
-        db,
-        log,
-        _notice(
-            by,
-            question.asker,
-            SystemEvent.ANSWERED,
-            question.id,
-            policy.answer_body(answered),
-            row["message"],
-        ),
-    )
+    db.execute(END, (answered.state.value, log.at_ms, _encoder.encode(reply), answered.id))
+    log.append(answered.asker, QuestionChanged(answered))
+    body = policy.answer_body(answered)
+    notice = _notice(by, question.asker, SystemEvent.ANSWERED, question.id, body)
+    _send(db, log, replace(notice, in_reply_to=row["message"], hops=hops))
     return answered
 
 
@@ -199,31 +196,15 @@ def next_deadline(db: Db) -> int | None:
     return deadline
 
 
-class Expired(Struct, frozen=True):
-    """How many questions were due, and which of them cannot be read."""
-
-    count: int
-    broken: tuple[Broken, ...] = ()
-
-
-def expire(db: Db, log: FeedLog, limit: int) -> Expired:
-    """End questions whose deadline has passed, the oldest first, and tell their askers.
-
-    One that cannot be read ends as well, or it would be due for ever; its asker is told without its words.
-    """
+def expire(db: Db, log: FeedLog, limit: int) -> list[Broken]:
+    """End questions whose deadline has passed, the oldest first, and tell their askers; those that cannot be read."""
     broken: list[Broken] = []
-    due = db.execute(DUE, (log.at_ms, limit)).fetchall()
-    for row in due:
-        found = decoded(row)
-        if isinstance(found, Broken):
-            broken.append(found)
-            db.execute(END, (QuestionState.EXPIRED.value, log.at_ms, row["reply"], row["id"]))
-        else:
-            _end(db, log, replace(found, state=QuestionState.EXPIRED, ended_ms=log.at_ms))
-        text = "(its words cannot be read)" if isinstance(found, Broken) else found.text
-        body = policy.expired_body(row["id"], row["asked_of"], text)
-        _send(db, log, _notice(SYSTEM, row["asker"], SystemEvent.EXPIRED, row["id"], body, None))
-    return Expired(len(due), tuple(broken))
+    for row in db.execute(DUE, (log.at_ms, limit)).fetchall():
+        found = _end_unanswered(db, log, row, QuestionState.EXPIRED)
+        broken += [found] if isinstance(found, Broken) else []
+        body = policy.expired_body(row["id"], row["asked_of"], _words(found))
+        _send(db, log, _notice(SYSTEM, row["asker"], SystemEvent.EXPIRED, row["id"], body))
+    return broken
 
 
 def close(db: Db, log: FeedLog, agent: str, limit: int) -> int:
@@ -233,22 +214,27 @@ def close(db: Db, log: FeedLog, agent: str, limit: int) -> int:
     """
     rows = db.execute(OLDEST_OPEN_OF, (agent, limit)).fetchall()
     for row in rows:
-        found = decoded(row)
-        if isinstance(found, Broken):
-            db.execute(END, (QuestionState.CLOSED.value, log.at_ms, row["reply"], row["id"]))
-        else:
-            _end(db, log, replace(found, state=QuestionState.CLOSED, ended_ms=log.at_ms))
+        found = _end_unanswered(db, log, row, QuestionState.CLOSED)
         if row["asker"] != agent:
-            text = "(its words cannot be read)" if isinstance(found, Broken) else found.text
-            body = policy.closed_body(row["id"], row["asked_of"], text)
-            _send(db, log, _notice(SYSTEM, row["asker"], SystemEvent.EXPIRED, row["id"], body, None))
+            body = policy.closed_body(row["id"], row["asked_of"], _words(found))
+            _send(db, log, _notice(SYSTEM, row["asker"], SystemEvent.EXPIRED, row["id"], body))
     return len(rows)
 
 
-def _end(db: Db, log: FeedLog, ended: Question, reply: Reply | None = None) -> None:
-    encoded = None if reply is None else _encoder.encode(reply)
-    db.execute(END, (ended.state.value, ended.ended_ms, encoded, ended.id))
+def _end_unanswered(db: Db, log: FeedLog, row: sqlite3.Row, state: QuestionState) -> Question | Broken:
+    """One that cannot be read ends as well: it would be due for ever. It stays in the list of what is broken."""
+    found = decoded(row)
+    if isinstance(found, Broken):
+        db.execute(END, (state.value, log.at_ms, row["reply"], row["id"]))
+        return found
+    ended = replace(found, state=state, ended_ms=log.at_ms)
+    db.execute(END, (state.value, log.at_ms, None, ended.id))
     log.append(ended.asker, QuestionChanged(ended))
+    return ended
+
+
+def _words(found: Question | Broken) -> str:
+    return UNREADABLE if isinstance(found, Broken) else found.text
 
 
 def _send(db: Db, log: FeedLog, draft: Draft) -> int:
@@ -259,14 +245,14 @@ def _send(db: Db, log: FeedLog, draft: Draft) -> int:
     return sent.message
 
 
-def _draft(asking: Asking, number: int, body: str) -> Draft:
+def _draft(asking: Asking, number: int) -> Draft:
     return Draft(
         asked=Asked(asking.asker, bytes.fromhex(new_key())),
         digest=b"",
         to=asking.to,
         recipients=(asking.asked_of,),
         broadcast=False,
-        body=body,
+        body=asking.body,
         in_reply_to=None,
         event=SystemEvent.QUESTION,
         about=number,
@@ -275,9 +261,7 @@ def _draft(asking: Asking, number: int, body: str) -> Draft:
     )
 
 
-def _notice(
-    sender: str, to: str, event: SystemEvent, about: int, body: str, in_reply_to: int | None
-) -> Draft:
+def _notice(sender: str, to: str, event: SystemEvent, about: int, body: str) -> Draft:
     return Draft(
         asked=Asked(sender, bytes.fromhex(new_key())),
         digest=b"",
@@ -285,7 +269,7 @@ def _notice(
         recipients=(to,),
         broadcast=False,
         body=body,
-        in_reply_to=in_reply_to,
+        in_reply_to=None,
         event=event,
         about=about,
     )

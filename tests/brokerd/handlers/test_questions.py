@@ -3,16 +3,21 @@
 from contextlib import closing
 
 import pytest
+from trio.testing import MockClock, wait_all_tasks_blocked
 
+from brokerd.live.alarm import CLOCK_LOOK_S
+from brokerd.policy.guards import MINUTE_S, Guards
 from brokerd.store.schema import shape_of
 from protocol.brokerd import FeedEvent, ListQuestions, QuestionChanged, WatchFeed
 from protocol.limits import QUESTION_CHARS_MAX, QUESTIONS_OPEN_MAX
-from protocol.messages import DeliveryState, SystemEvent
+from protocol.messages import SystemEvent
+from protocol.privd import Power
 from protocol.problem import Problem, Refused
 from protocol.questions import Question, QuestionState
 from protocol.tools import Answer, Ask
 from runtime.clock import new_key
 from runtime.store import connect
+from tests.brokerd.conftest import Wall
 from tests.brokerd.hive import Hive, cage
 from tests.support.waiting import until
 
@@ -199,8 +204,19 @@ async def test_a_repeated_question_is_the_same_question(hive: Hive) -> None:
     ]
 
 
-async def test_one_agent_asks_so_much_and_no_more(hive: Hive) -> None:
-    asked = [await ask(hive, "iris", str(number)) for number in range(QUESTIONS_OPEN_MAX)]
+async def ask_many(hive: Hive, clock: MockClock, asker: str, count: int, **more: object) -> list[Question]:
+    """Slowly enough for the guards."""
+    asked: list[Question] = []
+    for number in range(count):
+        if number % 20 == 0:
+            clock.jump(MINUTE_S)
+        asked.append(await ask(hive, asker, str(number), **more))
+    return asked
+
+
+async def test_one_agent_asks_so_much_and_no_more(hive: Hive, clock: MockClock) -> None:
+    asked = await ask_many(hive, clock, "iris", QUESTIONS_OPEN_MAX)
+    clock.jump(MINUTE_S)
     with pytest.raises(Refused, match="iris has 50 questions open") as refused:
         await ask(hive, "iris")
     assert refused.value.problem is Problem.LIMIT
@@ -247,10 +263,9 @@ async def test_a_page_is_bounded_in_bytes_and_leads_on(hive: Hive) -> None:
     assert older.before is None
 
 
-async def test_agents_questions_do_not_crowd_out_the_operators(hive: Hive) -> None:
+async def test_agents_questions_do_not_crowd_out_the_operators(hive: Hive, clock: MockClock) -> None:
     for name in ("iris", "hm1nd"):
-        for number in range(QUESTIONS_OPEN_MAX):
-            await ask(hive, name, str(number), to="atlas")
+        await ask_many(hive, clock, name, QUESTIONS_OPEN_MAX, to="atlas")
     for_operator = await ask(hive, "atlas")
     shown = (await hive.snapshot()).questions
     assert len(shown) == 2 * QUESTIONS_OPEN_MAX + 1
@@ -302,12 +317,128 @@ async def test_questions_survive_a_restart(unserved: Hive) -> None:
         assert (await hive.taken("iris")).message.event is SystemEvent.ANSWERED
 
 
-async def test_a_question_counts_in_the_inbox_of_the_one_who_is_asked(
-    hive: Hive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("brokerd.policy.recipients.INBOX_DELIVERIES_MAX", 1)
-    await ask(hive, "iris", to="atlas")
-    with pytest.raises(Refused, match="atlas has 1 messages waiting"):
+@pytest.mark.parametrize("guards", [Guards()])
+@pytest.mark.parametrize("guards", [Guards()])
+async def test_what_is_true_of_messages_is_true_of_questions_to_agents(hive: Hive, clock: MockClock) -> None:
+    """The guards count them, and whoever goes on too long among agents is held."""
+    asked = [await ask(hive, "iris", to="atlas") for _ in range(Guards().pair_messages_per_minute)]
+    with pytest.raises(Refused, match="iris to atlas: at most 20 messages in a minute") as refused:
         await ask(hive, "iris", to="atlas")
-    assert len(await listed(hive)) == 1
-    assert await hive.states(1) == [DeliveryState.QUEUED]
+    assert refused.value.problem is Problem.LIMIT
+    assert len(await listed(hive)) == len(asked)
+    clock.jump(MINUTE_S)
+    with pytest.raises(Refused, match="NUL"):
+        await ask(hive, "iris", "\0", to="atlas")  # what was refused costs nothing
+    assert (await ask(hive, "iris", to="atlas")).state == "open"
+
+
+@pytest.mark.parametrize("guards", [Guards(hops_max=10)])
+async def test_agents_that_only_ask_and_answer_come_to_an_end(hive: Hive, guards: Guards) -> None:
+    """An answer counts as a message of the chain, but is never held itself."""
+    hops_max = guards.hops_max
+    asker, asked_of = "iris", "atlas"
+    hops: list[int] = []
+    await hive.send("operator", "iris", "go")
+    for _ in range(hops_max):
+        _, turn = await hive.begun(asker)
+        asked = await ask(hive, asker, to=asked_of)
+        await hive.end(asker, turn)
+        delivery = await hive.take(asked_of)
+        if delivery is None:
+            break
+        hops.append(delivery.message.hops)
+        answering = await hive.begin(asked_of, delivery)
+        await answer(hive, asked_of, asked, "and you?")
+        await hive.end(asked_of, answering)
+    assert hops == list(range(1, hops_max + 1, 2))
+    (parked,) = (await hive.snapshot()).parked
+    assert parked.held == 1
+
+
+async def test_a_question_expires_and_its_asker_is_told(hive: Hive, clock: MockClock, wall: Wall) -> None:
+    never = await ask(hive, "iris", "for ever?")
+    asked = await ask(hive, "iris", "in time?", to="atlas", ttl_s=60)
+    assert asked.deadline_ms == asked.asked_ms + 60_000
+    wall.set_by_s += 50
+    clock.jump(CLOCK_LOOK_S)
+    await wait_all_tasks_blocked(0.05)
+    assert await listed(hive) == (asked, never)
+    wall.set_by_s += 11
+    clock.jump(CLOCK_LOOK_S)
+    told = (await hive.taken("iris", wait_s=20)).message
+    assert (told.sender, told.event, told.about) == ("system", SystemEvent.EXPIRED, asked.id)
+    assert told.body == "expired: atlas did not answer question 2 in time:\n> in time?"
+    assert await listed(hive) == (never,)
+    ended = (await listed(hive, open=False))[0]
+    assert (ended.state, ended.answered_by) == ("expired", None)
+    with pytest.raises(Refused, match="the time to answer question 2 is over"):
+        await answer(hive, "atlas", asked, "too late")
+
+
+async def test_an_answer_after_the_deadline_is_too_late_even_before_anybody_noticed(
+    hive: Hive, wall: Wall
+) -> None:
+    asked = await ask(hive, "iris", ttl_s=60)
+    await wait_all_tasks_blocked(0.02)  # the alarm sleeps
+    wall.set_by_s += 60
+    with pytest.raises(Refused, match="is over") as refused:
+        await answer(hive, "operator", asked, "yes")
+    assert refused.value.problem is Problem.CONFLICT
+    assert await listed(hive) == (asked,)
+
+
+async def test_many_expire_in_batches_and_one_bad_row_stops_none(
+    unserved: Hive, wall: Wall, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("brokerd.live.deadlines.EXPIRED_PER_JOB_MAX", 3)
+    hive = unserved
+    async with hive.broker():
+        asked = [await ask(hive, "iris", str(number), ttl_s=60 + number) for number in range(8)]
+    with closing(connect(shape_of(hive.settings.database, hive.settings.events_database))) as db:
+        db.execute("UPDATE questions SET form = x'ff' WHERE id = 5")
+    wall.set_by_s += 3_600  # while brokerd was down
+    async with hive.broker():
+
+        async def all_told() -> bool:
+            return {message.about for message in await hive.messages()} == {each.id for each in asked}
+
+        await until(all_told, what="every asker to be told, the one of the bad row too")
+        assert len(await hive.messages()) == 8
+        assert {message.event for message in await hive.messages()} == {SystemEvent.EXPIRED}
+        page = await hive.operator.call(ListQuestions(open=False))
+        assert {question.state for question in page.questions} == {"expired"}
+        assert [broken.id for broken in page.broken] == [5]
+        assert (await hive.snapshot()).broken_questions == ()
+    assert "a question that expired cannot be read" in "".join(capsys.readouterr())
+
+
+async def test_who_is_purged_leaves_no_question_open(hive: Hive) -> None:
+    of_atlas = await ask(hive, "atlas", "mine?")
+    to_atlas = await ask(hive, "iris", "yours?", to="atlas")
+    other = await ask(hive, "iris", "the operator's?")
+    hive.privd.remove("atlas")
+    told = (await hive.taken("iris", wait_s=20)).message
+    assert (told.sender, told.event, told.about) == ("system", SystemEvent.EXPIRED, to_atlas.id)
+    assert told.body == "expired: atlas was removed and cannot answer question 2 any more:\n> yours?"
+    assert await listed(hive) == (other,)
+    assert {each.id: each.state for each in await listed(hive, open=False)} == {
+        of_atlas.id: "closed",
+        to_atlas.id: "closed",
+        other.id: "open",
+    }
+    with pytest.raises(Refused, match="question 1 is closed: atlas is gone"):
+        await answer(hive, "operator", of_atlas, "yes")
+
+
+async def test_who_is_only_kept_may_still_be_answered(hive: Hive) -> None:
+    asked = await ask(hive, "iris")
+    hive.privd.change(cage("iris", Power.KEPT))
+
+    async def is_forgotten() -> bool:
+        return "iris" not in {now.agent.name for now in (await hive.snapshot()).agents}
+
+    await until(is_forgotten, what="iris to go")
+    await answer(hive, "operator", asked, "when you are back")
+    hive.privd.change(cage("iris"))
+    await hive.served("iris")
+    assert (await hive.taken("iris")).message.event is SystemEvent.ANSWERED
