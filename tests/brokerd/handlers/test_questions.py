@@ -318,7 +318,6 @@ async def test_questions_survive_a_restart(unserved: Hive) -> None:
 
 
 @pytest.mark.parametrize("guards", [Guards()])
-@pytest.mark.parametrize("guards", [Guards()])
 async def test_what_is_true_of_messages_is_true_of_questions_to_agents(hive: Hive, clock: MockClock) -> None:
     """The guards count them, and whoever goes on too long among agents is held."""
     asked = [await ask(hive, "iris", to="atlas") for _ in range(Guards().pair_messages_per_minute)]
