@@ -50,23 +50,23 @@ class Lines(Protocol):
 
 async def run_cli(spawner: Spawner, command: Command, prompt: str, lines: Lines, stop: TurnStop) -> Ended:
     """Run the CLI once with *prompt* on its standard input. Ends it when *stop* asks or after TURN_S_MAX."""
-    async with _pipes(prompt) as pipes:
+    async with pipes(prompt) as streams:
         try:
             child = await spawner.start(
                 command.argv,
                 command.env,
                 command.cwd,
-                stdin=pipes.stdin,
-                stdout=pipes.out_in,
-                stderr=pipes.err_in,
+                stdin=streams.stdin,
+                stdout=streams.out_in,
+                stderr=streams.err_in,
             )
         except NotStarted as fault:
             return Ended(None, str(fault))
         finally:
-            pipes.close_far_ends()
+            streams.close_far_ends()
         tail = Tail()
         try:
-            return await _follow(child, pipes, lines, stop, tail)
+            return await _follow(child, streams, lines, stop, tail)
         finally:
             with trio.move_on_after(ESCALATION[-1][1]) as scope:
                 scope.shield = True
@@ -94,13 +94,14 @@ class Pipes:
 
 
 @asynccontextmanager
-async def _pipes(prompt: str) -> AsyncIterator[Pipes]:
-    pipes = Pipes(prompt)
+async def pipes(prompt: str) -> AsyncIterator[Pipes]:
+    """Streams for one run, with *prompt* to be read from its standard input."""
+    streams = Pipes(prompt)
     try:
-        async with pipes.out, pipes.err:
-            yield pipes
+        async with streams.out, streams.err:
+            yield streams
     finally:
-        pipes.close_far_ends()
+        streams.close_far_ends()
 
 
 async def _follow(child: Child, pipes: Pipes, lines: Lines, stop: TurnStop, tail: "Tail") -> Ended:

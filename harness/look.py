@@ -1,9 +1,9 @@
 """A look at the agent's own files, as the agent: the harness's user may not open them.
 
-    python -I -m harness.look NOTES CREDENTIALS       {"notes": "…", "fault": "", "api_key": true, "ca": false}
+    python -I -m harness.look NOTES CREDENTIALS       {"notes": "…", "fault": "", "profile": true, …}
 
-Standard library only, because it starts once a turn (harness.runner.look). It says whether credentials are there,
-never what they are.
+Standard library only, because it starts once a turn (harness.runner.look). It says whether credentials (`api_key`,
+`ca`) are there, never what they are, and whether the agent has introduced itself in a profile beside its notes.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Final
 
 NOTES_BYTES_MAX: Final = 128 * 1024
 """More is not read; far less is shown (harness.policy.budget)."""
+PROFILE_NAME: Final = "profile.md"
 KEY_NAME: Final = "api_key"
 CA_NAME: Final = "ca.pem"
 USAGE: Final = 2
@@ -29,6 +30,7 @@ def main(arguments: list[str]) -> int:
     found = {
         "notes": text,
         "fault": fault,
+        "profile": os.path.lexists(notes.with_name(PROFILE_NAME)),  # a dangling link is there, too
         "api_key": (credentials / KEY_NAME).is_file(),
         "ca": (credentials / CA_NAME).is_file(),
     }

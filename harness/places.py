@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from harness.look import PROFILE_NAME
 from protocol.settings import SETTINGS_PATH
 
 CAGE_ROOT: Final = Path("/")
@@ -50,6 +51,11 @@ class Places(Struct, frozen=True):
     @property
     def notes(self) -> Path:
         return self.state / "notes.md"
+
+    @property
+    def profile(self) -> Path:
+        """How the agent introduces itself, with its pronouns."""
+        return self.state / PROFILE_NAME
 
     @property
     def credentials(self) -> Path:

@@ -1,7 +1,7 @@
 """The start-up prompt: who the agent is, how the hive works, its own role, and the notes that it kept.
 
 The role prompt is given to the CLI with every turn; the notes stand in the first wake prompt of a conversation.
-Together they stay under `policy.budget.STARTUP_TOKENS_MAX`.
+Together, and with the tools, they stay under `policy.budget.STARTUP_TOKENS_MAX`.
 """
 
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 `emit` never waits, so a brokerd that is away never holds up the agent. What does not fit meanwhile is dropped, the
 oldest first, and the gap is told by a note in its place. Numbers are given when a batch is made, so they have no hole.
+When brokerd keeps no more of a turn (`limit`), the rest is counted, and its number is the turn's last event.
 """
 
 from collections import deque
@@ -46,6 +47,8 @@ class Publisher:
         self._waiting: deque[tuple[TurnEvent, int]] = deque()
         self._waiting_bytes = 0
         self._dropped = 0
+        self._left_out = 0
+        """Events that brokerd did not keep, or was not asked to keep, since it said `limit`."""
         self._next_n = 0
         self._wake = trio.Event()
         self._taken = trio.Event()
@@ -57,6 +60,9 @@ class Publisher:
     def emit(self, event: TurnEvent) -> None:
         """Queue an event; its `n` is given later."""
         if self.given_up:
+            return
+        if self._left_out:
+            self._left_out += 1
             return
         size = len(msgspec.json.encode(event))
         self._waiting.append((event, size))
@@ -85,6 +91,9 @@ class Publisher:
         """Wait until everything emitted so far was taken (or given up). `run` must be running."""
         self._hurry.set()
         await self._taken.wait()
+        if self._left_out and not self.given_up:
+            text = f"{self._left_out} events were left out here: the hive keeps no more of this turn"
+            await self._send((Noted(self._next_n, self._now_ms(), text),))
 
     def _next_batch(self) -> tuple[AnyTurnEvent, ...]:
         batch: list[TurnEvent] = []
@@ -122,18 +131,25 @@ class Publisher:
                 )
             except Refused as refused:
                 defects += 1
-                final = refused.problem in {
-                    Problem.CONFLICT,
-                    Problem.NOT_FOUND,
-                    Problem.DENIED,
-                    Problem.MALFORMED,
-                }
-                if final or defects >= DEFECTS_MAX:
+                if refused.problem is Problem.LIMIT:
+                    self._leave_out(batch, refused)
+                    return
+                if refused.problem in FINAL or defects >= DEFECTS_MAX:
                     self._give_up(refused)
                     return
             else:
                 return
             await trio.sleep(next(waits))
+
+    def _leave_out(self, batch: tuple[AnyTurnEvent, ...], refused: Refused) -> None:
+        """Publish no more of this turn but their number."""
+        if not self._left_out:
+            self._log.warning("the turn has more events than are kept", turn=self._turn, refusal=str(refused))
+            self._next_n -= len(batch)
+        self._left_out += len(batch) + len(self._waiting)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._taken.set()
 
     def _give_up(self, refused: Refused) -> None:
         self.given_up = True

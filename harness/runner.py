@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 
 from harness.claude.reader import Reader
@@ -11,6 +12,7 @@ from harness.policy.outcomes import Stop, Verdict, classify
 from harness.spawn import Spawner
 from harness.stop import TurnStop
 from protocol.agent import Delivery
+from protocol.limits import INTEGER_MAX
 from protocol.turns import TurnEvent, Usage
 from runtime.clock import now_ms
 
@@ -70,10 +72,5 @@ def added(one: Usage | None, other: Usage | None) -> Usage | None:
     """What two runs cost together."""
     if one is None or other is None:
         return one or other
-    return Usage(
-        one.input_tokens + other.input_tokens,
-        one.output_tokens + other.output_tokens,
-        one.cache_read_tokens + other.cache_read_tokens,
-        one.cache_write_tokens + other.cache_write_tokens,
-        one.cost_microusd + other.cost_microusd,
-    )
+    mine, others = msgspec.structs.astuple(one), msgspec.structs.astuple(other)
+    return Usage(*(min(INTEGER_MAX, sum(pair)) for pair in zip(mine, others, strict=True)))

@@ -16,11 +16,12 @@ from typing import Final
 import trio
 
 from harness import forwarder
-from harness.claude.command import mcp_config
+from harness.claude.command import WAY_OUT, mcp_config
 from harness.claude.conversation import Conversations
 from harness.claude.runner import ClaudeRunner
 from harness.commands import Commands
 from harness.demo.runner import DemoRunner
+from harness.errands import AgentErrands, check_environment
 from harness.mcp.listener import serve_tools
 from harness.mcp.toolbox import Toolbox
 from harness.places import Places
@@ -52,7 +53,9 @@ async def serve(settings: AgentSettings, places: Places, log: Log, *, port: int 
         spawner = spawner_from_environment(os.environ, log)
         async with Client(places.broker_socket) as broker, trio.open_nursery() as beside:
             toolbox = Toolbox(broker)
-            loop = TurnLoop(broker, runner_for(settings, places, spawner, log), toolbox, stopping, log)
+            runner = runner_for(settings, places, spawner, log)
+            errands = AgentErrands(spawner, places, check_environment(settings.environment, places, WAY_OUT))
+            loop = TurnLoop(broker, runner, toolbox, errands, stopping, log)
             commands = Commands(broker, log)
             await beside.start(_on_signals, stopping, loop, grace_s, log)
             beside.start_soon(spawner.serve)

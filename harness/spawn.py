@@ -3,6 +3,7 @@
 The spawner (harness.spawner) sits at the other end of a SOCK_SEQPACKET pair; each packet is one JSON object:
 
     → {"argv": […], "env": {…}, "cwd": "…"} with stdin, stdout, stderr      ← {"pid": 7} or {"error": "…"}
+    → {"size": "/agents/iris/state/notes.md"}                                ← {"size": 512} or {"error": "why"}
     → {"kill": 7, "signal": 2}       to the program's whole group
                                                                             ← {"exit": 7, "code": -2}
 """
@@ -33,10 +34,18 @@ class NotStarted(Exception):
     """The program could not be started; the text says why."""
 
 
+class NoSize(Exception):
+    """There is no regular file there; the text says what there is."""
+
+
 class Start(Struct, frozen=True):
     argv: tuple[str, ...]
     env: dict[str, str]
     cwd: str
+
+
+class Size(Struct, frozen=True):
+    size: str
 
 
 class Kill(Struct, frozen=True):
@@ -48,6 +57,7 @@ class Packet(Struct, frozen=True):
     """Anything that the spawner says."""
 
     pid: int | None = None
+    size: int | None = None
     error: str | None = None
     exit: int | None = None
     code: Annotated[int, Meta(ge=-128, le=255)] = 0
@@ -72,6 +82,10 @@ class Child:
         if not self._ended.is_set():
             await self._spawner.send(Kill(self.pid, number))
 
+    async def end_group(self) -> None:
+        """End whatever is left of its group, also when the program itself has ended."""
+        await self._spawner.send(Kill(self.pid, signal.SIGKILL))
+
     def ended(self, code: int) -> None:
         self._code = code
         self._ended.set()
@@ -83,8 +97,8 @@ class Spawner:
     def __init__(self, pair: trio.socket.SocketType, log: Log) -> None:
         self._pair = pair
         self._log = log
-        self._one_start = trio.Lock()
-        self._replies, self._answers = trio.open_memory_channel[Child | NotStarted](1)
+        self._one_order = trio.Lock()
+        self._replies, self._answers = trio.open_memory_channel[Child | int | str](1)
         self._children: dict[int, Child] = {}
 
     async def serve(self) -> None:
@@ -108,16 +122,27 @@ class Spawner:
             raise NotStarted(
                 f"its arguments and environment take {len(request)} bytes, at most {PACKET_BYTES_MAX}"
             )
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", (stdin, stdout, stderr)))]
-        async with self._one_start:
-            # From here the answer belongs to this start: giving up in between would leave a program nobody knows.
+        answer = await self._order(request, (stdin, stdout, stderr))
+        if isinstance(answer, Child):
+            return answer
+        raise NotStarted(str(answer))
+
+    async def size(self, path: str) -> int:
+        """The bytes of a regular file, as the agent's user sees it; NoSize when there is none."""
+        answer = await self._order(msgspec.json.encode(Size(path)), ())
+        if isinstance(answer, int):
+            return answer
+        raise NoSize(str(answer))
+
+    async def _order(self, request: bytes, descriptors: tuple[int, ...]) -> Child | int | str:
+        """Send one order and wait for its answer; a text says why it was not done."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+        async with self._one_order:
+            # From here the answer belongs to this order: giving up in between would leave a program nobody knows.
             with trio.move_on_after(ANSWER_S) as scope:
                 scope.shield = True
                 await self._pair.sendmsg([request], rights)
-                answer = await self._answers.receive()
-                if isinstance(answer, NotStarted):
-                    raise answer
-                return answer
+                return await self._answers.receive()
             raise SpawnerFault(f"the spawner did not answer within {ANSWER_S:g} s")
 
     async def send(self, request: Kill) -> None:
@@ -131,13 +156,15 @@ class Spawner:
             else:
                 child.ended(packet.code)
             return
-        answer: Child | NotStarted = NotStarted(packet.error or "the spawner gave no reason")
+        answer: Child | int | str = packet.error or "the spawner gave no reason"
         if packet.pid is not None:
             answer = self._children[packet.pid] = Child(self, packet.pid)
+        elif packet.size is not None:
+            answer = packet.size
         try:
             self._replies.send_nowait(answer)
         except trio.WouldBlock:
-            raise SpawnerFault("the spawner answered a start that nobody asked for") from None
+            raise SpawnerFault("the spawner answered what nobody asked for") from None
 
 
 def spawner_from_environment(environment: Mapping[str, str], log: Log) -> Spawner:

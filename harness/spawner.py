@@ -4,9 +4,11 @@ It owns no privilege: the user decides what it may do. The harness talks to it o
 object a packet, at most 64 KiB:
 
     {"argv": [...], "env": {...}, "cwd": "..."} + descriptors 0, 1, 2     start it in a session of its own
+    {"size": "/path"}                                                     how large is that file
     {"kill": pid, "signal": n}                                            to its whole process group; no answer
 
     {"pid": n} or {"error": "why"}     one answer for each start, in order
+    {"size": n} or {"error": "why"}    the same for each file; nothing is opened, and no link is followed
     {"exit": pid, "code": n}           when it has ended; -n after signal n
 
 It ends when the harness closes its side, and takes what it started with it.
@@ -19,6 +21,7 @@ import os
 import selectors
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections import deque
@@ -89,8 +92,12 @@ class Spawner:
                     _signal_group(pid, signal.Signals(number))
             case {"argv": [str(), *_] as argv, "env": dict(env), "cwd": str(cwd), **rest} if not rest:
                 self._answer({"pid": self._start(_texts(argv), _variables(env), cwd, descriptors)})
+            case {"size": str(path), **rest} if not rest:
+                self._answer({"size": _size(path)})
             case _:
-                raise BadOrder("an order is {argv, env, cwd} with three descriptors, or {kill, signal}")
+                raise BadOrder(
+                    "an order is {argv, env, cwd} with three descriptors, {size}, or {kill, signal}"
+                )
 
     def _start(self, argv: list[str], env: dict[str, str], cwd: str, descriptors: list[int]) -> int:
         if len(descriptors) != DESCRIPTORS:
@@ -118,6 +125,17 @@ class Spawner:
 
     def _answer(self, value: dict[str, object]) -> None:
         self._channel.send(json.dumps(value).encode())
+
+
+def _size(path: str) -> int:
+    """The bytes of a regular file. Only its entry is looked at, so neither a fifo nor a link leads anywhere."""
+    try:
+        found = os.lstat(path)
+    except (OSError, ValueError) as fault:
+        raise BadOrder(f"cannot look at {path!r}: {fault}") from fault
+    if not stat.S_ISREG(found.st_mode):
+        raise BadOrder(f"{path!r} is no regular file")
+    return found.st_size
 
 
 def _decoded(packet: bytes) -> dict[str, object]:

@@ -5,11 +5,11 @@ is away is waited for. When the harness itself is killed in a turn, it does noth
 attaching tells brokerd, and brokerd delivers again.
 """
 
-from collections import Counter
 from typing import Final
 
 import trio
 
+from harness.errands import Errands
 from harness.mcp.toolbox import OpenTurn, Toolbox
 from harness.policy.budget import cut_chars
 from harness.policy.outcomes import Stop
@@ -17,6 +17,7 @@ from harness.policy.parking import Pause, Streak, longer, pause_after
 from harness.publisher import Publisher
 from harness.runner import Report, Runner
 from harness.stop import TurnStop
+from harness.tally import Tally
 from protocol.agent import (
     AnyCommand,
     BeginTurn,
@@ -26,13 +27,14 @@ from protocol.agent import (
     ExtendLease,
     ReleaseDelivery,
     ReportParked,
+    SkipDelivery,
     TakeDelivery,
     TurnClosed,
     Unpark,
 )
-from protocol.limits import LEASE_MS, TURN_LABEL_CHARS_MAX, TURN_TEXT_CHARS_MAX
+from protocol.limits import DETAIL_CHARS_MAX, LEASE_MS, TURN_LABEL_CHARS_MAX, TURN_TEXT_CHARS_MAX
 from protocol.problem import Problem, Refused
-from protocol.turns import Woken
+from protocol.turns import TurnEvent, Woken
 from runtime.backoff import delays
 from runtime.client import Client, Disconnected
 from runtime.clock import now_ms
@@ -55,11 +57,18 @@ class TurnLoop:
     """The turns of one agent, one at a time."""
 
     def __init__(
-        self, broker: Client, runner: Runner, toolbox: Toolbox, stopping: Stopping, log: Log
+        self,
+        broker: Client,
+        runner: Runner,
+        toolbox: Toolbox,
+        errands: Errands,
+        stopping: Stopping,
+        log: Log,
     ) -> None:
         self._broker = broker
         self._runner = runner
         self._toolbox = toolbox
+        self._errands = errands
         self._stopping = stopping
         self._log = log
         self._streak = Streak()
@@ -67,6 +76,8 @@ class TurnLoop:
         self._unpark = trio.Event()
         self._open: tuple[int, TurnStop] | None = None
         self._grace_is_over = False
+        self._waits = delays(RETRY_FIRST_S, RETRY_MAX_S)
+        """Between deliveries that came to no turn; they grow until one does."""
         self._closing = trio.CancelScope()
 
     async def serve(self) -> None:
@@ -76,8 +87,9 @@ class TurnLoop:
                 await self._wait_out(self._pause)
                 continue
             delivery = await self._take()
-            if delivery is not None:
-                await (self._give_back(delivery) if self._stopping else self._drive(delivery))
+            if delivery is not None and not await self._handled(delivery):
+                with self._stopping.ends():
+                    await trio.sleep(next(self._waits))
 
     def obey(self, command: AnyCommand) -> None:
         """Do what the operator wants."""
@@ -116,33 +128,57 @@ class TurnLoop:
                 await trio.sleep(RETRY_MAX_S)
         return None
 
-    async def _give_back(self, delivery: Delivery) -> None:
-        """Return a delivery that came while the harness was being stopped."""
+    async def _handled(self, delivery: Delivery) -> bool:
+        """Do what a delivery is for. False when that did not come about: brokerd gives it again, after a while."""
+        if delivery.only_if is not None:
+            checked = None
+            # Far shorter than the lease, which needs no extending meanwhile.
+            with self._stopping.ends():
+                checked = await self._errands.only_if(delivery.only_if)
+            if checked is not None and not checked.passed:
+                return await self._skip(delivery, checked.detail)
+        if self._stopping:
+            return await self._give_back(delivery, "the harness is being stopped")
+        return await self._drive(delivery)
+
+    async def _give_back(self, delivery: Delivery, reason: str) -> bool:
+        """Return a delivery that drives no turn now."""
         try:
-            await self._broker.call(
-                ReleaseDelivery(delivery.id, delivery.token, "the harness is being stopped")
-            )
+            await self._broker.call(ReleaseDelivery(delivery.id, delivery.token, reason))
         except (Disconnected, Refused) as fault:
             self._log.warning("the delivery was not given back; its lease runs out", error=str(fault))
+        return False
 
-    async def _drive(self, delivery: Delivery) -> None:
-        """One turn, from its beginning on disk to its end on disk."""
+    async def _skip(self, delivery: Delivery, detail: str) -> bool:
+        """End a delivery that is not worth a turn just now."""
+        self._log.info("a reminder was skipped", delivery=delivery.id, detail=detail)
+        try:
+            await self._broker.call(
+                SkipDelivery(delivery.id, delivery.token, cut_chars(detail, DETAIL_CHARS_MAX)),
+                patience_s=PATIENCE_S,
+            )
+        except (Disconnected, Refused) as fault:
+            self._log.warning("the delivery was not skipped; it comes again", error=str(fault))
+            return False
+        return True
+
+    async def _drive(self, delivery: Delivery) -> bool:
+        """One turn, from its beginning on disk to its end on disk; False when it did not begin."""
         try:
             begun = await self._broker.call(BeginTurn(delivery.id, delivery.token), patience_s=PATIENCE_S)
-        except (Disconnected, Refused) as fault:
-            self._log.warning(
-                "the turn did not begin; the delivery comes again", delivery=delivery.id, error=str(fault)
-            )
-            with self._stopping.ends():
-                await trio.sleep(RETRY_FIRST_S)
-            return
+        except Disconnected as fault:
+            self._log.warning("the turn did not begin; the delivery comes again", error=str(fault))
+            return False
+        except Refused as refused:
+            self._log.warning("the turn did not begin; the delivery comes again", refusal=str(refused))
+            return await self._give_back(delivery, "its turn did not begin")
+        self._waits = delays(RETRY_FIRST_S, RETRY_MAX_S)
         stop = TurnStop()
         self._open = (begun.turn, stop)
         try:
             report = await self._run(begun.turn, delivery, stop)
         finally:
             self._open = None
-            self._toolbox.turn = None
         self._log.info(
             "turn ended", turn=begun.turn, outcome=report.verdict.outcome, detail=report.verdict.detail
         )
@@ -151,44 +187,63 @@ class TurnLoop:
         if self._pause is not None:
             self._unpark = trio.Event()
             await self.tell_parked()
+        return True
 
     async def _run(self, turn: int, delivery: Delivery, stop: TurnStop) -> Report:
         """Run the CLI for a turn that has begun, its events and its lease beside it, and record the end."""
         message = delivery.message
-        publisher = Publisher(self._broker, turn, now_ms, self._log)
-        self._toolbox.turn = OpenTurn(turn, delivery.id, publisher.emit, Counter())
+        publisher, tally = Publisher(self._broker, turn, now_ms, self._log), Tally()
         sender = cut_chars(message.sender, TURN_LABEL_CHARS_MAX)
         publisher.emit(Woken(0, now_ms(), message.id, sender, cut_chars(message.body, TURN_TEXT_CHARS_MAX)))
+
+        def emit(event: TurnEvent) -> None:
+            tally.take(event)
+            publisher.emit(event)
+
         async with trio.open_nursery() as beside:
             beside.start_soon(publisher.run)
             beside.start_soon(self._keep_lease, delivery, stop)
             if self._grace_is_over:
                 stop.ask(Stop.SHUTDOWN)
-            report = await self._runner.run(delivery, publisher.emit, stop)
-            await self._close(turn, report, publisher)
+            self._toolbox.turn = OpenTurn(turn, delivery.id, publisher.emit)
+            try:
+                report = await self._runner.run(delivery, emit, stop)
+            finally:
+                self._toolbox.turn = None  # what the agent left running speaks for it no longer
+            await self._close(await self._ending(turn, report, tally), publisher)
             beside.cancel_scope.cancel()
         return report
 
-    async def _close(self, turn: int, report: Report, publisher: Publisher) -> None:
+    async def _ending(self, turn: int, report: Report, tally: Tally) -> EndTurn:
+        verdict = report.verdict
+        return EndTurn(
+            turn,
+            verdict.outcome,
+            verdict.detail,
+            report.usage,
+            report.conversation,
+            verdict.until_ms,
+            tally.counts(),
+            await self._errands.notes_bytes(),
+        )
+
+    async def _close(self, ending: EndTurn, publisher: Publisher) -> None:
         """Have brokerd take the last events and the outcome, however long it is away; only a stop ends the waiting."""
         with trio.CancelScope() as self._closing:
             if self._grace_is_over:
                 self._closing.deadline = trio.current_time() + LAST_WORDS_S
             await publisher.flush()
-            await self._end(turn, report)
+            await self._end(ending)
         if self._closing.cancelled_caught:
-            self._log.error("stopped before brokerd took the turn's end; it delivers again", turn=turn)
+            self._log.error("stopped before brokerd took the turn's end; it delivers again", turn=ending.turn)
 
-    async def _end(self, turn: int, report: Report) -> TurnClosed | None:
+    async def _end(self, ending: EndTurn) -> TurnClosed | None:
         """Record the outcome; asked again until brokerd takes it. None when the turn is no longer ours."""
-        verdict = report.verdict
-        request = EndTurn(
-            turn, verdict.outcome, verdict.detail, report.usage, report.conversation, verdict.until_ms
-        )
+        turn = ending.turn
         waits = delays(RETRY_FIRST_S, RETRY_MAX_S)
         while True:
             try:
-                return await self._broker.call(request, patience_s=PATIENCE_S)
+                return await self._broker.call(ending, patience_s=PATIENCE_S)
             except Disconnected as fault:
                 self._log.warning("the turn's end waits for brokerd", turn=turn, error=str(fault))
             except Refused as refused:

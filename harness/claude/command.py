@@ -12,6 +12,8 @@ from protocol.settings import AgentSettings
 
 PROXY: Final = "http://127.0.0.1:3128"
 """The forwarder in the cage (harness.forwarder)."""
+WAY_OUT: Final = {"HTTPS_PROXY": PROXY, "NO_PROXY": "localhost,127.0.0.1"}
+"""What tells the agent's programs of it."""
 ALLOWED_TOOLS: Final = (
     f"mcp__{SERVER}",
     "Bash",
@@ -110,11 +112,9 @@ def environment(settings: AgentSettings, paths: Paths) -> dict[str, str]:
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "CLAUDE_CONFIG_DIR": paths.config,
         "HOME": paths.home,
-        "HTTPS_PROXY": PROXY,
         "LANG": "C.UTF-8",
-        "NO_PROXY": "localhost,127.0.0.1",
         "PATH": paths.search,
-    }
+    } | WAY_OUT
     if settings.api_base_url is not None:
         ours["ANTHROPIC_BASE_URL"] = settings.api_base_url
     if paths.ca is not None:

@@ -104,14 +104,16 @@ class Told(Struct, frozen=True):
 
 
 class Tokens(Struct, frozen=True):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    """Numbers of any kind, so that an odd one costs the statistics and not the turn's outcome."""
+
+    input_tokens: Any = None
+    output_tokens: Any = None
+    cache_read_input_tokens: Any = None
+    cache_creation_input_tokens: Any = None
 
 
 class ModelUsage(Struct, frozen=True):
-    costUSD: float | None = None  # noqa: N815  # the CLI's spelling
+    costUSD: Any = None  # noqa: N815  # the CLI's spelling
 
 
 class Result(Struct, frozen=True):

@@ -28,7 +28,7 @@ from harness.claude.lines import (
 )
 from harness.policy.budget import cut_chars
 from harness.policy.outcomes import Facts, Stop
-from protocol.limits import TURN_LABEL_CHARS_MAX, TURN_TEXT_CHARS_MAX
+from protocol.limits import INTEGER_MAX, TURN_LABEL_CHARS_MAX, TURN_TEXT_CHARS_MAX
 from protocol.turns import Failed, Noted, Said, Thought, ToolCalled, ToolReturned, TurnEvent, Usage
 
 SERVER: Final = "hive"
@@ -128,7 +128,7 @@ class Reader:
             output_tokens=_count(tokens.output_tokens),
             cache_read_tokens=_count(tokens.cache_read_input_tokens),
             cache_write_tokens=_count(tokens.cache_creation_input_tokens),
-            cost_microusd=_micro(sum(model.costUSD or 0.0 for model in models)),
+            cost_microusd=min(INTEGER_MAX, sum(_micro(model.costUSD) for model in models)),
         )
 
     def _events(self, name: str, line: AnyLine) -> Iterator[TurnEvent]:
@@ -271,13 +271,18 @@ def _words(line: Retrying | PermissionDenied | Compacted | Told) -> str:
             return line.content or line.text
 
 
-def _micro(cost_usd: float) -> int:
+def _micro(untrusted_usd: object) -> int:
     """Millionths of a dollar; a nonsense value of the CLI counts as nothing."""
-    return round(cost_usd * MICRO) if 0 <= cost_usd < MICRO else 0
+    if not isinstance(untrusted_usd, int | float):
+        return 0
+    return round(untrusted_usd * MICRO) if 0 <= untrusted_usd < MICRO else 0
 
 
-def _count(tokens: int | None) -> int:
-    return max(0, tokens or 0)
+def _count(untrusted_tokens: object) -> int:
+    """A count within what the wire carries, so that no number of the CLI's makes a turn's end undecodable."""
+    if not isinstance(untrusted_tokens, int):
+        return 0
+    return int(min(INTEGER_MAX, max(0, untrusted_tokens)))
 
 
 def _one_line(text: str) -> str:

@@ -33,6 +33,7 @@ class Look(Struct, frozen=True):
 
     notes: str = ""
     fault: str = ""
+    profile: bool = True
     api_key: bool = False
     ca: bool = False
 
@@ -83,7 +84,15 @@ class ClaudeRunner:
         conversation = self._conversations.current()
         notes = "" if conversation.begun else self._notes(look)
         mark = draw_mark((delivery.message.body, notes), token_hex)
-        prompt = wake_prompt(delivery.message, attempt=delivery.attempt, mark=mark, notes=notes)
+        # Asked at its first turn ever, and again where that one did not end well or came to nothing.
+        asked = not look.profile and (not conversation.begun or delivery.attempt > 1)
+        prompt = wake_prompt(
+            delivery.message,
+            attempt=delivery.attempt,
+            mark=mark,
+            notes=notes,
+            profile_wanted=str(self._places.profile) if asked else None,
+        )
         self._conversations.begin(conversation)
         return await run_once(self._spawner, self._command(conversation, look), prompt, emit, stop)
 

@@ -1,18 +1,25 @@
-"""What a tool call does: it becomes a request of this agent at brokerd, and the reply becomes small JSON."""
+"""What a tool call does: it becomes a request of this agent at brokerd, and the reply becomes small JSON.
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+A tool with an effect works in a turn only. What an agent left running after a turn must not speak for it: nobody
+would see in which turn, and the messages it pulled would belong to none.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
+from itertools import count
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+import trio
+from msgspec import Struct, field
 
-from harness.mcp.tools import CARDS
+from harness.mcp.answers import result_json
+from harness.mcp.tools import CARDS, REPEATED, ToolCard
 from harness.policy.budget import cut_chars
-from protocol.limits import TURN_LABEL_CHARS_MAX, TURN_TEXT_CHARS_MAX
+from protocol.limits import AGENT_CONNECTIONS_MAX, TURN_LABEL_CHARS_MAX, TURN_TEXT_CHARS_MAX
 from protocol.problem import Problem, Refused
-from protocol.tools import Received, Send, Tool
+from protocol.tools import Received, Tool
 from protocol.turns import TurnEvent, Woken
 from runtime.client import Client, Disconnected
 from runtime.clock import new_key, now_ms
@@ -20,6 +27,12 @@ from runtime.clock import new_key, now_ms
 KEY_DIGITS: Final = 32
 PATIENCE_S: Final = 30.0
 """How long a tool waits for a brokerd that is being restarted."""
+CALLS_MAX: Final = AGENT_CONNECTIONS_MAX // 2
+"""Calls at brokerd at once, each on a connection of its own; the turn loop needs some, whatever the agent asks for."""
+OUTSIDE: Final = (
+    "{tool} works only in a turn, and none is running: a program that outlives a turn may write a file "
+    "that the agent reads in its next one, or the agent sets a reminder to look at it"
+)
 
 
 class Answer(Struct, frozen=True):
@@ -35,8 +48,8 @@ class OpenTurn(Struct, frozen=True):
     id: int
     delivery: int
     emit: Callable[[TurnEvent], None]
-    sent: Counter[bytes]
-    """How often this turn sent the same words."""
+    done: dict[bytes, set[int]] = field(default_factory=dict)
+    """What this turn asked for with a key of its words, and which repetitions of it were done or are being done."""
 
 
 class Toolbox:
@@ -44,75 +57,89 @@ class Toolbox:
 
     def __init__(self, broker: Client) -> None:
         self._broker = broker
+        self._room = trio.CapacityLimiter(CALLS_MAX)
         self.turn: OpenTurn | None = None
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Answer:
         """Do one call. What goes wrong is an answer that says so, never an exception."""
+        turn = self.turn
         try:
-            reply = await self._ask(name, arguments)
+            request = _request(name, arguments, turn)
+            async with self._room:
+                reply = await self._ask(request, turn)
         except Refused as refused:
             return Answer(f"{refused.problem}: {refused.detail}", is_error=True)
         except Disconnected:
             return Answer(f"{Problem.BUSY}: the hive's broker is away; try again in a minute", is_error=True)
-        self._note(reply)
+        if turn is not None and isinstance(reply, Received):
+            _note(reply, turn)
         return Answer(result_json(reply))
 
-    async def _ask(self, name: str, arguments: Mapping[str, Any]) -> object:
-        card = CARDS.get(name)
-        if card is None:
-            raise Refused(Problem.NOT_FOUND, f"there is no tool {cut_chars(name, 60)!a}")
-        supplied = {field: self._supply(field, card.request, arguments) for field in card.request.supplied}
-        try:
-            # Not strict: models write numbers as strings, and `"12"` can only mean 12.
-            fields = {**arguments, **supplied, "op": card.request.operation()}
-            given = msgspec.convert(fields, card.request, strict=False)
-        except msgspec.ValidationError as error:
-            raise Refused(Problem.MALFORMED, str(error)) from None
-        reply: object = await self._broker.call(given, patience_s=PATIENCE_S)
-        return reply
-
-    def _supply(self, field: str, request: type[Tool[Any]], arguments: Mapping[str, Any]) -> object:
-        if field == "key":
-            return self._send_key(self.turn, arguments) if request is Send and self.turn else new_key()
-        if field == "turn":
-            if self.turn is None:
-                raise Refused(Problem.CONFLICT, "no turn is running")
-            return self.turn.id
-        raise TypeError(f"the harness knows nothing to supply for {field!r}")
-
-    def _send_key(self, turn: OpenTurn, arguments: Mapping[str, Any]) -> str:
-        """A key of the delivery and the words: a turn that comes again and repeats them does not send twice."""
-        said = msgspec.json.encode([turn.delivery, arguments], order="deterministic")
-        turn.sent[said] += 1
-        return sha256(b"%d %s" % (turn.sent[said], said)).hexdigest()[:KEY_DIGITS]
-
-    def _note(self, reply: object) -> None:
-        """Messages pulled into the turn belong to its record, as the one that woke it does."""
-        if self.turn is None or not isinstance(reply, Received):
-            return
-        for message in reply.messages:
-            sender = cut_chars(message.sender, TURN_LABEL_CHARS_MAX)
-            text = cut_chars(message.body, TURN_TEXT_CHARS_MAX)
-            self.turn.emit(Woken(0, now_ms(), message.id, sender, text))
+    async def _ask(self, request: Tool[Any], turn: OpenTurn | None) -> object:
+        if turn is None or type(request) not in REPEATED:
+            return await self._broker.call(request, patience_s=PATIENCE_S)
+        with _keyed(request, turn) as keyed:
+            return await self._broker.call(keyed, patience_s=PATIENCE_S)
 
 
-class Pulled(Struct, frozen=True, omit_defaults=True):
-    """A message as `recv` shows it: what the agent needs, without the fate of its deliveries."""
+def _request(name: str, arguments: Mapping[str, Any], turn: OpenTurn | None) -> Tool[Any]:
+    card = CARDS.get(name)
+    if card is None:
+        raise Refused(Problem.NOT_FOUND, f"there is no tool {cut_chars(name, 60)!a}")
+    if turn is None and not card.is_reading:
+        raise Refused(Problem.CONFLICT, OUTSIDE.format(tool=name))
+    _check_fixed(card, arguments)
+    supplied = {each: _supplied(each, turn) for each in card.request.supplied}
+    try:
+        # Not strict: models write numbers as strings, and `"12"` can only mean 12.
+        fields = {**arguments, **card.fixed, **supplied, "op": card.request.operation()}
+        given: Tool[Any] = msgspec.convert(fields, card.request, strict=False)
+    except msgspec.ValidationError as error:
+        raise Refused(Problem.MALFORMED, str(error)) from None
+    return given
 
-    id: int
-    thread: int
-    sender: str
-    body: str
-    in_reply_to: int | None = None
-    broadcast: bool = False
+
+def _check_fixed(card: ToolCard, arguments: Mapping[str, Any]) -> None:
+    for name, value in card.fixed.items():
+        if arguments.get(name, value) != value:
+            raise Refused(
+                Problem.MALFORMED,
+                f"{card.name} takes no {name!r}, it is always {value!r}: use {card.request.tool_name}",
+            )
 
 
-def result_json(reply: object) -> str:
-    """A reply as small JSON. Bodies stay inside JSON strings, so none can pass for the frame around it."""
-    if isinstance(reply, Received):
-        pulled = [
-            Pulled(each.id, each.thread, each.sender, each.body, each.in_reply_to, each.broadcast)
-            for each in reply.messages
-        ]
-        return msgspec.json.encode({"messages": pulled}).decode()
-    return msgspec.json.encode({"ok": True} if reply is None else reply).decode()
+def _supplied(name: str, turn: OpenTurn | None) -> object:
+    if name == "key":
+        return new_key()
+    if name == "turn" and turn is not None:
+        return turn.id
+    raise TypeError(f"the harness knows nothing to supply for {name!r}")
+
+
+@contextmanager
+def _keyed(given: Tool[Any], turn: OpenTurn) -> Iterator[Tool[Any]]:
+    """The request under a key of the delivery and the words: a turn that comes again does not do it twice.
+
+    The same words said twice are two requests, told apart by a number. One that failed gives its number back: said
+    again, it is the same request, which may have been done without our hearing of it.
+    """
+    words = msgspec.to_builtins(given)
+    del words["key"]
+    said = msgspec.json.encode([turn.delivery, words], order="deterministic")
+    taken = turn.done.setdefault(said, set())
+    number = next(each for each in count(1) if each not in taken)
+    taken.add(number)
+    try:
+        key = sha256(b"%d %s" % (number, said)).hexdigest()[:KEY_DIGITS]
+        yield msgspec.structs.replace(given, key=key)
+    except BaseException:
+        taken.discard(number)
+        raise
+
+
+def _note(reply: Received, turn: OpenTurn) -> None:
+    """Messages pulled into the turn belong to its record, as the one that woke it does."""
+    for message in reply.messages:
+        sender = cut_chars(message.sender, TURN_LABEL_CHARS_MAX)
+        text = cut_chars(message.body, TURN_TEXT_CHARS_MAX)
+        turn.emit(Woken(0, now_ms(), message.id, sender, text))

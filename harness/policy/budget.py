@@ -5,7 +5,10 @@ from typing import Final
 BYTES_PER_TOKEN: Final = 4
 """A rule of thumb for English prose; close enough for a bound."""
 STARTUP_TOKENS_MAX: Final = 4_000
-STARTUP_BYTES_MAX: Final = STARTUP_TOKENS_MAX * BYTES_PER_TOKEN
+"""Everything of ours that a conversation begins with: prompt, role, notes and the list of tools."""
+TOOLS_TOKENS_MAX: Final = 1_500
+"""The tools with their descriptions and schemas, as the model API gets them."""
+PROMPT_BYTES_MAX: Final = (STARTUP_TOKENS_MAX - TOOLS_TOKENS_MAX) * BYTES_PER_TOKEN
 NOTES_BYTES_MIN: Final = 2_000
 """Kept free for the agent's own notes, however long its role prompt is."""
 
@@ -38,8 +41,8 @@ def cut_bytes(text: str, bytes_max: int, where: str) -> str:
 
 
 def share(base: str, role: str, notes: str, *, notes_path: str) -> tuple[str, str]:
-    """Cut role prompt and notes so that, with *base*, the start-up prompt stays within its bound."""
-    free = STARTUP_BYTES_MAX - len(base.encode())
+    """Cut role prompt and notes so that, with *base*, the start-up prompt leaves the tools their room."""
+    free = PROMPT_BYTES_MAX - len(base.encode())
     role = cut_bytes(role, max(0, free - NOTES_BYTES_MIN), "the agent's settings")
     notes = cut_bytes(notes, max(0, free - len(role.encode())), notes_path)
     return role, notes

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from protocol.limits import DETAIL_CHARS_MAX
+from protocol.limits import DETAIL_CHARS_MAX, INTEGER_MAX
 from protocol.turns import Outcome
 
 NO_CONVERSATION: Final = "No conversation found"
@@ -127,7 +127,8 @@ def _by_status(status: int | None) -> Outcome:
 def _limit_end_ms(facts: Facts) -> int | None:
     """When the limit ends: told in an event, or written into the text as `…limit reached|1795186401`."""
     if facts.limit_resets_s is not None:
-        return facts.limit_resets_s * 1000
+        until_ms = facts.limit_resets_s * 1000
+        return until_ms if 0 <= until_ms <= INTEGER_MAX else None
     found = RESET_IN_TEXT.search(facts.text)
     return int(found[1]) * 1000 if found else None
 

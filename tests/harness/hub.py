@@ -11,15 +11,18 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import trio
 from msgspec import Struct
 
 from protocol import agent as wire
 from protocol import tools
 from protocol.limits import BROKER_FRAME_BYTES_MAX, LEASE_MS
-from protocol.messages import Message
+from protocol.messages import DeliveryState, Message, Receipt, SystemEvent
 from protocol.names import EVERYONE, OPERATOR
 from protocol.problem import Problem, Refused
+from protocol.questions import Question, QuestionState
+from protocol.reminders import Cron, Every, Once, Reminder, ReminderRollup, ReminderState
 from protocol.rpc import AGENTS, Caller, Role, Route
 from protocol.settings import AgentRole, Runner
 from protocol.turns import AnyTurnEvent
@@ -80,7 +83,10 @@ class Hub:
         self.inboxes: dict[str, Inbox] = {}
         self.turns: dict[int, TurnRecord] = {}
         self.messages: list[Message] = []
-        self.by_key: dict[tuple[str, str], tools.Sent] = {}
+        self.by_key: dict[tuple[str, str], Any] = {}
+        self.questions: dict[int, Question] = {}
+        self.reminders: dict[int, Reminder] = {}
+        self.skipped: list[wire.SkipDelivery] = []
         self.status: dict[str, str] = {}
         self.parked: dict[str, wire.ReportParked] = {}
         self.instances: dict[str, str] = {}
@@ -98,7 +104,17 @@ class Hub:
 
     # The operator's side
 
-    def write(self, to: str, body: str, *, sender: str = OPERATOR, in_reply_to: int | None = None) -> Message:
+    def write(
+        self,
+        to: str,
+        body: str,
+        *,
+        sender: str = OPERATOR,
+        in_reply_to: int | None = None,
+        event: SystemEvent | None = None,
+        about: int | None = None,
+        only_if: str | None = None,
+    ) -> Message:
         """Put a message into the inboxes of its recipients."""
         number = next(self._ids)
         thread = next((m.thread for m in self.messages if m.id == in_reply_to), number)
@@ -111,12 +127,14 @@ class Hub:
             broadcast=to == EVERYONE,
             body=body,
             sent_ms=now_ms(),
+            event=event,
+            about=about,
         )
         self.messages.append(message)
         for name in [name for name in self.inboxes if name != sender] if to == EVERYONE else [to]:
             if name != OPERATOR:
                 self.inboxes[name].queued.append(
-                    wire.Delivery(next(self._ids), new_key(), 1, now_ms() + LEASE_MS, message)
+                    wire.Delivery(next(self._ids), new_key(), 1, now_ms() + LEASE_MS, message, only_if)
                 )
                 self.inboxes[name].wake()
         return message
@@ -170,12 +188,21 @@ class Hub:
             wire.TakeDelivery: take_delivery,
             wire.ExtendLease: extend_lease,
             wire.ReleaseDelivery: release_delivery,
+            wire.SkipDelivery: skip_delivery,
             wire.BeginTurn: begin_turn,
             wire.EndTurn: end_turn,
             wire.PublishEvents: publish_events,
             wire.ReportParked: report_parked,
             tools.Send: send,
             tools.Recv: recv,
+            tools.ReadReceipt: read_receipt,
+            tools.Ask: ask,
+            tools.Answer: answer,
+            tools.OpenThreads: open_threads,
+            tools.Remind: remind,
+            tools.ListReminders: list_reminders,
+            tools.CancelReminder: cancel_reminder,
+            tools.RollUpReminders: roll_up_reminders,
             tools.SetStatus: set_status,
             tools.WhoAmI: who_am_i,
             tools.ListAgents: list_agents,
@@ -286,7 +313,7 @@ async def watch_commands(
 
 async def send(request: tools.Send, agent: str, hub: Hub) -> tools.Sent:
     known = hub.by_key.get((agent, request.key))
-    if known is not None:
+    if isinstance(known, tools.Sent):
         return known
     if (agent, request.to) in hub.forbidden:
         raise Refused(Problem.DENIED, f"{agent} may not write to {request.to}")
@@ -308,6 +335,109 @@ async def recv(request: tools.Recv, agent: str, hub: Hub) -> tools.Received:
     return tools.Received(tuple(delivery.message for delivery in taken))
 
 
+async def skip_delivery(request: wire.SkipDelivery, agent: str, hub: Hub) -> None:
+    inbox = hub.inboxes[agent]
+    if inbox.leased is None or inbox.leased.token != request.token:
+        raise Refused(Problem.CONFLICT, "not leased")
+    inbox.leased = None
+    hub.skipped.append(request)
+
+
+async def read_receipt(request: tools.ReadReceipt, agent: str, hub: Hub) -> Message:
+    found = next((message for message in hub.messages if message.id == request.message), None)
+    if found is None or found.sender != agent:
+        raise Refused(Problem.NOT_FOUND, f"you sent no message {request.message}")
+    receipt = Receipt(1, found.id, found.to, DeliveryState.DONE, 7, 2, found.sent_ms)
+    return msgspec.structs.replace(found, deliveries=(receipt,))
+
+
+async def ask(request: tools.Ask, agent: str, hub: Hub) -> Question:
+    known = hub.by_key.get((agent, request.key))
+    if isinstance(known, Question):
+        return known
+    ttl_ms = None if request.ttl_s is None else now_ms() + request.ttl_s * 1000
+    question = Question(
+        next(hub._ids),
+        agent,
+        request.to,
+        request.question,
+        request.options,
+        request.multi,
+        QuestionState.OPEN,
+        now_ms(),
+        ttl_ms,
+    )
+    hub.questions[question.id] = hub.by_key[agent, request.key] = question
+    if request.to != OPERATOR:
+        hub.write(request.to, request.question, sender=agent, event=SystemEvent.QUESTION, about=question.id)
+    return question
+
+
+async def answer(request: tools.Answer, agent: str, hub: Hub) -> Question:
+    question = hub.questions.get(request.question)
+    if question is None or question.asked_of != agent:
+        raise Refused(Problem.NOT_FOUND, f"no question {request.question} was asked of {agent}")
+    answered = msgspec.structs.replace(
+        question,
+        state=QuestionState.ANSWERED,
+        answer=request.answer,
+        choices=request.choices,
+        answered_by=agent,
+    )
+    hub.questions[question.id] = answered
+    words = " ".join([*request.choices, request.answer]).strip()
+    hub.write(question.asker, words, sender=agent, event=SystemEvent.ANSWERED, about=question.id)
+    return answered
+
+
+async def open_threads(request: tools.OpenThreads, agent: str, hub: Hub) -> tools.OpenMatters:
+    mine = tuple(each for each in hub.questions.values() if agent in {each.asker, each.asked_of})
+    return tools.OpenMatters((), tuple(each for each in mine if each.state is QuestionState.OPEN))
+
+
+async def remind(request: tools.Remind, agent: str, hub: Hub) -> Reminder:
+    known = hub.by_key.get((agent, request.key))
+    if isinstance(known, Reminder):
+        return known
+    when: Once | Every | Cron
+    if request.cron is not None:
+        when = Cron(request.cron, request.zone)
+    elif request.every_s is not None:
+        when = Every(request.every_s, now_ms())
+    elif request.in_s is not None:
+        when = Once(now_ms() + request.in_s * 1000)
+    else:
+        raise Refused(Problem.MALFORMED, "give one of in_s, at, every_s and cron")
+    reminder = Reminder(
+        next(hub._ids),
+        request.agent or agent,
+        agent,
+        request.text,
+        when,
+        ReminderState.ACTIVE,
+        now_ms(),
+        request.only_if,
+        now_ms(),
+    )
+    hub.reminders[reminder.id] = hub.by_key[agent, request.key] = reminder
+    return reminder
+
+
+async def list_reminders(request: tools.ListReminders, agent: str, hub: Hub) -> tools.ReminderPage:
+    return tools.ReminderPage(tuple(each for each in hub.reminders.values() if each.agent == agent))
+
+
+async def cancel_reminder(request: tools.CancelReminder, agent: str, hub: Hub) -> Reminder:
+    reminder = hub.reminders.pop(request.reminder, None)
+    if reminder is None:
+        raise Refused(Problem.NOT_FOUND, f"{agent} has no reminder {request.reminder}")
+    return msgspec.structs.replace(reminder, state=ReminderState.CANCELLED, next_ms=None)
+
+
+async def roll_up_reminders(request: tools.RollUpReminders, agent: str, hub: Hub) -> ReminderRollup:
+    return ReminderRollup(now_ms() - request.since_s * 1000, 3, 2, 1, 0, len(hub.reminders))
+
+
 async def set_status(request: tools.SetStatus, agent: str, hub: Hub) -> None:
     hub.status[agent] = request.text
 
@@ -323,4 +453,5 @@ async def list_agents(request: tools.ListAgents, agent: str, hub: Hub) -> tuple[
 
 
 def _again(delivery: wire.Delivery) -> wire.Delivery:
-    return wire.Delivery(delivery.id, new_key(), delivery.attempt + 1, now_ms() + LEASE_MS, delivery.message)
+    attempt, until_ms = delivery.attempt + 1, now_ms() + LEASE_MS
+    return wire.Delivery(delivery.id, new_key(), attempt, until_ms, delivery.message, delivery.only_if)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.policy.budget import NOTES_BYTES_MIN, STARTUP_BYTES_MAX, cut_bytes, cut_chars, share, tokens
+from harness.policy.budget import NOTES_BYTES_MIN, PROMPT_BYTES_MAX, cut_bytes, cut_chars, share, tokens
 
 texts = st.text(max_size=3_000)
 
@@ -34,7 +34,7 @@ def test_bytes(text: str, bytes_max: int) -> None:
 @given(st.integers(0, 4_000), st.integers(0, 12_000), st.integers(0, 40_000), st.sampled_from("aé漢😀"))
 def test_role_prompt_and_notes_share_what_is_left(base: int, role: int, notes: int, letter: str) -> None:
     given_role, given_notes = share("b" * base, letter * role, letter * notes, notes_path="notes.md")
-    assert base + len(given_role.encode()) + len(given_notes.encode()) <= STARTUP_BYTES_MAX
+    assert base + len(given_role.encode()) + len(given_notes.encode()) <= PROMPT_BYTES_MAX
     assert len(given_notes.encode()) >= min(notes, NOTES_BYTES_MIN - 100)
 
 

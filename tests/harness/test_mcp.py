@@ -3,9 +3,9 @@
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,18 @@ import pytest
 import trio
 
 from harness.mcp.listener import CONNECTIONS_MAX, serve_tools
-from harness.mcp.toolbox import OpenTurn, Toolbox
+from harness.mcp.server import REQUESTS_MAX
+from harness.mcp.toolbox import CALLS_MAX, OpenTurn, Toolbox
 from harness.mcp.tools import CARDS
 from protocol import tools as wire_tools
+from protocol.messages import SystemEvent
 from protocol.problem import Problem, Refused
+from protocol.questions import Question, QuestionState
 from protocol.turns import TurnEvent, Woken
 from runtime.client import Client
 from runtime.log import logger
 from tests.harness.hub import Hub, TurnRecord
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -107,7 +111,7 @@ def open_turn(hub: Hub, events: list[TurnEvent]) -> OpenTurn:
     delivery = hub.inboxes["iris"].queued.popleft()
     assert delivery.message == message
     hub.turns[7] = TurnRecord(7, "iris", delivery)
-    return OpenTurn(7, delivery.id, events.append, Counter())
+    return OpenTurn(7, delivery.id, events.append)
 
 
 async def test_a_conversation_with_the_tools(place: Path) -> None:
@@ -118,14 +122,12 @@ async def test_a_conversation_with_the_tools(place: Path) -> None:
         async with tools(place, toolbox) as session:
             assert (await hello(session))["serverInfo"]["name"] == "hive"
             listed = (await session.ask("tools/list"))["result"]["tools"]
-            assert [tool["name"] for tool in listed] == [
-                "send",
-                "recv",
-                "set_status",
-                "whoami",
-                "list_agents",
-            ]
+            assert [tool["name"] for tool in listed] == list(CARDS)
             assert all(tool["description"] for tool in listed)
+            reading = {tool["name"] for tool in listed if tool["annotations"]["readOnlyHint"]}
+            assert reading == {
+                *("receipt", "open_threads", "list_reminders", "reminder_rollup", "whoami", "list_agents")
+            }
 
             worked, sent = await session.call("send", to="atlas", body="/clear \u2028 é")
             assert worked
@@ -154,7 +156,9 @@ async def test_refusals_are_results_that_say_why(place: Path) -> None:
     hub = Hub(place)
     hub.forbidden.add(("iris", "atlas"))
     async with hub.up("iris", "atlas"), Client(hub.socket("iris")) as broker:
-        async with tools(place, Toolbox(broker)) as session:
+        toolbox = Toolbox(broker)
+        toolbox.turn = open_turn(hub, [])
+        async with tools(place, toolbox) as session:
             await hello(session)
             assert await session.call("send", to="atlas", body="x") == (
                 False,
@@ -164,7 +168,9 @@ async def test_refusals_are_results_that_say_why(place: Path) -> None:
                 False,
                 "not_found: there is no agent nobody",
             )
-            assert await session.call("recv") == (False, "conflict: no turn is running")
+            worked, words = await session.call("recv", wait_s=181)
+            assert not worked
+            assert words.startswith("malformed: ")
             for arguments in (
                 {},
                 {"to": "atlas"},
@@ -177,7 +183,35 @@ async def test_refusals_are_results_that_say_why(place: Path) -> None:
             worked, words = await session.call("telepathy")
             assert not worked
             assert words == "not_found: there is no tool 'telepathy'"
-            assert hub.messages == []
+            assert [message.body for message in hub.messages] == ["go"]
+
+
+EFFECTS: dict[str, dict[str, Any]] = {
+    "send": {"to": "atlas", "body": "x"},
+    "recv": {},
+    "ask": {"question": "x", "to": "atlas"},
+    "ask_operator": {"question": "x"},
+    "answer": {"question": 1, "answer": "x"},
+    "remind": {"text": "x", "in_s": 60},
+    "cancel_reminder": {"reminder": 1},
+    "set_status": {"text": "x"},
+}
+
+
+async def test_what_an_agent_left_running_cannot_speak_for_it(place: Path) -> None:
+    hub = Hub(place)
+    assert {*EFFECTS} == {card.name for card in CARDS.values() if not card.is_reading}
+    async with hub.up("iris", "atlas"), Client(hub.socket("iris")) as broker:
+        toolbox = Toolbox(broker)
+        for name, arguments in EFFECTS.items():
+            refused = await toolbox.call(name, arguments)
+            assert refused.is_error
+            assert refused.text.startswith(f"conflict: {name} works only in a turn, and none is running")
+            assert "sets a reminder" in refused.text
+        for name in ("whoami", "list_agents", "open_threads", "list_reminders", "reminder_rollup"):
+            assert not (await toolbox.call(name, {})).is_error
+    assert hub.messages == []
+    assert not any(isinstance(each.request, wire_tools.Remind) for each in hub.asked)
 
 
 async def test_a_call_can_neither_choose_its_key_nor_its_turn(place: Path) -> None:
@@ -202,13 +236,170 @@ async def test_a_delivery_that_comes_again_does_not_send_twice(place: Path) -> N
         first = open_turn(hub, [])
         for attempt in range(2):
             hub.turns[7 + attempt] = hub.turns[7]
-            toolbox.turn = OpenTurn(7 + attempt, first.delivery, first.emit, Counter())
+            toolbox.turn = OpenTurn(7 + attempt, first.delivery, first.emit)
             for body in ("hello", "hello", "other"):
                 assert not (await toolbox.call("send", {"to": "atlas", "body": body})).is_error
             assert not (await toolbox.call("recv", {})).is_error
     assert [message.body for message in hub.received("atlas")] == ["hello", "hello", "other"]
     keys = [asked.request.key for asked in hub.asked if isinstance(asked.request, wire_tools.Recv)]
     assert len(set(keys)) == 2  # what is pulled belongs to one turn, so each turn pulls for itself
+
+
+async def test_a_turn_that_comes_again_asks_and_reminds_once(place: Path) -> None:
+    hub = Hub(place)
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("ask_operator", {"question": "may I?", "options": ["yes", "no"]}),
+        ("ask", {"question": "may I?", "options": ["yes", "no"]}),
+        ("ask", {"question": "and you?", "to": "atlas"}),
+        ("remind", {"text": "look", "in_s": "60"}),
+        ("remind", {"text": "look", "in_s": 60}),
+    ]
+    async with hub.up("iris", "atlas"), Client(hub.socket("iris")) as broker:
+        toolbox = Toolbox(broker)
+        first = open_turn(hub, [])
+        for attempt in range(2):
+            toolbox.turn = OpenTurn(7 + attempt, first.delivery, first.emit)
+            for name, arguments in calls:
+                assert not (await toolbox.call(name, arguments)).is_error
+    assert [(each.text, each.asked_of) for each in hub.questions.values()] == [
+        ("may I?", "operator"),
+        ("may I?", "operator"),  # asked twice in one turn is asked twice, whatever the tool was called
+        ("and you?", "atlas"),
+    ]
+    assert len(hub.reminders) == 2
+
+
+async def test_what_failed_and_is_said_again_is_the_same_request(place: Path) -> None:
+    """A refused first try must not shift the keys, else a turn that comes again sends what was sent."""
+    hub, refusals = Hub(place), iter([True])
+    hub.refuse = lambda agent, request: (
+        Refused(Problem.LIMIT, "too fast")
+        if isinstance(request, wire_tools.Send) and next(refusals, False)
+        else None
+    )
+    async with hub.up("iris", "atlas"), Client(hub.socket("iris")) as broker:
+        toolbox = Toolbox(broker)
+        first = open_turn(hub, [])
+        send: tuple[str, dict[str, Any]] = ("send", {"to": "atlas", "body": "hello"})
+        for attempt, answers in enumerate(([True, False], [False])):
+            toolbox.turn = OpenTurn(7 + attempt, first.delivery, first.emit)
+            assert [(await toolbox.call(*send)).is_error for _ in answers] == answers
+    assert [message.body for message in hub.received("atlas")] == ["hello"]
+
+
+async def test_asked_and_answered_and_reminded(place: Path) -> None:
+    hub = Hub(place)
+    async with hub.up("iris", "atlas"), Client(hub.socket("iris")) as broker:
+        toolbox = Toolbox(broker)
+        toolbox.turn = open_turn(hub, [])
+        async with tools(place, toolbox) as session:
+            await hello(session)
+            worked, asked = await session.call("ask_operator", question="may I?", options=["yes", "no"])
+            assert worked
+            assert (asked["to"], asked["state"], asked["options"]) == ("operator", "open", ["yes", "no"])
+            assert datetime.fromisoformat(asked["asked"]).tzinfo is not None
+            assert not {"deadline", "answer", "answered_by", "multi"} & set(asked)
+            assert await session.call("ask_operator", question="x", to="atlas") == (
+                False,
+                "malformed: ask_operator takes no 'to', it is always 'operator': use ask",
+            )
+            hub.questions[99] = Question(
+                99, "atlas", "iris", "which?", ("a", "b"), True, QuestionState.OPEN, 0, 60_000
+            )
+            worked, matters = await session.call("open_threads")
+            assert [each["question"] for each in matters["questions"]] == [asked["question"], 99]
+            assert matters["questions"][1]["deadline"] == "1970-01-01T00:01:00Z"
+            worked, answered = await session.call("answer", question=99, choices=["b"])
+            assert (worked, answered["state"], answered["choices"]) == (True, "answered", ["b"])
+            hub.write("iris", "which?", sender="atlas", event=SystemEvent.QUESTION, about=99)
+            worked, pulled = await session.call("recv")
+            assert pulled["messages"][0]["event"] == "question"
+            assert pulled["messages"][0]["about"] == 99
+            worked, set_ = await session.call("remind", text="look", every_s=3_600, only_if="test -e x")
+            assert worked
+            assert (set_["when"], set_["only_if"]) == ("every 3600 s", "test -e x")
+            worked, page = await session.call("list_reminders")
+            assert [each["reminder"] for each in page["reminders"]] == [set_["reminder"]]
+            worked, ended = await session.call("cancel_reminder", reminder=set_["reminder"])
+            assert (ended["state"], "next" in ended) == ("cancelled", False)
+            worked, rollup = await session.call("reminder_rollup", since_s=60)
+            assert (rollup["attempted"], rollup["waiting"]) == (3, 0)
+            worked, sent = await session.call("send", to="atlas", body="hi")
+            assert set(sent) == {"message", "thread", "recipients"}
+            worked, receipt = await session.call("receipt", message=sent["message"])
+            assert (receipt["to"], receipt["deliveries"][0]["state"]) == ("atlas", "done")
+            assert receipt["deliveries"][0]["attempts"] == 2
+
+
+async def test_a_client_that_asks_too_much_at_once_is_read_no_further_until_it_is_answered(
+    place: Path,
+) -> None:
+    hub = Hub(place)
+    async with hub.up("iris"), Client(hub.socket("iris")) as broker:
+        toolbox = Toolbox(broker)
+        toolbox.turn = open_turn(hub, [])
+        async with tools(place, toolbox) as session:
+            await hello(session)
+            for number in range(3 * REQUESTS_MAX):
+                call = {"name": "recv", "arguments": {"wait_s": 60, "limit": 1}}
+                await session.say({"id": f"r{number}", "method": "tools/call", "params": call})
+            await until(lambda: pulls(hub) >= REQUESTS_MAX, what="the first calls")
+            async with await trio.open_unix_socket(place / "mcp.sock") as other:
+                await other.send_all(PING)
+                assert await other.receive_some(), "the others are served meanwhile"
+            assert pulls(hub) == REQUESTS_MAX
+            for number in range(3 * REQUESTS_MAX):
+                hub.write("iris", str(number))
+            answers = [await session.heard() for _ in range(3 * REQUESTS_MAX)]
+            assert {answer["id"] for answer in answers} == {f"r{n}" for n in range(3 * REQUESTS_MAX)}
+            assert pulls(hub) == 3 * REQUESTS_MAX
+
+
+async def test_the_turn_loop_has_its_connections_whatever_the_agent_asks_for(place: Path) -> None:
+    hub = Hub(place)
+    async with hub.up("iris"), Client(hub.socket("iris")) as broker:
+        toolbox = Toolbox(broker)
+        toolbox.turn = open_turn(hub, [])
+        async with trio.open_nursery() as nursery:
+            for _ in range(2 * CALLS_MAX):
+                nursery.start_soon(toolbox.call, "recv", {"wait_s": 60, "limit": 1})
+            await until(lambda: pulls(hub) >= CALLS_MAX, what="the first calls")
+            await trio.testing.wait_all_tasks_blocked()
+            assert pulls(hub) == CALLS_MAX
+            for number in range(2 * CALLS_MAX):
+                hub.write("iris", str(number))
+
+
+async def test_a_cancelled_call_makes_room(place: Path) -> None:
+    hub = Hub(place)
+    async with hub.up("iris"), Client(hub.socket("iris")) as broker:
+        toolbox = Toolbox(broker)
+        toolbox.turn = open_turn(hub, [])
+        async with tools(place, toolbox) as session:
+            await hello(session)
+            for number in range(2 * REQUESTS_MAX):
+                call = {"name": "recv", "arguments": {"wait_s": 60}}
+                await session.say({"id": f"r{number}", "method": "tools/call", "params": call})
+                cancelled = {"requestId": f"r{number}"}
+                await session.say({"method": "notifications/cancelled", "params": cancelled})
+            assert (await session.ask("ping"))["result"] is not None
+
+
+async def test_an_id_that_waits_already_ends_the_connection(place: Path) -> None:
+    hub = Hub(place)
+    async with hub.up("iris"), Client(hub.socket("iris")) as broker:
+        toolbox = Toolbox(broker)
+        toolbox.turn = open_turn(hub, [])
+        async with tools(place, toolbox) as session:
+            await hello(session)
+            call = {"name": "recv", "arguments": {"wait_s": 60}}
+            for number in (9, "9"):
+                await session.say({"id": number, "method": "tools/call", "params": call})
+            assert await session._stdout.receive_some() == b""
+
+
+def pulls(hub: Hub) -> int:
+    return sum(isinstance(each.request, wire_tools.Recv) for each in hub.asked)
 
 
 async def test_a_lost_reply_and_a_restarted_broker_are_not_the_agents_affair(place: Path) -> None:
@@ -218,6 +409,7 @@ async def test_a_lost_reply_and_a_restarted_broker_are_not_the_agents_affair(pla
     async with Client(hub.folder / "iris/run/hive/broker/broker.sock") as broker:
         toolbox = Toolbox(broker)
         async with hub.up("iris", "atlas"):
+            toolbox.turn = open_turn(hub, [])
             assert not (await toolbox.call("send", {"to": "atlas", "body": "once"})).is_error
         async with trio.open_nursery() as nursery:
             answers = []
@@ -295,6 +487,12 @@ def test_schemas_are_ones_that_javascript_reads(card: Any) -> None:
     assert r"\\A" not in text
     assert r"\\Z" not in text
     assert not {"op", "key", "turn"} & set(card.schema["properties"])
+    assert "null" not in text
+
+
+def test_an_alias_fixes_what_its_name_says() -> None:
+    assert CARDS["ask_operator"].request is CARDS["ask"].request
+    assert set(CARDS["ask"].schema["properties"]) - set(CARDS["ask_operator"].schema["properties"]) == {"to"}
 
 
 def test_the_schema_and_the_struct_say_the_same() -> None:

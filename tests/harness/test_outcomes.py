@@ -172,3 +172,10 @@ def test_a_crash_says_how_the_process_went_and_what_it_wrote(code: int | None, w
     assert words in seen.detail
     assert seen.detail.endswith("bad flag")
     assert len(seen.detail) < 1_000
+
+
+@pytest.mark.parametrize("resets_s", [-1, 2**53, 10**30])
+def test_an_end_of_a_limit_that_no_clock_shows_is_not_passed_on(resets_s: int) -> None:
+    facts = Facts(1, has_result=True, is_error=True, api_error="rate_limit", limit_resets_s=resets_s)
+    verdict = classify(facts)
+    assert (verdict.outcome, verdict.until_ms) == (Outcome.RATE_LIMITED, None)

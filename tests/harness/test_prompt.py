@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.policy.budget import STARTUP_TOKENS_MAX, tokens
+from harness.claude.reader import TOOL_PREFIX
+from harness.mcp.tools import CARDS
+from harness.policy.budget import STARTUP_TOKENS_MAX, TOOLS_TOKENS_MAX, tokens
 from harness.prompt import startup_prompt
 from protocol.limits import ROLE_PROMPT_CHARS_MAX
 from protocol.names import MANAGER_NAME
@@ -25,6 +27,15 @@ def test_what_every_agent_is_told() -> None:
         "/shared",
         "`send`",
         "`recv`",
+        "`ask_operator`",
+        "`answer`, never with `send`",
+        "`remind`",
+        "`only_if`",
+        "`open_threads`",
+        "`receipt`",
+        "returns at once",
+        "(at most\n  180)",
+        "profile.md",
         "in_reply_to",
         "broadcast",
         "never an order",
@@ -51,9 +62,31 @@ def test_the_role_comes_last_and_cannot_be_mistaken_for_the_frame() -> None:
 def test_the_whole_stays_under_its_bound(letter: str, notes: int) -> None:
     for settings in (AgentSettings("iris", role_prompt=letter * ROLE_PROMPT_CHARS_MAX), manager()):
         prompt = startup_prompt(settings, letter * notes, NOTES)
-        assert tokens(prompt.role) + tokens(prompt.notes) <= STARTUP_TOKENS_MAX + 1
+        assert tokens(prompt.role) + tokens(prompt.notes) + tokens(listed_tools()) <= STARTUP_TOKENS_MAX + 1
         if notes > 10_000:
             assert prompt.notes.endswith(f"the whole is in {NOTES}]")
+
+
+def listed_tools() -> str:
+    """The tools as the agent CLI hands them to the model API."""
+    listed = [
+        {
+            "name": f"{TOOL_PREFIX}{card.name}",
+            "description": card.description,
+            "input_schema": card.schema,
+        }
+        for card in CARDS.values()
+    ]
+    return json.dumps(listed, ensure_ascii=False, separators=(",", ":"))
+
+
+def test_the_tools_stay_under_theirs() -> None:
+    assert tokens(listed_tools()) <= TOOLS_TOKENS_MAX
+
+
+def test_every_tool_is_told_of() -> None:
+    prompt = startup_prompt(manager(), "", NOTES).role
+    assert [name for name in CARDS if f"`{name}`" not in prompt] == []
 
 
 def test_without_a_role_and_notes_it_is_short() -> None:
@@ -73,12 +106,20 @@ def look(notes: Path, credentials: Path) -> dict[str, object]:
 
 def test_a_look_at_the_agents_files(tmp_path: Path) -> None:
     notes = tmp_path / "notes.md"
-    assert look(notes, tmp_path) == {"notes": "", "fault": "", "api_key": False, "ca": False}
+    nothing = {"notes": "", "fault": "", "profile": False, "api_key": False, "ca": False}
+    assert look(notes, tmp_path) == nothing
+    (tmp_path / "profile.md").symlink_to("nowhere")
     notes.write_bytes(b"broom \xff\x00\n")
     (tmp_path / "api_key").write_text("secret")
     (tmp_path / "ca.pem").write_text("certificate")
     found = look(notes, tmp_path)
-    assert found == {"notes": "broom \ufffd\ufffd\n", "fault": "", "api_key": True, "ca": True}
+    assert found == {
+        "notes": "broom \ufffd\ufffd\n",
+        "fault": "",
+        "profile": True,
+        "api_key": True,
+        "ca": True,
+    }
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "folder", "device"])

@@ -156,6 +156,44 @@ async def test_a_passing_defect_is_waited_out(place: Path) -> None:
     assert len(hub.turns[TURN].events) == 1
 
 
+async def test_a_turn_with_more_events_than_are_kept_says_once_how_many_are_missing(place: Path) -> None:
+    hub = hub_with_turn(place)
+
+    def refuse(agent: str, request: object) -> Refused | None:
+        assert isinstance(request, wire.PublishEvents)
+        is_note = len(request.events) == 1 and isinstance(request.events[0], Noted)
+        full = len(hub.turns[TURN].events) + len(request.events) > 100
+        return Refused(Problem.LIMIT, "100 events are kept of a turn") if full and not is_note else None
+
+    hub.refuse = refuse
+    async with hub.up("iris"), publishing(hub) as publisher:
+        for number in range(1_000):
+            publisher.emit(Said(0, number, str(number)))
+            await trio.sleep(0.01)
+        await publisher.flush()
+        assert not publisher.given_up
+    events = hub.turns[TURN].events
+    kept = len(events) - 1
+    assert [events[n].at_ms for n in range(kept)] == list(range(kept))
+    assert kept > 0
+    note = events[kept]
+    assert isinstance(note, Noted)
+    assert note.text == f"{1_000 - kept} events were left out here: the hive keeps no more of this turn"
+    refused = [batch for batch in batches(hub) if batch[0] == kept]
+    assert len(refused) == 2, "what is refused is not offered again and again: one batch, then the note"
+
+
+async def test_a_note_that_finds_no_room_either_fails_nothing(place: Path) -> None:
+    hub = hub_with_turn(place)
+    hub.refuse = lambda agent, request: Refused(Problem.LIMIT, "no more")
+    async with hub.up("iris"), publishing(hub) as publisher:
+        publisher.emit(Said(0, 0, "x"))
+        await publisher.flush()
+        await publisher.flush()
+        assert not publisher.given_up
+    assert hub.turns[TURN].events == {}
+
+
 async def test_nothing_to_send_is_nothing_to_wait_for(place: Path) -> None:
     async with publishing(Hub(place)) as publisher:
         await publisher.flush()

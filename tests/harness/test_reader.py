@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.claude.reader import Reader, result_text, summary
+from harness.runner import added
+from protocol.agent import EndTurn
 from protocol.limits import TURN_LABEL_CHARS_MAX, TURN_TEXT_CHARS_MAX
 from protocol.turns import (
     AnyTurnEvent,
     Failed,
     Noted,
+    Outcome,
     Said,
     Thought,
     ToolCalled,
@@ -240,3 +243,21 @@ def check(lines: list[bytes]) -> None:
     reader.usage()
     for event in events:
         msgspec.json.decode(msgspec.json.encode(event), type=AnyTurnEvent)
+
+
+@pytest.mark.parametrize("number", [2**53, 2**63, 10**30, -5, 1e300, "12", None, [1], {"a": 1}, True])
+def test_no_number_of_the_cli_makes_a_turns_end_undecodable(number: object) -> None:
+    tokens = dict.fromkeys(
+        ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"), number
+    )
+    models = {"one": {"costUSD": number}, "two": {"costUSD": 999_999.0}}
+    reader = Reader(lambda: 0)
+    line = {"type": "result", "subtype": "success", "usage": tokens, "model_usage_since_last_result": models}
+    assert reader.feed(json.dumps(line).encode()) == []
+    assert reader.facts(exit_code=0, stopped=None, stderr_tail="").has_result
+    usage = reader.usage()
+    assert usage is not None
+    for total in (usage, added(usage, usage)):
+        assert total is not None
+        end = EndTurn(1, Outcome.DONE, usage=total)
+        assert msgspec.json.decode(msgspec.json.encode(end), type=EndTurn) == end

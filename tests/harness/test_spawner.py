@@ -114,6 +114,38 @@ def until_gone(pid: int) -> None:
         time.sleep(0.01)
 
 
+class TestSize:
+    def size(self, harness: Harness, path: Path | str) -> dict[str, Any]:
+        harness.send(json.dumps({"size": str(path)}).encode())
+        return harness.hear()
+
+    def test_of_a_file(self, harness: Harness, tmp_path: Path) -> None:
+        (tmp_path / "notes.md").write_bytes(b"x" * 4_321)
+        assert self.size(harness, tmp_path / "notes.md") == {"size": 4_321}
+
+    @pytest.mark.parametrize("kind", ["link", "fifo", "folder", "nothing", "nul"])
+    def test_of_anything_else(self, harness: Harness, tmp_path: Path, kind: str) -> None:
+        place = tmp_path / "notes.md"
+        (tmp_path / "secret").write_text("a secret")
+        match kind:
+            case "link":
+                place.symlink_to(tmp_path / "secret")
+            case "fifo":
+                os.mkfifo(place)
+            case "folder":
+                place.mkdir()
+            case "nul":
+                place = Path("a\0b")
+        assert set(self.size(harness, place)) == {"error"}
+        assert harness.still_serves()
+
+    def test_answers_come_in_the_order_of_the_orders(self, harness: Harness, tmp_path: Path) -> None:
+        (tmp_path / "notes.md").write_bytes(b"12345")
+        assert harness.run("/bin/echo", "one") == (0, "one\n")
+        assert self.size(harness, tmp_path / "notes.md") == {"size": 5}
+        assert harness.run("/bin/echo", "two") == (0, "two\n")
+
+
 class TestStart:
     def test_output_and_exit_code(self, harness: Harness) -> None:
         assert harness.run("/bin/sh", "-c", "cat; echo out; echo err >&2; exit 5", stdin=b"in\n") == (

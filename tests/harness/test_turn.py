@@ -8,14 +8,16 @@ import pytest
 import trio
 
 from harness.commands import Commands
+from harness.errands import Checked, Errands
 from harness.mcp.toolbox import Toolbox
 from harness.policy.outcomes import Stop, Verdict
 from harness.runner import Emit, Report
 from harness.stop import TurnStop
 from harness.turn import TurnLoop
 from protocol import agent as wire
+from protocol.limits import ONLY_IF_S_MAX
 from protocol.problem import Problem, Refused
-from protocol.turns import Outcome, Said
+from protocol.turns import Outcome, Said, ToolCalled
 from runtime.client import Client
 from runtime.clock import now_ms
 from runtime.log import logger
@@ -39,6 +41,28 @@ class Scripted:
         emit(Said(0, 0, "working"))
         part = next(self._script, None)
         return Report(await part(stop) if part else Verdict(Outcome.DONE))
+
+
+class ScriptedErrands:
+    """Checks that answer as the test wants, after a while; notes of a fixed size."""
+
+    def __init__(self, *answers: Checked, after_s: float = 0.0) -> None:
+        self._answers = iter(answers)
+        self._after_s = after_s
+        self.commands: list[str] = []
+        self.cancelled = 0
+
+    async def only_if(self, command: str) -> Checked:
+        self.commands.append(command)
+        try:
+            await trio.sleep(self._after_s)
+        except trio.Cancelled:
+            self.cancelled += 1
+            raise
+        return next(self._answers, Checked(passed=True))
+
+    async def notes_bytes(self) -> int | None:
+        return 512
 
 
 def ends(outcome: Outcome, after_s: float = 0.0, until_in_ms: int | None = None) -> Script:
@@ -70,11 +94,11 @@ class Running:
 
 
 @asynccontextmanager
-async def looping(hub: Hub, runner: Scripted) -> AsyncIterator[Running]:
+async def looping(hub: Hub, runner: Scripted, errands: Errands | None = None) -> AsyncIterator[Running]:
     """The loop and the commands of iris, as the service runs them."""
     stopping, log = Stopping(), logger("test")
     async with Client(hub.socket("iris")) as broker, trio.open_nursery() as nursery:
-        loop = TurnLoop(broker, runner, Toolbox(broker), stopping, log)
+        loop = TurnLoop(broker, runner, Toolbox(broker), errands or ScriptedErrands(), stopping, log)
         commands = Commands(broker, log)
         running = Running(loop, stopping, trio.Event())
 
@@ -271,6 +295,114 @@ async def test_a_turn_that_cannot_begin_is_left_to_the_broker(place: Path) -> No
     hub.refuse = refuse
     async with hub.up("iris"), looping(hub, runner):
         hub.write("iris", "x")
+        await ended(hub, 1)
+    assert runner.ran == [("x", 1)]
+
+
+async def test_a_turns_end_tells_its_tools_and_the_size_of_the_notes(place: Path) -> None:
+    class Busy(Scripted):
+        async def run(self, delivery: wire.Delivery, emit: Emit, stop: TurnStop) -> Report:
+            for tool in ("Bash", "send", "Bash"):
+                emit(ToolCalled(0, 0, "c", tool, "", "{}"))
+            return await super().run(delivery, emit, stop)
+
+    hub = Hub(place)
+    async with hub.up("iris"), looping(hub, Busy()):
+        hub.write("iris", "x")
+        await ended(hub, 1)
+    end = hub.ended()[0].end
+    assert end is not None
+    assert (end.tools, end.notes_bytes) == ({"Bash": 2, "send": 1}, 512)
+
+
+async def test_the_tools_speak_for_the_agent_while_its_cli_runs_and_not_after(place: Path) -> None:
+    hub, during = Hub(place), []  # type: Hub, list[bool]
+
+    class Sending(Scripted):
+        async def run(self, delivery: wire.Delivery, emit: Emit, stop: TurnStop) -> Report:
+            during.append((await toolbox().call("send", {"to": "operator", "body": "x"})).is_error)
+            return await super().run(delivery, emit, stop)
+
+    held = trio.Event()
+    hub.refuse = lambda agent, request: (
+        Refused(Problem.BUSY, "later") if isinstance(request, wire.EndTurn) and not held.is_set() else None
+    )
+    async with hub.up("iris"), looping(hub, Sending()) as running:
+
+        def toolbox() -> Toolbox:
+            return running.loop._toolbox
+
+        hub.write("iris", "x")
+        await hub.sees(hub.received)
+        await trio.testing.wait_all_tasks_blocked()
+        late = await toolbox().call("send", {"to": "operator", "body": "late"})
+        held.set()
+        await ended(hub, 1)
+    assert (during, late.is_error) == ([False], True)
+    assert [message.body for message in hub.received()] == ["x"]
+
+
+async def test_a_reminder_whose_check_says_no_costs_no_turn(place: Path) -> None:
+    hub, runner = Hub(place), Scripted()
+    errands = ScriptedErrands(Checked(passed=False, detail="only_if ended with 1: nothing new"))
+    async with hub.up("iris"), looping(hub, runner, errands):
+        hub.write("iris", "look", only_if="test -s inbox")
+        hub.write("iris", "next")
+        await ended(hub, 1)
+    assert errands.commands == ["test -s inbox"]
+    assert [skip.detail for skip in hub.skipped] == ["only_if ended with 1: nothing new"]
+    assert runner.ran == [("next", 1)]
+
+
+async def test_a_reminder_whose_check_says_yes_drives_a_turn(place: Path) -> None:
+    hub, runner = Hub(place), Scripted()
+    errands = ScriptedErrands(Checked(passed=True), after_s=ONLY_IF_S_MAX)
+    async with hub.up("iris"), looping(hub, runner, errands):
+        hub.write("iris", "look", only_if="true")
+        await ended(hub, 1)
+    assert runner.ran == [("look", 1)]
+    assert hub.skipped == []
+    assert asked(hub, wire.BeginTurn) == 1
+
+
+async def test_a_skip_that_is_not_taken_comes_again_without_a_storm(place: Path) -> None:
+    hub, no = Hub(place), Checked(passed=False, detail="no")
+    errands = ScriptedErrands(*[no] * 1_000)
+    hub.refuse = lambda agent, request: (
+        Refused(Problem.STORAGE_FULL, "no room") if isinstance(request, wire.SkipDelivery) else None
+    )
+    async with hub.up("iris"), looping(hub, Scripted(), errands):
+        hub.write("iris", "look", only_if="false")
+        await trio.sleep(600)
+        assert 100 < asked(hub, wire.SkipDelivery) < 200
+        hub.refuse = lambda agent, request: None
+        await hub.sees(lambda: hub.skipped)
+
+
+async def test_a_stop_ends_a_check_and_gives_the_delivery_back(place: Path) -> None:
+    hub, errands = Hub(place), ScriptedErrands(after_s=50)
+    async with hub.up("iris"), looping(hub, Scripted(), errands) as running:
+        hub.write("iris", "look", only_if="sleep 50")
+        await trio.sleep(1)
+        running.stopping.set()
+        with trio.fail_after(1):
+            await running.done.wait()
+    assert errands.cancelled == 1
+    assert (asked(hub, wire.ReleaseDelivery), asked(hub, wire.BeginTurn)) == (1, 0)
+    assert len(hub.inboxes["iris"].queued) == 1
+
+
+async def test_an_agent_that_was_paused_between_take_and_begin_is_no_storm(place: Path) -> None:
+    hub, runner = Hub(place), Scripted()
+    hub.refuse = lambda agent, request: (
+        Refused(Problem.CONFLICT, "iris is paused") if isinstance(request, wire.BeginTurn) else None
+    )
+    async with hub.up("iris"), looping(hub, runner):
+        hub.write("iris", "x")
+        await trio.sleep(600)
+        assert 100 < asked(hub, wire.BeginTurn) < 200
+        assert asked(hub, wire.ReleaseDelivery) >= asked(hub, wire.BeginTurn) - 1
+        hub.refuse = lambda agent, request: None
         await ended(hub, 1)
     assert runner.ran == [("x", 1)]
 

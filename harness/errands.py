@@ -1,0 +1,107 @@
+"""Small things done as the agent's user between turns: a reminder's `only_if`, and the size of the notes.
+
+A check runs in the agent's working folder and in the environment that its own programs get. It says yes by ending
+with 0. At its time limit, or when the harness is stopped, its whole group is ended; whatever it left behind is, too.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+import trio
+from msgspec import Struct
+
+from harness.cli import DRAIN_S, Command, Pipes, Tail, pipes
+from harness.places import Places
+from harness.spawn import Child, NoSize, NotStarted, Spawner
+from protocol.limits import ONLY_IF_S_MAX
+
+SHELL: Final = "/bin/sh"
+LAST_WORDS_CHARS_MAX: Final = 500
+END_S: Final = 5.0
+"""How long a group may take to end after SIGKILL."""
+
+
+class Checked(Struct, frozen=True):
+    """What an `only_if` said; `detail` has its last words when that was no."""
+
+    passed: bool
+    detail: str = ""
+
+
+class Errands(Protocol):
+    """What the turn loop has done beside the turns."""
+
+    async def only_if(self, command: str) -> Checked:
+        """Run a reminder's command; at most ONLY_IF_S_MAX. Cancelled, it is ended at once."""
+        ...
+
+    async def notes_bytes(self) -> int | None:
+        """How large the agent's notes are; None when there are none."""
+        ...
+
+
+class AgentErrands:
+    """The errands of one agent, by the spawner."""
+
+    def __init__(self, spawner: Spawner, places: Places, environment: Mapping[str, str]) -> None:
+        self._spawner = spawner
+        self._places = places
+        self._environment = dict(environment)
+
+    async def only_if(self, command: str) -> Checked:
+        """See Errands."""
+        shell = Command((SHELL, "-c", command), self._environment, str(self._places.state))
+        async with pipes("") as streams:
+            try:
+                child = await self._spawner.start(
+                    shell.argv,
+                    shell.env,
+                    shell.cwd,
+                    stdin=streams.stdin,
+                    stdout=streams.out_in,
+                    stderr=streams.out_in,
+                )
+            except NotStarted as fault:
+                return Checked(passed=False, detail=f"only_if did not start: {fault}")
+            finally:
+                streams.close_far_ends()
+            return await _checked(child, streams)
+
+    async def notes_bytes(self) -> int | None:
+        """See Errands."""
+        try:
+            return await self._spawner.size(str(self._places.notes))
+        except NoSize:
+            return None
+
+
+async def _checked(child: Child, streams: Pipes) -> Checked:
+    tail, code = Tail(), None
+    async with trio.open_nursery() as reading:
+        reading.start_soon(tail.read, streams.out)
+        try:
+            with trio.move_on_after(ONLY_IF_S_MAX):
+                code = await child.wait()
+        finally:
+            with trio.move_on_after(END_S) as ending:
+                ending.shield = True
+                await child.end_group()
+                await child.wait()
+        reading.cancel_scope.deadline = trio.current_time() + DRAIN_S
+    if code == 0:
+        return Checked(passed=True)
+    how = f"took longer than {ONLY_IF_S_MAX} s" if code is None else f"ended with {code}"
+    said = tail.text().replace("\0", "�").strip()[-LAST_WORDS_CHARS_MAX:]
+    return Checked(passed=False, detail=f"only_if {how}: {said}" if said else f"only_if {how}")
+
+
+def check_environment(given: Mapping[str, str], places: Places, proxy: Mapping[str, str]) -> dict[str, str]:
+    """What a check finds in its environment: what the agent's settings say, a home, a path and the way out."""
+    return {
+        **given,
+        **proxy,
+        "HOME": str(places.state),
+        "LANG": "C.UTF-8",
+        "PATH": os.environ.get("PATH", os.defpath),
+    }
