@@ -10,8 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hivectl import tables
-from protocol.brokerd import Backup, ListMessages, MarkRead, ReadTail, StopTurn, WakeParked
+from hivectl import reminders, tables
+from protocol.brokerd import (
+    Backup,
+    EditReminder,
+    FireReminder,
+    ListMessages,
+    MarkRead,
+    ReadTail,
+    StopTurn,
+    WakeParked,
+)
 from protocol.privd import (
     CreateAgent,
     DestroyCage,
@@ -23,7 +32,7 @@ from protocol.privd import (
     StopCage,
 )
 from protocol.rpc import Call
-from protocol.tools import Send
+from protocol.tools import CancelReminder, ListReminders, Remind, RollUpReminders, Send
 
 
 @dataclass(frozen=True)
@@ -54,13 +63,23 @@ DESTROYS = "destroys the cage of {agent}; its notes and credentials are kept"
 PURGES = "deletes for good everything that {agent} left behind"
 
 ABOUT = {
+    "after": "only what comes after this number",
+    "always": "forget the command that says whether a turn is worth it",
     "before": "only what is older than this number",
+    "cron": "minute, hour, day, month and weekday, in five fields",
+    "ended": "those that are over, too",
+    "every_s": "again and again after so many seconds",
     "graceful": "whether the running turn may end first (it may, unless told otherwise)",
     "in_reply_to": "number of the message that this answers",
+    "in_s": "once, so many seconds from now",
     "limit": "at most so many",
     "messages": "their numbers",
     "model": "the model, as the runner names it",
+    "only_if": "a shell command, run in the cage first: when it fails, no turn is spent",
+    "reminder": "its number",
     "runner": "what drives its turns (unless told: what the hive's settings say)",
+    "since_s": "so many seconds back",
+    "text": "the words",
     "thread": "only this thread, by the number of its first message",
 }
 
@@ -85,6 +104,12 @@ CATALOGUE = (
     Command("send", Send, "brokerd", tables.sent),
     Command("messages", ListMessages, "brokerd", tables.messages),
     Command("read", MarkRead, "brokerd", tables.done),
+    Command("remind", Remind, "brokerd", reminders.reminder),
+    Command("reminders", ListReminders, "brokerd", reminders.reminders),
+    Command("edit-reminder", EditReminder, "brokerd", reminders.reminder),
+    Command("fire", FireReminder, "brokerd", reminders.reminder),
+    Command("cancel-reminder", CancelReminder, "brokerd", reminders.reminder),
+    Command("reminder-rollup", RollUpReminders, "brokerd", reminders.rollup),
     Command("turns", ReadTail, "brokerd", tables.turns),
     Command("cancel", StopTurn, "brokerd", tables.done),
     Command("unpark", WakeParked, "brokerd", tables.done),

@@ -280,13 +280,16 @@ async def test_fired_now_it_keeps_its_schedule(hive: Hive) -> None:
 async def test_a_delivery_that_dies_is_a_failure_until_it_is_tried_again(hive: Hive) -> None:
     reminder = await remind(hive, "iris", every_s=3_600)
     await hive.operator.call(FireReminder(reminder.id))
+    taken: set[tuple[int, int]] = set()
     for _ in range(CRASHES_MAX):
         delivery, turn = await hive.begun("iris")
+        taken.add((delivery.id, delivery.message.id))
         assert (await read(hive, reminder.id)).failed == 0
         await hive.end("iris", turn, Outcome.CRASHED)
-    assert await hive.states(delivery.message.id) == [DeliveryState.DEAD]
+    ((dead, message),) = taken
+    assert await hive.states(message) == [DeliveryState.DEAD]
     assert (await read(hive, reminder.id)).failed == 1
-    await hive.operator.call(RetryDelivery(delivery.id))
+    await hive.operator.call(RetryDelivery(dead))
     assert (await read(hive, reminder.id)).failed == 0
     with pytest.raises(Refused, match=r"^conflict: .* still waits"):
         await hive.operator.call(FireReminder(reminder.id))
