@@ -1,16 +1,16 @@
 /** The page `/agent/<name>/stats`: an agent in numbers, over a span that is chosen, and as small charts. */
 import { html, useEffect, useState } from "../html.js";
 import { Header } from "../agent/header.js";
-import { zone } from "../live/clock.js";
 import { numbers } from "../live/numbers.js";
 import { agentNow } from "../live/store.js";
 import { Chart } from "../parts/chart.js";
 import { Empty, Head } from "../parts/head.js";
 import { At, Since } from "../parts/times.js";
 import { count, money, short, size, spaced } from "../words/amounts.js";
-import { highest, ticks } from "../words/charts.js";
+import { highest } from "../words/charts.js";
 import { toolName } from "../words/names.js";
-import { clock, duration } from "../words/times.js";
+import { everyWords } from "../words/schedules.js";
+import { duration } from "../words/times.js";
 
 /** @import {AgentStatistics, Bucket, Statistics, Traffic} from "../types/wire" */
 /** @import {ComponentChildren} from "../vendor/preact.js" */
@@ -120,39 +120,35 @@ function Charts({ agent, told }) {
   const numbersOf = (/** @type {keyof Bucket} */ field) => rows.map((row) => row[field] ?? 0);
   const failed = sum(numbersOf("failed"));
   const known = rows.findLast((row) => row.notes_bytes !== null)?.notes_bytes ?? null;
-  const first = at_ms[0] ?? told.since_ms;
   return html`
     <section class="charts" aria-labelledby="h-charts">
-      <${Head} id="h-charts" title="PUL5E" plain="pulse" after=${`steps of ${duration(told.bucket_ms)}`} />
+      <${Head} id="h-charts" title="PUL5E" plain="pulse" after=${`steps of ${everyWords(told.bucket_ms / 1_000).replace("every ", "")}`} />
       <div class="grid">
-        <${Chart} name="turns" value=${failed ? `${spaced(agent.turns)}, ${failed} failed` : spaced(agent.turns)} at_ms=${at_ms}
+        <${Chart} name="turns" value=${failed ? `${spaced(agent.turns)}, ${failed} failed` : spaced(agent.turns)} at_ms=${at_ms} to_ms=${told.at_ms}
           series=${[
             { name: "turns", tone: "mauve", values: of("turns"), bars: true },
             { name: "failed", tone: "rose", values: of("failed"), bars: true },
           ]} />
-        <${Chart} name="a turn takes" value=${`${took(agent.duration_p50_ms)} – ${took(agent.duration_p95_ms)}`} at_ms=${at_ms} words=${duration}
+        <${Chart} name="a turn takes" value=${`${took(agent.duration_p50_ms)} – ${took(agent.duration_p95_ms)}`} at_ms=${at_ms} to_ms=${told.at_ms} words=${duration}
           series=${[
             { name: "95 of 100", tone: "amber", values: of("duration_p95_ms") },
             { name: "median", tone: "green", values: of("duration_p50_ms") },
           ]} />
-        <${Chart} name="tool calls" value=${spaced(sum(numbersOf("tool_calls")))} at_ms=${at_ms}
+        <${Chart} name="tool calls" value=${spaced(sum(numbersOf("tool_calls")))} at_ms=${at_ms} to_ms=${told.at_ms}
           series=${[{ name: "calls", tone: "green", values: of("tool_calls"), bars: true }]} />
-        <${Chart} name="inbox, deepest" value=${spaced(highest(of("inbox_max")))} at_ms=${at_ms}
+        <${Chart} name="inbox, deepest" value=${spaced(highest(of("inbox_max")))} at_ms=${at_ms} to_ms=${told.at_ms}
           series=${[{ name: "waiting", tone: "amber", values: of("inbox_max") }]} />
-        <${Chart} name="messages" value=${`${spaced(sum(numbersOf("sent")))} sent, ${spaced(sum(numbersOf("received")))} received`} at_ms=${at_ms}
+        <${Chart} name="messages" value=${`${spaced(sum(numbersOf("sent")))} sent, ${spaced(sum(numbersOf("received")))} received`} at_ms=${at_ms} to_ms=${told.at_ms}
           series=${[
             { name: "received", tone: "mauve", values: of("received") },
             { name: "sent", tone: "green", values: of("sent") },
           ]} />
-        <${Chart} name="tokens out" value=${short(sum(numbersOf("output_tokens")))} at_ms=${at_ms} words=${short}
+        <${Chart} name="tokens out" value=${short(sum(numbersOf("output_tokens")))} at_ms=${at_ms} to_ms=${told.at_ms} words=${short}
           series=${[{ name: "tokens", tone: "mauve", values: of("output_tokens"), bars: true }]} />
         ${known !== null &&
-        html`<${Chart} name="notes" value=${size(known)} at_ms=${at_ms} words=${size}
+        html`<${Chart} name="notes" value=${size(known)} at_ms=${at_ms} to_ms=${told.at_ms} words=${size}
           series=${[{ name: "size", tone: "amber", values: of("notes_bytes") }]} />`}
       </div>
-      <p class="axis" aria-hidden="true">${ticks(first, told.at_ms).map(
-        ({ ms }) => html`<span>${clock(ms, told.at_ms, zone.value).replace(/:\d\d$/, "")}</span>`,
-      )}</p>
     </section>`;
 }
 

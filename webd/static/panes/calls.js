@@ -175,7 +175,7 @@ export function Calls() {
   return html`
     <section class="calls" id="calls" aria-labelledby="h-calls" ref=${list}>
       <${Head} id="h-calls" title="Y3R C4LL" plain="your call: what waits for you" tone="amber"
-        after=${callCount.value ? `${callCount.value} waiting` : "all quiet"}><${AllRead} /><//>
+        after=${shown.current.length ? `${rows.size} waiting` : "all quiet"}><${AllRead} /><//>
       <div class=${all ? "slots" : "slots few"}>
         ${cards.map((id) => html`<div class="slot" key=${id}><${Guarded} what=${id}>${rows.get(id)?.card ?? html`<${Dealt} />`}<//></div>`)}
       </div>

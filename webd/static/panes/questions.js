@@ -17,8 +17,9 @@ import { Who } from "./message.js";
 
 /** @import {Broken, Question} from "../types/wire" */
 
-/** Forms shown at once; the rest unfolds. */
+/** Forms shown at once, wide and narrow (there by prefs.css); the rest unfolds. */
 const SHOWN_MAX = 4;
+const PHONE_MAX = 1;
 const ENDED_SHOWN_MAX = 3;
 const PAGE = 20;
 
@@ -146,9 +147,11 @@ export function Questions() {
     <section class="questions" id="questions" aria-labelledby="h-questions">
       <${Head} id="h-questions" title="M1ND H4S QU3STI0NS" plain="mind has questions" tone="amber" after=${says} />
       ${broken.value.map((row) => html`<${BrokenRow} key=${row.id} row=${row} />`)}
-      ${forms.map((question) => html`<${Guarded} key=${question.id} what=${`question ${question.id}`}><${Form} question=${question} /><//>`)}
-      ${asked.value.length > SHOWN_MAX &&
-      html`<button class="btn quiet unfold" type="button" aria-expanded=${all ? "true" : "false"}
+      <div class=${all ? "forms" : "forms few"} hidden=${!forms.length}>
+        ${forms.map((question) => html`<div class="slot" key=${question.id}><${Guarded} what=${`question ${question.id}`}><${Form} question=${question} /><//></div>`)}
+      </div>
+      ${asked.value.length > PHONE_MAX &&
+      html`<button class=${`btn quiet unfold ${asked.value.length > SHOWN_MAX ? "" : "narrow-only"}`} type="button" aria-expanded=${all ? "true" : "false"}
         onClick=${() => setAll(!all)}>${all ? "fewer" : `all ${asked.value.length}`}</button>`}
       ${between.value.length > 0 &&
       html`<ul class="askeds" aria-label="what agents ask each other">

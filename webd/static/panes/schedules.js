@@ -20,7 +20,7 @@ import { Change, Remind } from "./remind.js";
 
 /** @import {Reminder} from "../types/wire" */
 
-const SHOWN_MAX = 6;
+const SHOWN_MAX = 4;
 const PAGE = 50;
 
 /** @param {{ms: number}} props */
@@ -45,7 +45,7 @@ function Row({ reminder }) {
       <div class="said"><${Folding} text=${body} />
         <p class="tags"><span class="tag">${scheduleWords(reminder.schedule, ZONE_NAME)}</span>
           ${only_if !== null && html`<span class="tag only" title=${only_if}>only if <code>${only_if}</code></span>`}
-          ${set_by !== agent && html`<span class="fine">by ${set_by}</span>`}
+          ${set_by !== agent && html`<span class="fine">set by ${set_by}</span>`}
           <span class=${`fine went ${reminder.failed ? "bad" : ""}`}>${outcomeWords(reminder)}</span></p>
       </div>
       ${active &&

@@ -2,7 +2,7 @@
 import { html } from "../html.js";
 import { zone } from "../live/clock.js";
 import { barPath, HEIGHT, highest, linePath, WIDTH } from "../words/charts.js";
-import { absolute } from "../words/times.js";
+import { absolute, until } from "../words/times.js";
 
 /** @import {Values} from "../words/charts.js" */
 
@@ -19,12 +19,13 @@ import { absolute } from "../words/times.js";
  * @property {string} name
  * @property {string} value                what is said beside the name
  * @property {readonly number[]} at_ms     when each step begins
+ * @property {number} to_ms                where the last step ends
  * @property {readonly Series[]} series
  * @property {(value: number) => string} [words]
  */
 
 /** @param {ChartProps} props */
-export function Chart({ name, value, at_ms, series, words = String }) {
+export function Chart({ name, value, at_ms, to_ms, series, words = String }) {
   const most = Math.max(0, ...series.map((one) => highest(one.values)));
   const said = (/** @type {number} */ place) =>
     series
@@ -48,5 +49,6 @@ export function Chart({ name, value, at_ms, series, words = String }) {
             html`<rect class="hit" x=${place * step} y="0" width=${step} height=${HEIGHT}><title>${absolute(ms, zone.value)}: ${said(place)}</title></rect>`,
         )}
       </svg>
+      <p class="axis" aria-hidden="true">${[at_ms[0], to_ms].map((ms) => ms !== undefined && html`<span>${until(ms, to_ms, zone.value)}</span>`)}</p>
     </figure>`;
 }

@@ -38,9 +38,13 @@ export function linePath(values, most) {
       drawing = false;
       return;
     }
-    const at = `${short(middle(place, values.length))} ${short(level(value, most))}`;
-    const alone = values[place + 1] === undefined || values[place + 1] === null;
-    path += `${drawing ? "L" : "M"}${at}${!drawing && alone ? "h.1" : ""}`;
+    const x = middle(place, values.length);
+    const y = short(level(value, most));
+    const next = values[place + 1] ?? null;
+    if (!drawing && next === null) {
+      const half = WIDTH / values.length / 2; // a point alone is as wide as its step
+      path += `M${short(x - half)} ${y}H${short(x + half)}`;
+    } else path += `${drawing ? "L" : "M"}${short(x)} ${y}`;
     drawing = true;
   });
   return path;
@@ -61,17 +65,4 @@ export function barPath(values, most) {
       return `M${short(place * step)} ${short(HEIGHT - tall)}h${wide}v${short(tall)}h-${wide}z`;
     })
     .join("");
-}
-
-/**
- * Where on the axis times are written: the first of every so many steps, at most `most` of them.
- * @param {number} from_ms
- * @param {number} to_ms
- * @param {number} [most]
- * @returns {{at: number, ms: number}[]}   `at` in per cent of the width
- */
-export function ticks(from_ms, to_ms, most = 4) {
-  const span = to_ms - from_ms;
-  if (span <= 0) return [];
-  return Array.from({ length: most }, (_, i) => ({ at: (i * 100) / (most - 1), ms: from_ms + (span * i) / (most - 1) }));
 }

@@ -88,7 +88,7 @@ export function outcomeWords({ attempted, delivered, failed, skipped }) {
     skipped && `${skipped} skipped`,
     waiting > 0 && `${waiting} on its way`,
   ].filter(Boolean);
-  return said.length ? said.join(" · ") : "not yet";
+  return said.length ? said.join(" · ") : "never fired";
 }
 
 const UNITS_S = { s: 1, min: MINUTE_S, h: HOUR_S, d: DAY_S };
