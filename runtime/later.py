@@ -94,6 +94,21 @@ class Later(Generic[T]):
         return trio.lowlevel.Abort.SUCCEEDED
 
 
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+_light: set[Callable[..., Any]] = set()
+
+
+def light(handler: F) -> F:
+    """Mark a request's handler that waits for nothing but Laters: it needs no task."""
+    _light.add(handler)
+    return handler
+
+
+def is_light(handler: Callable[..., Any]) -> bool:
+    return handler in _light
+
+
 class ByHand:
     """A coroutine without a task, which waits for a Later."""
 

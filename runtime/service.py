@@ -9,8 +9,8 @@ opened is closed in reverse. A background task that raises ends the process loud
 
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any, Final, TypeVar
 
 import trio
@@ -21,7 +21,9 @@ from protocol.problem import Problem, Refused
 from protocol.rpc import Caller
 from runtime import notify
 from runtime.backoff import delays
+from runtime.later import Later
 from runtime.log import Log, logger
+from runtime.parked import Parked
 from runtime.session import Session, Surface
 from runtime.settings import EXIT_SETTINGS
 from runtime.sockets import peer_uid
@@ -48,8 +50,8 @@ ACCEPT_PAUSE_MAX_S: Final = 2.0
 Admit = Callable[[int], Caller | None]
 """Who a peer's uid is at one socket; None turns it away."""
 
-Serve = Callable[[trio.SocketStream, Caller], Awaitable[None]]
-"""What is done with one admitted connection."""
+Serve = Callable[[trio.SocketStream, Caller], Awaitable[Session[Any] | None]]
+"""What is done with one admitted connection; it is closed afterwards, unless this returns a session to park."""
 
 TurnAway = Callable[[Refused], bytes]
 """How a refusal is written at one socket."""
@@ -71,10 +73,12 @@ class Listening:
         self.serve = serve
         self.turn_away = turn_away
         self.connections = 0
+        self.parked: set[Parked[Any]] = set()
         self._admit = admit
         self._by_uid: dict[int, int] = {}
         self._connections_max = connections_max
         self._connections_per_uid_max = connections_per_uid_max
+        self._none_parked: Later[None] = Later()
 
     def close(self) -> None:
         self.scope.cancel()
@@ -82,8 +86,7 @@ class Listening:
     def admitted(self, uid: int | None) -> Caller | None:
         return None if uid is None else self._admit(uid)
 
-    @contextmanager
-    def place(self, uid: int) -> Iterator[None]:
+    def place(self, uid: int, stream: trio.SocketStream) -> "Place":
         """One connection's place; Refused(busy) when all are taken."""
         held = self._by_uid.get(uid, 0)
         if self.connections >= self._connections_max or held >= self._connections_per_uid_max:
@@ -93,13 +96,45 @@ class Listening:
             )
         self.connections += 1
         self._by_uid[uid] = held + 1
-        try:
-            yield
-        finally:
-            self.connections -= 1
-            self._by_uid[uid] -= 1
-            if not self._by_uid[uid]:
-                del self._by_uid[uid]
+        return Place(self, uid, stream)
+
+    def leave(self, uid: int) -> None:
+        """One connection less."""
+        self.connections -= 1
+        self._by_uid[uid] -= 1
+        if not self._by_uid[uid]:
+            del self._by_uid[uid]
+
+    def unpark(self, parked: "Parked[Any]") -> None:
+        self.parked.discard(parked)
+        if not self.parked:
+            self._none_parked.tell(None)
+
+    async def stop_parked(self) -> None:
+        """End those that are parked; returns when the last has finished its work."""
+        for parked in tuple(self.parked):
+            parked.stop()
+        while self.parked:
+            self._none_parked = Later()
+            await self._none_parked
+
+    def end_parked(self) -> None:
+        for parked in tuple(self.parked):
+            parked.end()
+
+
+class Place:
+    """One of the connections that a listening socket may have, until it leaves."""
+
+    __slots__ = ("listening", "stream", "uid")
+
+    def __init__(self, listening: Listening, uid: int, stream: trio.SocketStream) -> None:
+        self.listening = listening
+        self.uid = uid
+        self.stream = stream
+
+    def leave(self) -> None:
+        self.listening.leave(self.uid)
 
 
 class Service:
@@ -136,8 +171,9 @@ class Service:
     ) -> Listening:
         """Serve a surface at a listening socket until the daemon stops or the returned handle is closed."""
 
-        async def serve(stream: trio.SocketStream, caller: Caller) -> None:
-            await Session(stream, surface, caller, stopping=self.stopping, log=self.log).serve()
+        async def serve(stream: trio.SocketStream, caller: Caller) -> Session[H] | None:
+            session = Session(stream, surface, caller, stopping=self.stopping, log=self.log)
+            return session if await session.serve(parks=True) else None
 
         listening = Listening(
             serve,
@@ -154,13 +190,17 @@ class Service:
         return listening
 
     async def _accept(self, listener: trio.SocketListener, listening: Listening) -> None:
-        async with listener:
-            with listening.scope:
-                async with trio.open_nursery() as connections:
-                    with self.stopping.ends():
-                        while True:
-                            stream = await self._next_stream(listener)
-                            connections.start_soon(self._connection, stream, listening)
+        try:
+            async with listener:
+                with listening.scope:
+                    async with trio.open_nursery() as connections:
+                        with self.stopping.ends():
+                            while True:
+                                stream = await self._next_stream(listener)
+                                connections.start_soon(self._connection, stream, listening, connections)
+                        await listening.stop_parked()
+        finally:
+            listening.end_parked()
 
     async def _next_stream(self, listener: trio.SocketListener) -> trio.SocketStream:
         pauses = delays(ACCEPT_PAUSE_FIRST_S, ACCEPT_PAUSE_MAX_S)
@@ -172,23 +212,57 @@ class Service:
                 self.log.warning("cannot accept a connection", error=str(error), pause_s=round(pause_s, 2))
             await trio.sleep(pause_s)
 
-    async def _connection(self, stream: trio.SocketStream, listening: Listening) -> None:
+    async def _connection(
+        self, stream: trio.SocketStream, listening: Listening, nursery: trio.Nursery
+    ) -> None:
         """Admit or turn away before a byte is read, then serve. What goes wrong here stays here."""
-        uid = None
-        async with stream:
-            try:
-                uid = peer_uid(stream)
-                caller = listening.admitted(uid)
-                if uid is None or caller is None:
-                    self.log.warning("turned a peer away", uid=uid)
-                    return
-                with listening.place(uid):
-                    await listening.serve(stream, caller)
-            except Refused as refused:
-                self.log.warning("refused a connection", uid=uid, reason=refused.detail)
-                await _refuse(stream, listening.turn_away(refused))
-            except Exception:
-                self.log.exception("a connection met a defect", uid=uid)
+        uid, place, session = None, None, None
+        try:
+            uid = peer_uid(stream)
+            caller = listening.admitted(uid)
+            if uid is None or caller is None:
+                self.log.warning("turned a peer away", uid=uid)
+                return
+            place = listening.place(uid, stream)
+            session = await listening.serve(stream, caller)
+        except Refused as refused:
+            self.log.warning("refused a connection", uid=uid, reason=refused.detail)
+            await _refuse(stream, listening.turn_away(refused))
+        except Exception:
+            self.log.exception("a connection met a defect", uid=uid)
+        finally:
+            if session is None or place is None:
+                stream.socket.close()
+                if place is not None:
+                    place.leave()
+        if session is not None and place is not None:
+            self._park(session, place, nursery)
+
+    def _park(self, session: Session[Any], place: "Place", nursery: trio.Nursery) -> None:
+        """A session with nothing to do needs no task until its peer says something."""
+
+        def again(parked: Parked[Any]) -> None:
+            place.listening.unpark(parked)
+            nursery.start_soon(self._serve_on, session, place, nursery)
+
+        def over(parked: Parked[Any]) -> None:
+            place.listening.unpark(parked)
+            place.leave()
+
+        place.listening.parked.add(Parked(session, place.stream, again, over))
+
+    async def _serve_on(self, session: Session[Any], place: "Place", nursery: trio.Nursery) -> None:
+        parks = False
+        try:
+            parks = await session.serve(parks=True)
+        except Exception:
+            self.log.exception("a connection met a defect", uid=place.uid)
+        finally:
+            if not parks:
+                place.stream.socket.close()
+                place.leave()
+        if parks:
+            self._park(session, place, nursery)
 
     async def on_signals(self) -> None:
         """Stop on SIGTERM or SIGINT."""

@@ -5,10 +5,11 @@ with an incident id that is all the peer sees. Whatever happens on one connectio
 """
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Generic, TypeVar
 
+import outcome
 import trio
 
 from protocol import frames
@@ -22,6 +23,7 @@ from protocol.limits import (
 from protocol.problem import Problem, Refused
 from protocol.rpc import Caller, Request, Route, Watch
 from runtime.clock import new_key
+from runtime.later import is_light
 from runtime.log import Log
 from runtime.sockets import receive, send_at_once
 from runtime.stopping import Stopping
@@ -46,6 +48,7 @@ class Surface(Generic[H]):
         frame_bytes_max: int = FRAME_BYTES_MAX,
     ) -> None:
         self.routes = {route.request: route for route in routes}
+        self.light = {request: route for request, route in self.routes.items() if is_light(route.handler)}
         self.host = host
         self.codec = frames.RequestCodec(self.routes, canonical=canonical)
         self.frame_bytes_max = frame_bytes_max
@@ -82,32 +85,85 @@ class Session(Generic[H]):
         self._surface = surface
         self._caller = caller
         self._stopping = stopping
-        self._log = log.bind(caller=caller.agent or (caller.role.name or "").lower(), uid=caller.uid)
+        self._unbound_log = log
         self._splitter = frames.Splitter(surface.frame_bytes_max)
+        self._unsent = b""
+        self._has_spoken = False
+        self._was_light = False
+        """Whether the request before needed no task."""
 
-    async def serve(self) -> None:
-        """Answer requests one after the other. Never raises for what the peer did."""
-        within_s = FIRST_FRAME_S
+    @property
+    def log(self) -> Log:
+        caller = self._caller
+        return self._unbound_log.bind(caller=caller.agent or (caller.role.name or "").lower(), uid=caller.uid)
+
+    @property
+    def is_stopping(self) -> bool:
+        return bool(self._stopping)
+
+    async def serve(self, *, parks: bool = False) -> bool:
+        """Answer requests one after the other. Never raises for what the peer did.
+
+        True when it may be parked until the next request (runtime.parked), which is done only where that is asked
+        for; otherwise the connection is over and closed.
+        """
+        is_parked = False
         try:
+            if self._unsent:
+                unsent, self._unsent = self._unsent, b""
+                await self._send(unsent)
             while not self._stopping:
-                frame = await self._next_frame(within_s)
+                frame = await self._next_frame(math.inf if self._has_spoken else FIRST_FRAME_S)
                 if frame is None or not await self._answer(frame):
-                    return
-                within_s = math.inf
+                    return False
+                self._has_spoken = True
+                if parks and self._was_light and not self._stopping:
+                    is_parked = True
+                    return True
         except PeerLeft as left:
-            self._log.debug("the peer left", reason=str(left))
+            self.log.debug("the peer left", reason=str(left))
         except Refused as refused:
             await self._try_send(frames.encode_refusal(refused))
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                await self._stream.aclose()
+            if not is_parked:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                    await self._stream.aclose()
+        return False
+
+    def resume(self, heard: bytes, unsent: bytes) -> None:
+        """Take up what a parked session left: what it heard and cannot do itself, what the peer did not take yet."""
+        self._splitter.feed(heard)
+        self._unsent = unsent
+
+    def asked_lightly(self, untrusted: bytes) -> tuple[Request, Coroutine[Any, Any, Any]] | None:
+        """The one whole request that these bytes are, and the work of its handler; None unless it needs no task."""
+        length = len(untrusted) - 1
+        if untrusted.find(frames.END) != length or length > self._surface.frame_bytes_max:
+            return None
+        try:
+            request = self._surface.codec.decode(untrusted[:length])
+        except Refused:
+            return None
+        route = self._surface.light.get(type(request))
+        if route is None or not self._caller.role & route.callers:
+            return None
+        return request, route.handler(request, self._caller, self._surface.host)
+
+    def reply_to(self, request: Request, how: outcome.Outcome[Any]) -> bytes:
+        """What is said when a request was done, refused, or met a defect."""
+        if isinstance(how, outcome.Error):
+            no = how.error if isinstance(how.error, Refused) else self._incident(request, how.error)
+            return frames.encode_refusal(no)
+        reply = frames.encode_ok(how.unwrap())
+        return reply if len(reply) <= REPLY_BYTES_MAX else frames.encode_refusal(_too_long(reply))
 
     async def _next_frame(self, within_s: float) -> bytes | None:
         """The next frame; None when the peer left between two, or the process stops.
 
         A frame that has begun must be whole within FRAME_BODY_S: a byte now and then keeps no connection.
         """
-        limit_s, begun = within_s, False
+        begun = bool(self._splitter)
+        limit_s = FRAME_BODY_S if begun else within_s
         with self._stopping.ends() as scope:
             scope.deadline = trio.current_time() + limit_s
             while (frame := self._splitter.next_frame()) is None:
@@ -134,6 +190,7 @@ class Session(Generic[H]):
             await self._send(frames.encode_refusal(refused))
             return False
         more = not isinstance(request, Watch)
+        self._was_light = type(request) in self._surface.light
         try:
             reply = await self._do(request)
         except Refused as refused:
@@ -165,9 +222,7 @@ class Session(Generic[H]):
         else:
             reply = await act()
         if len(reply) > REPLY_BYTES_MAX:
-            raise Refused(
-                Problem.LIMIT, f"the reply has {len(reply)} bytes, at most {REPLY_BYTES_MAX}: ask for less"
-            )
+            raise _too_long(reply)
         return reply
 
     async def _watch(self, request: Request, route: Route[H]) -> bytes:
@@ -229,9 +284,9 @@ class Session(Generic[H]):
             raise left[0]
         raise PeerLeft("left while it waited")
 
-    def _incident(self, request: Request, defect: Exception) -> Refused:
+    def _incident(self, request: Request, defect: BaseException) -> Refused:
         incident = new_key()[:12]
-        self._log.error("a request met a defect", incident=incident, op=request.operation(), exc_info=defect)
+        self.log.error("a request met a defect", incident=incident, op=request.operation(), exc_info=defect)
         return Refused(Problem.INTERNAL, f"incident {incident}: see the daemon's log")
 
     async def _receive(self, bytes_max: int) -> bytes | bytearray:
@@ -252,11 +307,17 @@ class Session(Generic[H]):
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 raise PeerLeft("left before its reply") from None
         if scope.cancelled_caught:
-            self._log.info("the peer did not take its reply in time", within_s=within_s)
+            self.log.info("the peer did not take its reply in time", within_s=within_s)
             raise PeerLeft("did not take its reply")
 
     async def _try_send(self, data: bytes) -> None:
         try:
             await self._send(data)
         except PeerLeft as left:
-            self._log.debug("the peer left before its refusal", reason=str(left))
+            self.log.debug("the peer left before its refusal", reason=str(left))
+
+
+def _too_long(reply: bytes) -> Refused:
+    return Refused(
+        Problem.LIMIT, f"the reply has {len(reply)} bytes, at most {REPLY_BYTES_MAX}: ask for less"
+    )

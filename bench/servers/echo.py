@@ -5,6 +5,7 @@ from pathlib import Path
 
 from protocol.rpc import Call, Caller, Role
 from runtime import log
+from runtime.later import light
 from runtime.service import Service, run_service
 from runtime.session import Surface
 from runtime.sockets import bind_unix
@@ -16,6 +17,7 @@ class Echo(Call[str], frozen=True):
     text: str
 
 
+@light
 async def echo(request: Echo, caller: Caller, host: None) -> str:
     return request.text
 

@@ -142,6 +142,9 @@ async def test_whoever_comes_back_misses_nothing_and_hears_nothing_twice(hive: H
         for number in range(150):
             await hive.agent("atlas").call(SetStatus(str(number)))
             sent.append((await hive.send("operator", "iris", str(number))).seq)
+        await hive.agent("atlas").call(
+            SetStatus("over")
+        )  # one more to hear, should the last have come before its reply
 
     async def watch() -> None:
         since = start.seq
