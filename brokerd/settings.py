@@ -5,6 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from brokerd.policy.guards import Guards
+from brokerd.policy.retention import Retention
 from protocol.limits import INTEGER_MAX
 from runtime.settings import AbsolutePath, LogLevel, Uid
 
@@ -31,6 +33,8 @@ class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What the databases may hold together; past it, nothing new is stored."""
     backups_kept: Annotated[int, Meta(ge=0, le=100)] = 7
     """The newest backups that are kept. One is made each night; 0 makes and removes none."""
+    guards: Guards = Guards()
+    retention: Retention = Retention()
     log_level: LogLevel = "info"
 
     @property

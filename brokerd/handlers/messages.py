@@ -1,14 +1,14 @@
 """Messages: sending them, the operator's list of them, and what the operator has read."""
 
 from brokerd.host import Host
-from brokerd.policy.bodies import check_body
+from brokerd.policy.bodies import bytes_of, check_body
 from brokerd.policy.pages import fitting
 from brokerd.policy.recipients import Sender, Verdict, addressed, may_write, not_allowed
-from brokerd.store import deliveries, keys, messages
+from brokerd.store import deliveries, history, keys, messages
 from brokerd.store.messages import Draft
 from protocol.brokerd import ListMessages, Marked, MarkRead, MessagePage
 from protocol.limits import PAGE_BYTES_MAX
-from protocol.names import EVERYONE
+from protocol.names import EVERYONE, OPERATOR
 from protocol.problem import Refused
 from protocol.rpc import Caller
 from protocol.tools import Send, Sent
@@ -25,7 +25,7 @@ async def send(request: Send, caller: Caller, host: Host) -> Sent:
         if verdict is not Verdict.ALLOWED:
             await _check_reply(request, sender, recipients, verdict, host)
         host.room.admit(len(request.body))
-        return await host.outbox.send(_draft(request, asked, digest, recipients))
+        return await _guarded(_draft(request, asked, digest, recipients, host), host)
     except Refused:
         first = await host.store.read(messages.find_sent, asked, digest)
         if first is None:
@@ -33,7 +33,22 @@ async def send(request: Send, caller: Caller, host: Host) -> Sent:
         return first
 
 
-def _draft(request: Send, asked: keys.Asked, digest: bytes, recipients: tuple[str, ...]) -> Draft:
+async def _guarded(draft: Draft, host: Host) -> Sent:
+    """Store it unless its sender writes too much. What was not stored, or long ago, costs nothing."""
+    spent = host.rates.send(draft.asked.sender, draft.recipients, bytes_of(draft.body))
+    last = host.feed.published
+    try:
+        sent = await host.outbox.send(draft)
+    except Refused:
+        host.rates.give_back(spent)
+        raise
+    if sent.seq <= last:
+        host.rates.give_back(spent)
+    return sent
+
+
+def _draft(request: Send, asked: keys.Asked, digest: bytes, recipients: tuple[str, ...], host: Host) -> Draft:
+    hops = 0 if asked.sender == OPERATOR else host.hops.next(asked.sender)
     return Draft(
         asked=asked,
         digest=digest,
@@ -42,6 +57,8 @@ def _draft(request: Send, asked: keys.Asked, digest: bytes, recipients: tuple[st
         broadcast=request.to == EVERYONE,
         body=request.body,
         in_reply_to=request.in_reply_to,
+        hops=hops,
+        held=hops > host.settings.guards.hops_max,
     )
 
 
@@ -57,9 +74,12 @@ async def _check_reply(
 
 
 async def list_messages(request: ListMessages, caller: Caller, host: Host) -> MessagePage:
-    found, before = await host.store.read(
-        messages.newest, request.before, request.limit, request.agent, request.thread
-    )
+    if request.agent is not None and request.thread is None:
+        found, before = await host.store.read(history.newest, request.agent, request.before, request.limit)
+    else:
+        found, before = await host.store.read(
+            messages.newest, request.before, request.limit, request.agent, request.thread
+        )
     shown = tuple(fitting(found, PAGE_BYTES_MAX))
     return MessagePage(shown, before if len(shown) == len(found) else shown[-1].id)
 

@@ -54,6 +54,7 @@ async def begin(request: BeginTurn, caller: Caller, host: Host) -> TurnBegun:
         lease.turn = await host.feed.write(turns.begin, agent, request.delivery, request.token)
     finally:
         lease.is_beginning = False
+    host.hops.turn_began(agent, lease.waiting.message)
     if host.leases.of(agent) is not lease:
         await host.feed.write(
             turns.end, agent, lease.turn, Ending(Outcome.CRASHED, "its lease ended as it began")
@@ -63,8 +64,13 @@ async def begin(request: BeginTurn, caller: Caller, host: Host) -> TurnBegun:
 
 
 async def publish(request: PublishEvents, caller: Caller, host: Host) -> None:
+    """Add events to the running turn. Refused(limit) past what is kept; a note that says so is still taken."""
     host.room.admit(EVENT_BYTES_USUAL * len(request.events))
-    await host.feed.write_events(turn_events.publish, agent_of(caller), request.turn, request.events)
+    agent = agent_of(caller)
+    lease = host.leases.of(agent)
+    if lease is not None and lease.turn == request.turn:
+        host.rates.publish(agent, request.turn, request.events)
+    await host.feed.write_events(turn_events.publish, agent, request.turn, request.events)
 
 
 async def end(request: EndTurn, caller: Caller, host: Host) -> TurnClosed:

@@ -4,28 +4,33 @@ The database is the queue. An inbox only spares looking there: `first` is the ol
 known, `is_searched` says that nothing else waits. When in doubt, the database is asked.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
 
 import msgspec
 import trio
 
-from brokerd.policy.recipients import check_inbox
+from brokerd.policy.bodies import bytes_of
+from brokerd.policy.guards import Guards, check_inbox
 from brokerd.store.feed import Entry
 from brokerd.store.pulls import Waiting
-from protocol.brokerd import DeliveryChanged, MessageSent
+from protocol.brokerd import AgentChanged, DeliveryChanged, MessageSent
 from protocol.messages import DeliveryState
-
-SETTLED: Final = frozenset({DeliveryState.DONE, DeliveryState.DEAD})
 
 
 class Inbox:
     """One recipient's."""
 
-    def __init__(self, deliveries_open: int = 0) -> None:
+    def __init__(self, deliveries_open: int = 0, size: int = 0, *, is_paused: bool = False) -> None:
         self.open = deliveries_open
+        self.peak = deliveries_open
+        """The most that were open since that was noted (brokerd.live.behind)."""
+        self.size = size
+        """Bytes of the messages that are open."""
         self.reserved = 0
+        self.reserved_size = 0
+        self.is_paused = is_paused
+        """The operator wants nothing to be taken."""
         self.arrivals = 0
         self.waiters = 0
         self.first: Waiting | None = None
@@ -42,6 +47,10 @@ class Inbox:
             self.is_searched = False
         if waiting is None:
             self.first = None
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Whoever waits for something has another look."""
         self.arrivals += 1
         if self.waiters:
             self._arrived.set()
@@ -79,11 +88,28 @@ class Inbox:
                     self._taker = None
 
 
+class Reserved(msgspec.Struct, frozen=True):
+    """Room in inboxes, for one message of so many bytes."""
+
+    inboxes: list[Inbox]
+    size: int
+
+
 class Inboxes:
     """Everybody's, the operator's among them; kept up to date by the feed."""
 
-    def __init__(self, open_counts: Mapping[str, int]) -> None:
-        self._inboxes = {name: Inbox(count) for name, count in open_counts.items()}
+    def __init__(
+        self,
+        open_counts: Mapping[str, int],
+        open_bytes: Mapping[str, int] | None = None,
+        paused: Iterable[str] = (),
+        guards: Guards | None = None,
+    ) -> None:
+        sizes = open_bytes or {}
+        self._guards = guards or Guards()
+        self._inboxes = {name: Inbox(count, sizes.get(name, 0)) for name, count in open_counts.items()}
+        for name in paused:
+            self.of(name).is_paused = True
 
     def of(self, recipient: str) -> Inbox:
         inbox = self._inboxes.get(recipient)
@@ -100,35 +126,69 @@ class Inboxes:
         body = entry.body
         if isinstance(body, MessageSent):
             bare = msgspec.structs.replace(body.message, deliveries=())
+            size = bytes_of(bare.body)
             for receipt in body.message.deliveries:
                 inbox = self.of(receipt.recipient)
                 inbox.open += 1
-                inbox.arrive(Waiting(receipt.id, 0, bare))
+                inbox.peak = max(inbox.peak, inbox.open)
+                inbox.size += size
+                if receipt.state is not DeliveryState.HELD:
+                    inbox.arrive(Waiting(receipt.id, 0, bare))
         elif isinstance(body, DeliveryChanged):
-            self._follow_delivery(body)
+            self._follow_delivery(entry, body)
+        elif isinstance(body, AgentChanged):
+            self._follow_pause(body)
 
-    def _follow_delivery(self, changed: DeliveryChanged) -> None:
+    def _follow_delivery(self, entry: Entry, changed: DeliveryChanged) -> None:
         receipt = changed.delivery
         inbox = self.of(receipt.recipient)
         if receipt.state is DeliveryState.QUEUED:
             inbox.arrive(None)
         else:
             inbox.leave(receipt.id)
-        if receipt.state in SETTLED:
-            inbox.open -= 1
+        inbox.open += entry.opened
+        inbox.peak = max(inbox.peak, inbox.open)
+        inbox.size += entry.opened * entry.size
 
-    def reserve(self, recipients: Iterable[str]) -> list[Inbox]:
+    def _follow_pause(self, changed: AgentChanged) -> None:
+        inbox = self.of(changed.agent.name)
+        if inbox.is_paused != changed.agent.paused:
+            inbox.is_paused = changed.agent.paused
+            inbox.look_again()
+
+    def reserve(self, recipients: Sequence[str], size: int, sender: str) -> Reserved:
         """Room for one delivery each until it is stored, so that no two sends fill the last place (`limit`)."""
-        inboxes = []
-        for name in recipients:
-            inbox = self.of(name)
-            check_inbox(name, inbox.open + inbox.reserved)
-            inboxes.append(inbox)
-        for inbox in inboxes:
+        reserved = Reserved([self.of(name) for name in recipients], size)
+        for name, inbox in zip(recipients, reserved.inboxes, strict=True):
+            waiting, waiting_size = inbox.open + inbox.reserved, inbox.size + inbox.reserved_size
+            check_inbox(name, waiting, waiting_size, size, sender, self._guards)
+        for inbox in reserved.inboxes:
             inbox.reserved += 1
-        return inboxes
+            inbox.reserved_size += size
+        return reserved
 
-    def release(self, reserved: Iterable[Inbox]) -> None:
+    def full(self) -> frozenset[str]:
+        """Those for whom no message more is stored, except the hive's own."""
+        guards = self._guards
+        return frozenset(
+            name
+            for name, inbox in self._inboxes.items()
+            if inbox.open + inbox.reserved >= guards.inbox_deliveries_max
+            or inbox.size + inbox.reserved_size >= guards.inbox_bytes_max
+        )
+
+    def peaks(self) -> dict[str, int]:
+        """The most that were open in each inbox since that was noted, where any were."""
+        return {name: inbox.peak for name, inbox in self._inboxes.items() if inbox.peak}
+
+    def noted(self, peaks: Mapping[str, int]) -> None:
+        """These depths are noted; only what is deeper since then, or still there, counts for the next note."""
+        for name, peak in peaks.items():
+            inbox = self._inboxes[name]
+            inbox.peak = inbox.open if inbox.peak <= peak else inbox.peak
+
+    def release(self, reserved: Reserved) -> None:
         """What was stored is counted by now; what was not needs no room."""
-        for inbox in reserved:
+        for inbox in reserved.inboxes:
             inbox.reserved -= 1
+            inbox.reserved_size -= reserved.size

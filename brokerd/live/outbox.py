@@ -12,6 +12,7 @@ import trio
 
 from brokerd.live.feed import Feed
 from brokerd.live.inboxes import Inboxes
+from brokerd.policy.bodies import bytes_of
 from brokerd.store import messages
 from brokerd.store.messages import Draft
 from protocol.problem import Refused
@@ -54,7 +55,8 @@ class Outbox:
 
         Not to be cancelled halfway: what one task stores are the messages of others, too.
         """
-        reserved = self._inboxes.reserve(draft.recipients)
+        size = bytes_of(draft.body)
+        reserved = self._inboxes.reserve(draft.recipients, size, draft.asked.sender)
         try:
             with trio.CancelScope(shield=True):
                 answer = await self._answered(_Slot(draft))

@@ -5,7 +5,6 @@ from enum import Enum, auto
 
 from msgspec import Struct
 
-from protocol.limits import INBOX_DELIVERIES_MAX
 from protocol.names import EVERYONE, MANAGER_ALIAS, OPERATOR
 from protocol.problem import Problem, Refused
 from protocol.settings import AgentRole
@@ -76,11 +75,3 @@ def may_write(
 
 def not_allowed(sender: str, to: str) -> Refused:
     return Refused(Problem.DENIED, f"{sender} may not write to {to}")
-
-
-def check_inbox(recipient: str, deliveries_open: int) -> None:
-    """Refuse (`limit`) what would be one delivery too many for a recipient that has `deliveries_open`."""
-    if deliveries_open >= INBOX_DELIVERIES_MAX:
-        raise Refused(
-            Problem.LIMIT, f"{recipient} has {INBOX_DELIVERIES_MAX} messages waiting; nothing was stored"
-        )

@@ -17,7 +17,8 @@ from protocol.turns import Outcome
 from runtime.store import Db
 
 COLUMNS: Final = (
-    "name, role, attached, instance, activity, since_ms, status, turn, parked, until_ms, detail, last_turn_ms"
+    "name, role, attached, instance, activity, since_ms, status, turn, parked, until_ms, detail, last_turn_ms, "
+    "EXISTS (SELECT 1 FROM pauses WHERE pauses.agent = agents.name) AS paused"
 )
 READ: Final = f"SELECT {COLUMNS} FROM agents WHERE name = ?"
 READ_ALL: Final = f"SELECT {COLUMNS} FROM agents ORDER BY name"
@@ -60,6 +61,7 @@ class Row(Struct, frozen=True):
     until_ms: int | None
     detail: str
     last_turn_ms: int | None
+    paused: bool
 
 
 def _row(row: sqlite3.Row) -> Row:
@@ -76,6 +78,7 @@ def _row(row: sqlite3.Row) -> Row:
         until_ms=row["until_ms"],
         detail=row["detail"],
         last_turn_ms=row["last_turn_ms"],
+        paused=bool(row["paused"]),
     )
 
 
@@ -91,6 +94,7 @@ def agent_from(row: Row) -> Agent:
         until_ms=row.until_ms,
         detail=row.detail,
         last_turn_ms=row.last_turn_ms,
+        paused=row.paused,
     )
 
 

@@ -12,17 +12,20 @@ from msgspec import Struct
 
 from brokerd.policy.bodies import bytes_of
 from brokerd.policy.settling import settle
-from brokerd.store import rows
+from brokerd.store import occurrences, rows
 from brokerd.store.feed import FeedLog, last_seq
 from protocol.agent import TurnClosed
 from protocol.brokerd import DeliveryChanged
 from protocol.messages import DeliveryState, Message, Receipt
 from protocol.names import OPERATOR
+from protocol.problem import Problem, Refused
 from protocol.turns import Outcome
 from runtime.store import Db
 
 PLACE_BITS: Final = 7
-"""A message has at most 2 ** 7 deliveries (brokerd.policy.recipients.ALL_AT_ONCE_MAX)."""
+"""A message has at most 2 ** 7 deliveries (brokerd.policy.recipients.ALL_AT_ONCE_MAX is one less)."""
+REMINDER_PLACE: Final = 2**PLACE_BITS - 1
+"""The place of the one delivery of a reminder's message, which no other message's has: the number alone tells."""
 
 COLUMNS: Final = "id, recipient, state, turn, attempts, changed_ms"
 INSERT: Final = "INSERT INTO deliveries (id, recipient, state, changed_ms, bytes) VALUES"
@@ -40,7 +43,7 @@ BIND: Final = (
 )
 SETTLE: Final = (
     "UPDATE deliveries SET state = ?, turn = ?, attempts = ?, changed_ms = ? WHERE id = ? "
-    f"RETURNING {COLUMNS}"
+    f"RETURNING {COLUMNS}, bytes"
 )
 DEAD_SINCE: Final = (
     "SELECT id FROM deliveries WHERE state = 'dead' AND changed_ms >= ? ORDER BY changed_ms LIMIT ?"
@@ -51,6 +54,13 @@ COUNT_QUEUED: Final = (
 COUNT_IN_TURN: Final = (
     "SELECT recipient, count(*) AS open FROM deliveries WHERE state = 'in_turn' GROUP BY recipient"
 )
+COUNT_HELD: Final = (
+    "SELECT recipient, count(*) AS open FROM deliveries WHERE state = 'held' GROUP BY recipient"
+)
+OLDEST_HELD: Final = "SELECT id FROM deliveries WHERE recipient = ? AND state = 'held' ORDER BY id LIMIT ?"
+BYTES_OF: Final = "SELECT recipient, sum(bytes) AS bytes FROM deliveries WHERE state = '{}' GROUP BY recipient"
+OPEN: Final = (DeliveryState.HELD, DeliveryState.QUEUED, DeliveryState.IN_TURN)
+"""States, as they are stored, of what is neither done nor dead."""
 
 
 def id_of(message: int, place: int) -> int:
@@ -59,6 +69,10 @@ def id_of(message: int, place: int) -> int:
 
 def message_of(delivery: int) -> int:
     return delivery >> PLACE_BITS
+
+
+def is_reminder(delivery: int) -> bool:
+    return delivery & REMINDER_PLACE == REMINDER_PLACE
 
 
 def _span(message: int) -> tuple[int, int]:
@@ -77,9 +91,11 @@ def receipt(row: sqlite3.Row) -> Receipt:
     )
 
 
-def new(message: int, recipients: Sequence[str], at_ms: int, *, held: bool = False) -> tuple[Receipt, ...]:
-    """The deliveries of a message that is being sent; the operator's is never held."""
-    first = id_of(message, 0)
+def new(
+    message: int, recipients: Sequence[str], at_ms: int, *, held: bool = False, place: int = 0
+) -> tuple[Receipt, ...]:
+    """The deliveries of a message that is being sent, from `place` on; the operator's is never held."""
+    first = id_of(message, place)
     state = DeliveryState.HELD if held else DeliveryState.QUEUED
     return tuple(
         [
@@ -138,10 +154,19 @@ def dead_since(db: Db, at_ms: int, limit: int) -> list[int]:
 def open_counts(db: Db) -> dict[str, int]:
     """How many deliveries of each recipient are neither done nor dead."""
     counts: dict[str, int] = {}
-    for statement in (COUNT_QUEUED, COUNT_IN_TURN):
+    for statement in (COUNT_QUEUED, COUNT_IN_TURN, COUNT_HELD):
         for row in db.execute(statement):
             counts[row["recipient"]] = counts.get(row["recipient"], 0) + row["open"]
     return counts
+
+
+def open_bytes(db: Db) -> dict[str, int]:
+    """The bytes of the bodies of the same; all of them are looked at."""
+    sizes: dict[str, int] = {}
+    for state in OPEN:
+        for row in db.execute(BYTES_OF.format(state.value)):
+            sizes[row["recipient"]] = sizes.get(row["recipient"], 0) + row["bytes"]
+    return sizes
 
 
 def bind(db: Db, log: FeedLog, delivery: int, recipient: str, turn: int) -> Receipt | None:
@@ -189,6 +214,46 @@ def bury(db: Db, log: FeedLog, recipient: str, limit: int) -> int:
     return len(waiting)
 
 
+def held_for(db: Db, recipient: str, limit: int) -> list[int]:
+    """The oldest held deliveries for a recipient."""
+    return [row["id"] for row in db.execute(OLDEST_HELD, (recipient, limit))]
+
+
+def settle_held(db: Db, log: FeedLog, delivery: int, state: DeliveryState) -> None:
+    """A held delivery goes on (`queued`), or is given up (`dead`)."""
+    _change(db, log, delivery, state, None, 0)
+
+
+def revive(db: Db, log: FeedLog, delivery: int, known: frozenset[str]) -> int:
+    """Queue a dead delivery as if it had never been tried; the place in the feed after which that is known.
+
+    Refused: `not_found`, `conflict` when it is not dead, or when its recipient is none of the `known` agents.
+    """
+    row = db.execute(READ, (delivery,)).fetchone()
+    if row is None:
+        raise Refused(Problem.NOT_FOUND, f"there is no delivery {delivery}")
+    if row["state"] != DeliveryState.DEAD:
+        raise Refused(Problem.CONFLICT, f"delivery {delivery} is {row['state']}, not dead")
+    if row["recipient"] not in known:
+        raise Refused(Problem.CONFLICT, f"there is no agent {row['recipient']} any more")
+    return _change(db, log, delivery, DeliveryState.QUEUED, None, 0, opened=1)
+
+
+def skip(db: Db, log: FeedLog, delivery: int, recipient: str, *, is_leased: bool) -> None:
+    """End a reminder's delivery without a turn; one that was ended so stays as it is.
+
+    Refused: `not_found`, `conflict` for one that waits without a lease or is in a turn.
+    """
+    row = db.execute(READ, (delivery,)).fetchone()
+    if row is None or row["recipient"] != recipient or not is_reminder(delivery):
+        raise Refused(Problem.NOT_FOUND, f"{recipient} has no delivery {delivery} of a reminder")
+    if row["state"] == DeliveryState.DONE and row["turn"] is None:
+        return
+    if row["state"] != DeliveryState.QUEUED or not is_leased:
+        raise Refused(Problem.CONFLICT, f"the lease of delivery {delivery} was lost: it is {row['state']}")
+    _change(db, log, delivery, DeliveryState.DONE, None, row["attempts"], skipped=True)
+
+
 class Telling(Struct, frozen=True):
     """A delivery that was leased, or whose lease ended without a turn."""
 
@@ -207,8 +272,25 @@ def tell_leases(db: Db, log: FeedLog, changes: Iterable[Telling]) -> None:
 
 
 def _change(
-    db: Db, log: FeedLog, delivery: int, state: DeliveryState, turn: int | None, attempts: int
-) -> None:
+    db: Db,
+    log: FeedLog,
+    delivery: int,
+    state: DeliveryState,
+    turn: int | None,
+    attempts: int,
+    opened: int | None = None,
+    *,
+    skipped: bool = False,
+) -> int:
+    """The place in the feed; `opened` as in feed.Entry, by default what the new state says.
+
+    `skipped` is for a reminder's delivery that ends without a turn.
+    """
     row = db.execute(SETTLE, (state.value, turn, attempts, log.at_ms, delivery)).fetchone()
     changed = receipt(row)
-    log.append(changed.recipient, DeliveryChanged(changed))
+    if opened is None:
+        opened = 0 if state in OPEN else -1
+    place = log.append(changed.recipient, DeliveryChanged(changed), opened, row["bytes"])
+    if is_reminder(delivery):
+        occurrences.settle(db, log, changed.message, state, skipped=skipped)
+    return place

@@ -52,6 +52,10 @@ class Entry(Struct, frozen=True, gc=False):
     agent: str
     body: AnyFeedBody
     encoded: bytes
+    opened: int = 0
+    """With a delivery that changed: 1 when it waits again, though it was settled, and -1 when it is settled."""
+    size: int = 0
+    """Bytes of its message's body."""
 
 
 class FeedLog:
@@ -63,12 +67,12 @@ class FeedLog:
         self._db = db
         self._last = 0
 
-    def append(self, agent: str, body: AnyFeedBody) -> int:
+    def append(self, agent: str, body: AnyFeedBody, opened: int = 0, size: int = 0) -> int:
         """Add one entry; its number."""
         if not self.entries:
             self._last = last_seq(self._db)
         self._last += 1
-        self.entries.append(Entry(self._last, self.at_ms, agent, body, _encoder.encode(body)))
+        self.entries.append(Entry(self._last, self.at_ms, agent, body, _encoder.encode(body), opened, size))
         return self._last
 
     def flush(self, *, durable: bool) -> None:

@@ -8,7 +8,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from brokerd.store import deliveries, keys, rows
+from brokerd.policy.guards import may_be_held
+from brokerd.store import deliveries, keys, parked, rows
 from brokerd.store.feed import FeedLog
 from brokerd.store.keys import Asked, First
 from protocol.brokerd import MessageSent
@@ -28,7 +29,11 @@ INSERT: Final = (
     "event, about, hops) VALUES"
 )
 READ: Final = f"SELECT {COLUMNS} FROM messages WHERE id = ?"
-SENDER_OF: Final = "SELECT coalesce(thread, id) AS thread, sender FROM messages WHERE id = ?"
+SENDER_OF: Final = (
+    "SELECT coalesce(m.thread, m.id) AS thread, m.sender, "
+    "EXISTS (SELECT 1 FROM parked AS p WHERE p.thread = coalesce(m.thread, m.id)) AS is_parked "
+    "FROM messages AS m WHERE m.id = ?"
+)
 ANSWERS: Final = "SELECT id FROM messages WHERE thread = ? AND sender = ? ORDER BY id DESC LIMIT ?"
 BEFORE: Final = f"SELECT {COLUMNS} FROM messages WHERE id < ? ORDER BY id DESC LIMIT ?"
 BEFORE_IN_THREAD: Final = (
@@ -77,10 +82,13 @@ def send(db: Db, log: FeedLog, drafts: Sequence[Draft]) -> list[Sent | Refused]:
         if earlier is not None:
             answers.append(_first_answer(earlier, draft.digest))
             continue
-        message = _message(db, draft, next_id + len(stored), log.at_ms)
+        place = _place(db, draft)
+        message = _message(draft, place, next_id + len(stored), log.at_ms)
         stored.append(message)
         seq = log.append(message.sender, MessageSent(message))
-        is_held = any(each.state is DeliveryState.HELD for each in message.deliveries)
+        is_held = place.is_held and any(each.state is DeliveryState.HELD for each in message.deliveries)
+        if is_held:
+            parked.hold(db, log, message)
         sent = Sent(message.id, message.thread, draft.recipients, seq, is_held)
         answers.append(sent)
         first[draft.asked] = earlier = First(draft.digest, _encoder.encode(sent))
@@ -90,8 +98,40 @@ def send(db: Db, log: FeedLog, drafts: Sequence[Draft]) -> list[Sent | Refused]:
     return answers
 
 
-def _message(db: Db, draft: Draft, number: int, at_ms: int) -> Message:
-    thread = None if draft.in_reply_to is None else thread_for(db, draft.in_reply_to, draft.asked.sender)
+def store(db: Db, log: FeedLog, drafts: Sequence[Draft]) -> list[Message]:
+    """Store messages that begin threads and have no key: their cause, in the same transaction, makes each come once."""
+    first = _last_id(db) + 1
+    stored = [
+        _message(draft, _Place(None, draft.held), first + count, log.at_ms)
+        for count, draft in enumerate(drafts)
+    ]
+    for message in stored:
+        log.append(message.sender, MessageSent(message))
+    _insert(db, stored)
+    return stored
+
+
+class _Place(Struct, frozen=True, gc=False):
+    """Where a draft belongs: its thread, None for one of its own, and whether agents get it only once released."""
+
+    thread: int | None
+    is_held: bool
+
+
+def _place(db: Db, draft: Draft) -> _Place:
+    if draft.in_reply_to is None:
+        return _Place(None, draft.held)
+    sender = draft.asked.sender
+    row = _thread_of(db, draft.in_reply_to, sender)
+    if row is None:
+        return _Place(None, draft.held)
+    return _Place(
+        row["thread"], draft.held or (bool(row["is_parked"]) and may_be_held(sender, draft.event))
+    )
+
+
+def _message(draft: Draft, place: _Place, number: int, at_ms: int) -> Message:
+    thread = place.thread
     return Message(
         id=number,
         thread=thread or number,
@@ -101,7 +141,13 @@ def _message(db: Db, draft: Draft, number: int, at_ms: int) -> Message:
         broadcast=draft.broadcast,
         body=draft.body,
         sent_ms=at_ms,
-        deliveries=deliveries.new(number, draft.recipients, at_ms, held=draft.held),
+        deliveries=deliveries.new(
+            number,
+            draft.recipients,
+            at_ms,
+            held=place.is_held,
+            place=deliveries.REMINDER_PLACE if draft.event is SystemEvent.REMINDER else 0,
+        ),
         event=draft.event,
         about=draft.about,
         hops=draft.hops,
@@ -139,12 +185,16 @@ def find_sent(db: Db, asked: Asked, digest: bytes) -> Sent | None:
 
 def thread_for(db: Db, in_reply_to: int, sender: str) -> int | None:
     """The thread of a message that the sender wrote or got; None for one that is unknown or between others."""
-    row = db.execute(SENDER_OF, (in_reply_to,)).fetchone()
+    row = _thread_of(db, in_reply_to, sender)
+    return None if row is None else row["thread"]
+
+
+def _thread_of(db: Db, in_reply_to: int, sender: str) -> sqlite3.Row | None:
+    row: sqlite3.Row | None = db.execute(SENDER_OF, (in_reply_to,)).fetchone()
     if row is None:
         return None
-    thread: int = row["thread"]
     mine = sender in (OPERATOR, row["sender"]) or deliveries.is_recipient(db, in_reply_to, sender)
-    return thread if mine else None
+    return row if mine else None
 
 
 def wrote_to(db: Db, in_reply_to: int, writer: str, reader: str) -> bool:

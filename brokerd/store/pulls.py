@@ -1,6 +1,7 @@
 """Deliveries with their messages, as their recipient gets them: the oldest one, or several into a running turn."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -13,6 +14,15 @@ from protocol.limits import PAGE_BYTES_MAX
 from protocol.messages import Message, Receipt
 from protocol.tools import Received, Recv
 from runtime.store import Db
+
+HOPS_OF_LAST: Final = (
+    "SELECT t.agent, m.hops FROM turns AS t CROSS JOIN messages AS m ON m.id = t.message "
+    "WHERE t.id IN (SELECT max(id) FROM turns GROUP BY agent)"
+)
+HOPS_IN_TURN: Final = (
+    "SELECT d.recipient AS agent, max(m.hops) AS hops FROM deliveries AS d "
+    f"CROSS JOIN messages AS m ON m.id = d.id >> {deliveries.PLACE_BITS} WHERE d.state = 'in_turn' GROUP BY d.recipient"
+)
 
 _encoder = msgspec.json.Encoder()
 _ids_decoder = msgspec.json.Decoder(tuple[int, ...])
@@ -30,6 +40,14 @@ def oldest_waiting(db: Db, recipient: str) -> Waiting | None:
     for receipt in deliveries.queued(db, recipient, 1):
         return _waiting(db, receipt)
     return None
+
+
+def hops_of_last(db: Db) -> dict[str, int]:
+    """The highest hops in each agent's last turn; of one that ended, those of the message that drove it."""
+    hops = {row["agent"]: row["hops"] for row in db.execute(HOPS_OF_LAST)}
+    for row in db.execute(HOPS_IN_TURN):
+        hops[row["agent"]] = max(row["hops"], hops.get(row["agent"], 0))
+    return hops
 
 
 def waiting_of(db: Db, delivery: int) -> Waiting:

@@ -44,6 +44,7 @@ def migrate(path: Path, shape: StoreShape) -> None:
                 steps.apply(made)
                 _sign(connection)
     folder.trust(path.parent)
+    folder.sync(path.parent)  # or a journal that was removed may be found again after a power cut, and be obeyed
 
 
 def _check_not_lost(database: Path, events_database: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from brokerd.policy.pages import fitting
-from brokerd.store import agents, deliveries, feed, messages, questions, turn_events, turns
+from brokerd.store import agents, deliveries, feed, messages, parked, questions, turn_events, turns
 from protocol.brokerd import AgentNow, Snapshot, TailPage, TurnWithEvents
 from protocol.limits import PAGE_BYTES_MAX
 from protocol.messages import Message
@@ -46,6 +46,7 @@ def take(db: Db, at_ms: int) -> Snapshot:
         wanting=tuple(fitting(_wanting(db, at_ms), PAGE_BYTES_MAX)),
         questions=tuple(sorted([*ours.questions, *theirs.questions], key=lambda question: question.id)),
         broken_questions=(*ours.broken, *theirs.broken),
+        parked=parked.read_holding(db),
     )
 
 

@@ -23,7 +23,9 @@ COLUMNS: Final = (
 READ: Final = f"SELECT {COLUMNS}, delivery, token, done, requeued, dead FROM turns WHERE id = ? AND agent = ?"
 READ_OPEN: Final = "SELECT id, agent, delivery, token FROM turns WHERE ended_ms IS NULL"
 OPEN_OF_AGENT: Final = "SELECT id, agent, delivery, token FROM turns WHERE agent = ? AND ended_ms IS NULL"
-WOKE_BY: Final = "SELECT sender FROM messages WHERE id = ?"
+WOKE_BY: Final = (
+    "SELECT sender, EXISTS (SELECT 1 FROM pauses WHERE agent = ?) AS is_paused FROM messages WHERE id = ?"
+)
 INSERT: Final = (
     "INSERT INTO turns (agent, delivery, token, woke_by, message, began_ms) "
     "VALUES (?, ?, ?, ?, ?, ?) RETURNING id"
@@ -123,9 +125,11 @@ def begin(db: Db, log: FeedLog, agent: str, delivery: int, token: str) -> int:
             return running.id
         raise Refused(Problem.CONFLICT, f"turn {running.id} of {agent} is open: end it first")
     message = deliveries.message_of(delivery)
-    sender = db.execute(WOKE_BY, (message,)).fetchone()
+    sender = db.execute(WOKE_BY, (agent, message)).fetchone()
     if sender is None:
         raise Refused(Problem.NOT_FOUND, f"{agent} has no delivery {delivery}")
+    if sender["is_paused"]:
+        raise Refused(Problem.CONFLICT, f"{agent} is paused: nothing but `resume` lets a turn begin")
     turn: int = db.execute(INSERT, (agent, delivery, token, sender["sender"], message, log.at_ms)).fetchone()[
         "id"
     ]

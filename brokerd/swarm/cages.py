@@ -12,7 +12,7 @@ from brokerd.host import Host
 from brokerd.policy.activity import end_by_power
 from brokerd.policy.notices import crash_notice
 from brokerd.policy.recipients import manager_of
-from brokerd.store import agents, deliveries, turns
+from brokerd.store import agents, deliveries, parked, questions, reminders, turns
 from brokerd.store.agents import Known
 from brokerd.store.feed import FeedLog
 from brokerd.store.keys import Asked
@@ -59,7 +59,8 @@ async def apply(event: AnyCageEvent, host: Host, doors: Doors) -> None:
     match event:
         case CagesNow(cages):
             told = {cage.agent for cage in cages}
-            for name in [known.name for known in host.roster.all() if known.name not in told]:
+            known = {each.name for each in host.roster.all()}
+            for name in sorted(known.union(await host.store.read(reminders.agents_with_open)) - told):
                 await _gone(name, host, doors)
             await _changed(cages, host, doors)
         case CageChanged(cage):
@@ -97,7 +98,13 @@ async def _gone(agent: str, host: Host, doors: Doors) -> None:
     """An agent was purged: nobody will ever read what waits for it."""
     await harness_ended(agent, Ending(Outcome.INTERRUPTED, "the agent was removed"), host)
     await _forget(agent, host, doors)
+    while await host.feed.write(questions.close, agent, BURIED_PER_JOB_MAX):
+        continue
+    while await host.feed.write(reminders.cancel_of, agent, BURIED_PER_JOB_MAX):
+        continue
     while await host.feed.write(deliveries.bury, agent, BURIED_PER_JOB_MAX):
+        continue
+    while await host.feed.write(parked.bury, agent, BURIED_PER_JOB_MAX):
         continue
 
 

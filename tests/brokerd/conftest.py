@@ -2,15 +2,18 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from trio.testing import MockClock
 
+from brokerd.policy.guards import Guards
 from brokerd.store import wal
 from protocol.names import MANAGER_NAME
-from tests.brokerd.hive import Hive, Privd, cage
+from tests.brokerd.hive import UNHURRIED, Hive, Privd, cage
 
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES_MIN = 512 * 1024 * 1024
@@ -20,6 +23,21 @@ MEMORY_BYTES_MIN = 512 * 1024 * 1024
 def clock() -> MockClock:
     """Time that runs as ever and can be moved on: `clock.jump(600)`. With threads at work it may not jump by itself."""
     return MockClock(rate=1.0)
+
+
+@dataclass
+class Wall:
+    """The wall clock, which can be set."""
+
+    set_by_s: float = 0.0
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
+    """Goes as ever until a test sets it: `wall.set_by_s += 3_600`. Timers are trio's and do not notice."""
+    made, real = Wall(), time.time_ns
+    monkeypatch.setattr("runtime.clock.time.time_ns", lambda: real() + round(made.set_by_s * 1_000_000_000))
+    return made
 
 
 @pytest.fixture
@@ -47,9 +65,15 @@ def small_log(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def unserved(short_folder: Path, small_log: None) -> AsyncIterator[Hive]:
+def guards() -> Guards:
+    """What brokerd's settings say; a test that wants others gives them: `parametrize("guards", [Guards(…)])`."""
+    return UNHURRIED
+
+
+@pytest.fixture
+async def unserved(short_folder: Path, small_log: None, guards: Guards) -> AsyncIterator[Hive]:
     """The hive with privd, but without brokerd."""
-    hive = Hive(short_folder, Privd(short_folder))
+    hive = Hive(short_folder, Privd(short_folder), guards=guards)
     for name in (MANAGER_NAME, "iris", "atlas"):
         hive.privd.change(cage(name))
     async with hive.privd.serving():

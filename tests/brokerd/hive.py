@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
+from brokerd.policy.guards import Guards
 from brokerd.service import serve_broker
 from brokerd.settings import BrokerSettings
 from brokerd.store.schema import shape_of
@@ -27,6 +29,14 @@ from runtime.sockets import bind_unix
 from runtime.store import Db, connect
 from tests.support.daemon import running_service
 from tests.support.waiting import until
+
+UNHURRIED: Final = Guards(
+    messages_per_minute=100_000,
+    pair_messages_per_minute=100_000,
+    bytes_per_minute=2**40,
+    operator_messages_per_minute=1_000_000,
+)
+"""Tests send faster than agents do; what holds them back has tests of its own."""
 
 
 def cage(name: str, power: Power = Power.RUNNING, **settings: object) -> Cage:
@@ -78,6 +88,7 @@ class Hive:
     folder: Path
     privd: Privd
     clients: dict[str, Client] = field(default_factory=dict)
+    guards: Guards = UNHURRIED
 
     @property
     def settings(self) -> BrokerSettings:
@@ -86,6 +97,7 @@ class Hive:
             run=str(self.folder),
             web_uid=os.geteuid(),
             operator_uids=(os.geteuid(),),
+            guards=self.guards,
         )
 
     @property

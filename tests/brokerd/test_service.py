@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from msgspec import structs
 
 from brokerd.settings import BrokerSettings
 from protocol.hello import Hello
@@ -73,8 +74,10 @@ class Process:
         self.hive = hive
         self.config = hive.folder / "broker.toml"
         given = hive.settings
+        guards = "".join(f"{name} = {bound}\n" for name, bound in structs.asdict(given.guards).items())
         self.config.write_text(
             f'state = "{given.state}"\nrun = "{given.run}"\noperator_uids = [{os.geteuid()}]\nlog_level = "debug"\n'
+            f"[guards]\n{guards}"
         )
 
     @property

@@ -4,8 +4,9 @@ import msgspec
 import pytest
 import trio
 
+from brokerd.policy.guards import Guards
 from protocol.brokerd import ListMessages, Marked, MarkRead
-from protocol.limits import BODY_BYTES_MAX, INBOX_DELIVERIES_MAX, PAGE_BYTES_MAX
+from protocol.limits import BODY_BYTES_MAX, PAGE_BYTES_MAX
 from protocol.messages import DeliveryState
 from protocol.problem import Problem, Refused
 from protocol.tools import Send, Sent
@@ -148,12 +149,8 @@ async def test_many_senders_at_once_each_get_their_own_answer(hive: Hive) -> Non
     assert len({sent.seq for sent in answers.values()}) == 90
 
 
-async def test_a_full_inbox_takes_nothing_more_from_anybody(
-    hive: Hive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The bound is made small here; that it is INBOX_DELIVERIES_MAX is policy's (test_recipients)."""
-    assert INBOX_DELIVERIES_MAX == 10_000
-    monkeypatch.setattr("brokerd.policy.recipients.INBOX_DELIVERIES_MAX", 3)
+@pytest.mark.parametrize("guards", [Guards(inbox_deliveries_max=3)])
+async def test_a_full_inbox_takes_nothing_more_from_anybody(hive: Hive) -> None:
     refusals: list[Refused] = []
 
     async def send() -> None:
@@ -175,8 +172,8 @@ async def test_a_full_inbox_takes_nothing_more_from_anybody(
     assert (await hive.send("operator", "iris")).recipients == ("iris",)
 
 
-async def test_a_repeat_does_not_count_against_the_inbox(hive: Hive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("brokerd.policy.recipients.INBOX_DELIVERIES_MAX", 2)
+@pytest.mark.parametrize("guards", [Guards(inbox_deliveries_max=2)])
+async def test_a_repeat_does_not_count_against_the_inbox(hive: Hive) -> None:
     key = new_key()
     for _ in range(5):
         await hive.send("operator", "iris", key=key)

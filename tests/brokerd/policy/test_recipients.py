@@ -9,13 +9,12 @@ from brokerd.policy.recipients import (
     Sender,
     Verdict,
     addressed,
-    check_inbox,
     manager_of,
     may_write,
     not_allowed,
 )
 from brokerd.store.deliveries import PLACE_BITS
-from protocol.limits import AGENTS_MAX, INBOX_DELIVERIES_MAX
+from protocol.limits import AGENTS_MAX
 from protocol.problem import Problem, Refused
 from protocol.settings import AgentRole
 
@@ -119,11 +118,3 @@ def test_an_empty_scope_is_nothing_and_a_larger_one_never_forbids_more(allowed: 
 def test_the_refusal_says_who_and_whom() -> None:
     refused = not_allowed("iris", "atlas")
     assert (refused.problem, refused.detail) == (Problem.DENIED, "iris may not write to atlas")
-
-
-def test_an_inbox_has_a_bound() -> None:
-    check_inbox("iris", INBOX_DELIVERIES_MAX - 1)
-    with pytest.raises(Refused) as refused:
-        check_inbox("iris", INBOX_DELIVERIES_MAX)
-    assert refused.value.problem is Problem.LIMIT
-    assert refused.value.detail == "iris has 10000 messages waiting; nothing was stored"
