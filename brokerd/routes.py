@@ -12,6 +12,7 @@ from brokerd.handlers import (
     reminders,
     search,
     statistics,
+    threads,
     turns,
 )
 from brokerd.host import Host
@@ -55,6 +56,8 @@ from protocol.tools import (
     CancelReminder,
     ListAgents,
     ListReminders,
+    OpenThreads,
+    ReadReceipt,
     Recv,
     Remind,
     RollUpReminders,
@@ -79,8 +82,10 @@ AGENT_ROUTES: tuple[Route[Host], ...] = (
     # The agent itself: its tools.
     Send.answered_by(messages.send, callers=AGENTS),
     Recv.answered_by(deliveries.receive, callers=AGENTS),
+    ReadReceipt.answered_by(threads.read_receipt, callers=AGENTS),
     Ask.answered_by(questions.ask, callers=AGENTS),
     Answer.answered_by(questions.answer, callers=AGENTS),
+    OpenThreads.answered_by(threads.open_threads, callers=AGENTS),
     Remind.answered_by(reminders.remind, callers=AGENTS),
     ListReminders.answered_by(reminders.list_reminders, callers=AGENTS),
     CancelReminder.answered_by(reminders.cancel, callers=AGENTS),

@@ -20,10 +20,11 @@ async def take_snapshot(request: TakeSnapshot, caller: Caller, host: Host) -> Sn
     taken = await host.store.read(snapshot.take, now_ms())
     tell_broken(taken.broken_questions, host)
     leased = host.leases.deliveries()
-    return replace(taken, messages=tuple(_with_leases(message, leased) for message in taken.messages))
+    return replace(taken, messages=tuple(with_leases(message, leased) for message in taken.messages))
 
 
-def _with_leases(message: Message, leased: frozenset[int]) -> Message:
+def with_leases(message: Message, leased: frozenset[int]) -> Message:
+    """The message, with the state that its leased deliveries have in memory."""
     if not any(_is_leased(receipt, leased) for receipt in message.deliveries):
         return message
     receipts = (
