@@ -71,6 +71,7 @@ in
     dependencies = [
       python.cronsim
       python.sqlite-utils
+      python.tzdata
     ];
   };
   webd = process "webd" {
