@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 
+from brokerd.policy.guards import Guards
 from brokerd.service import serve_broker
 from brokerd.settings import BrokerSettings
 from privd.cages.identity import Identity, single
@@ -40,6 +41,7 @@ from webd.service import serve_webd
 from webd.settings import WebSettings
 
 UID_FIRST = 1_048_576
+USUAL = Guards()
 
 
 class OneUidBackend(FakeBackend):
@@ -67,6 +69,7 @@ class WebHive:
     running: dict[str, Running] = field(default_factory=dict)
     clients: list[Client] = field(default_factory=list)
     webd_options: dict[str, object] = field(default_factory=dict)
+    guards: Guards = USUAL
 
     # ------------------------------------------------------------------------------------------------------ daemons
 
@@ -121,7 +124,11 @@ class WebHive:
         await serve_broker(
             service,
             BrokerSettings(
-                state=str(self.folder / "broker"), run=str(self.folder), web_uid=uid, operator_uids=(uid,)
+                state=str(self.folder / "broker"),
+                run=str(self.folder),
+                web_uid=uid,
+                operator_uids=(uid,),
+                guards=self.guards,
             ),
         )
 
@@ -241,10 +248,10 @@ class Harness:
 
 
 @asynccontextmanager
-async def web_hive(folder: Path, **webd_options: object) -> AsyncIterator[WebHive]:
+async def web_hive(folder: Path, *, guards: Guards = USUAL, **webd_options: object) -> AsyncIterator[WebHive]:
     """A hive whose daemons are up, without agents."""
     async with trio.open_nursery() as nursery:
-        hive = WebHive(folder, nursery, free_port(), webd_options=webd_options)
+        hive = WebHive(folder, nursery, free_port(), webd_options=webd_options, guards=guards)
         try:
             await hive.start()
             yield hive

@@ -177,7 +177,7 @@ export function Change({ reminder, done }) {
     done();
   };
   return html`<${Form} place=${`edit-${id}`} label=${`reminder ${id}: ${scheduleWords(reminder.schedule, ZONE_NAME)}`}
-    form=${form} kinds=${["same", "in", "at", "every", "cron"]} kind=${kind} deed=${`edit reminder ${id}`} verb="keep"
-    doing="keeping…" ready=${form.text.text.value.trim() !== "" && (kind === "same" || when !== "")} run=${change}
+    form=${form} kinds=${["same", "in", "at", "every", "cron"]} kind=${kind} deed=${`edit reminder ${id}`} verb="change"
+    doing="changing…" ready=${form.text.text.value.trim() !== "" && (kind === "same" || when !== "")} run=${change}
     done=${done} />`;
 }
