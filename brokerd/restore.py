@@ -38,9 +38,16 @@ SIDE_FILES: Final = ("", "-wal", "-shm", "-journal")
 SEQUENCES: Final = "SELECT name, seq FROM sqlite_sequence"
 RAISE_SEQUENCE: Final = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?"
 BEGIN_SEQUENCE: Final = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
+COUNT_AS_GONE: Final = (
+    "UPDATE retention SET messages_gone = messages_gone + "
+    "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'messages') - ?"
+)
+"""Numbers that no message has are no messages that are kept."""
 FEED_HEAD: Final = "SELECT head FROM feed_state"
 BEGIN_FEED_ANEW: Final = "UPDATE feed_state SET boot = '', head = max(head, ?)"
 """No machine's boot is called that, so the next start begins a new epoch (brokerd.store.feed)."""
+DOUBT_INDEX: Final = f"UPDATE behind SET head = {2**53} WHERE head > ?"
+"""An index that knows messages which are not in the copy is made anew (brokerd.store.behind)."""
 LAST_TURN: Final = "SELECT coalesce(max(id), 0) FROM turns"
 FORGET_TURN_EVENTS: Final = "DELETE FROM turn_events WHERE turn > ?"
 
@@ -159,14 +166,18 @@ def _make_fit(work: Path, state: Path) -> None:
     present = _sequences(state / folder.BROKER_FILE)
     head = _sequences(state / folder.EVENTS_FILE).get("feed", 0)
     with closing(sqlite3.connect(database)) as db, db:
-        for name, number in db.execute(SEQUENCES).fetchall():
+        numbers = dict(db.execute(SEQUENCES).fetchall())
+        for name, number in numbers.items():
             db.execute(RAISE_SEQUENCE, (present.pop(name, number + NUMBERS_SKIPPED), name))
         db.executemany(BEGIN_SEQUENCE, present.items())
+        last_message = numbers.get("messages", 0)
+        db.execute(COUNT_AS_GONE, (last_message,))
         last_turn = db.execute(LAST_TURN).fetchone()[0]
         known = db.execute(FEED_HEAD).fetchone()
         db.execute(BEGIN_FEED_ANEW, (head or (known[0] if known else 0) + NUMBERS_SKIPPED,))
     with closing(sqlite3.connect(events)) as db, db:
         db.execute(FORGET_TURN_EVENTS, (last_turn,))
+        db.execute(DOUBT_INDEX, (last_message,))
     for file in (database, events):
         with file.open("rb") as copied:
             os.fsync(copied.fileno())
