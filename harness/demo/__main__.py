@@ -14,9 +14,10 @@ import uuid
 from pathlib import Path
 from typing import Any, Final
 
+from harness.demo.actions import Action, Answered, Call, Debt, Mind, Note, Owe, Rest, Say, Settle
 from harness.demo.client import Tools, ToolsLost
 from harness.demo.memory import Memory
-from harness.demo.mind import Action, Answered, Call, Debt, Mind, Note, Owe, Rest, Say, Settle, respond
+from harness.demo.mind import respond
 from harness.wake import NotAWakePrompt, parse
 
 SERVER: Final = "hive"
@@ -44,6 +45,7 @@ def turn(name: str, state: Path, mcp_config: Path, prompt: str) -> int:
     try:
         woken = parse(prompt)
         memory = Memory(state)
+        memory.introduce(name)
         with Tools(mcp_config, SERVER) as tools:
             servers = [{"name": SERVER, "status": "connected"}]
             show("system", subtype="init", session_id=str(uuid.uuid4()), model=MODEL, mcp_servers=servers)
@@ -76,10 +78,10 @@ def do(action: Action, tools: Tools, memory: Memory) -> Answered | None:
             time.sleep(seconds)
         case Note(text):
             memory.note(text)
-        case Owe(sent, asker, message):
-            memory.owe(sent, Debt(asker, message))
-        case Settle(sent):
-            memory.settle(sent)
+        case Owe(what, asker, message):
+            memory.owe(what, Debt(asker, message))
+        case Settle(what):
+            memory.settle(what)
     return None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from harness.demo.mind import Answered
+from harness.demo.actions import Answered
 
 PROTOCOL_VERSION: Final = "2025-06-18"
 END_S: Final = 5.0

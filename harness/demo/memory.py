@@ -1,15 +1,17 @@
-"""What the demo agent keeps between turns: whom it owes an answer, and the notes. One small JSON file in its state."""
+"""What the demo agent keeps between turns: whom it owes what, its notes and its profile, as files in its state."""
 
 import json
 import os
 from pathlib import Path
 from typing import Final
 
-from harness.demo.mind import Debt
+from harness.demo.actions import Debt
+from harness.look import PROFILE_NAME
 
 FILE: Final = "demo.json"
 DEBTS_MAX: Final = 200
-"""Beyond it the oldest question is forgotten."""
+"""Beyond it the oldest is forgotten."""
+PROFILE: Final = "pronouns: it/its\n\n{name} is a demo agent: no model is behind it.\n"
 
 
 class Memory:
@@ -18,31 +20,40 @@ class Memory:
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._notes = folder / "notes.md"
+        self._profile = folder / PROFILE_NAME
         self.debts = self._read()
 
-    def owe(self, sent: int, debt: Debt) -> None:
-        self.debts[sent] = debt
+    def owe(self, what: str, debt: Debt) -> None:
+        self.debts[what] = debt
         while len(self.debts) > DEBTS_MAX:
-            del self.debts[min(self.debts)]
+            del self.debts[next(iter(self.debts))]
         self._write()
 
-    def settle(self, sent: int) -> None:
-        self.debts.pop(sent, None)
+    def settle(self, what: str) -> None:
+        self.debts.pop(what, None)
         self._write()
+
+    def introduce(self, name: str) -> None:
+        """Write a profile at the first turn ever, as every agent does."""
+        try:
+            with self._profile.open("x", encoding="utf-8") as file:
+                file.write(PROFILE.format(name=name))
+        except FileExistsError:
+            return
 
     def note(self, text: str) -> None:
         with self._notes.open("a", encoding="utf-8") as file:
             file.write(f"- {' '.join(text.split())}\n")
 
-    def _read(self) -> dict[int, Debt]:
+    def _read(self) -> dict[str, Debt]:
         try:
             kept = json.loads(self._path.read_text("utf-8"))
         except FileNotFoundError:
             return {}
-        return {int(sent): Debt(str(asker), int(message)) for sent, (asker, message) in kept["debts"].items()}
+        return {what: Debt(str(asker), int(message)) for what, (asker, message) in kept["debts"].items()}
 
     def _write(self) -> None:
-        kept = {"debts": {sent: (debt.asker, debt.message) for sent, debt in self.debts.items()}}
+        kept = {"debts": {what: (debt.asker, debt.message) for what, debt in self.debts.items()}}
         fresh = self._path.with_suffix(".new")
         with fresh.open("w", encoding="utf-8") as file:
             json.dump(kept, file)

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from protocol import agent as wire
+from protocol.messages import SystemEvent
 from protocol.problem import Problem, Refused
 from protocol.settings import AgentSettings
 from protocol.turns import Outcome
@@ -51,11 +52,68 @@ async def test_the_operators_word_is_relayed_and_the_answer_comes_back(place: Pa
     assert len(hub.messages) == 4  # nobody thanks for thanks
 
 
+async def test_a_question_between_agents_is_answered_and_the_answer_comes_back(place: Path) -> None:
+    hub = Hub(place)
+    async with (
+        hub.up("hm1nd", "iris"),
+        cage(place, demo("hm1nd")) as manager,
+        cage(place, demo("iris")) as iris,
+    ):
+        asked = hub.write("hm1nd", "ask iris which tea? [green | black]")
+        [answer] = await until(hub.received, what="an answer to the operator")
+        await until(lambda: len(hub.ended()) == 3, what="three turns to end")
+        await manager.stop()
+        await iris.stop()
+        profile = iris.places.profile.read_text()
+    assert (answer.sender, answer.in_reply_to, answer.body) == ("hm1nd", asked.id, "iris answers: green")
+    [question] = hub.questions.values()
+    assert (question.asked_of, question.choices) == ("iris", ("green",))
+    assert profile.startswith("pronouns: it/its\n")
+    [turn] = hub.ended("iris")
+    assert turn.end is not None
+    assert turn.end.tools == {"open_threads": 1, "answer": 1}
+
+
+async def test_a_reminder_is_set_told_and_forgotten(place: Path) -> None:
+    hub = Hub(place)
+    async with hub.up("iris"), cage(place, demo("iris")) as iris:
+        asked = hub.write("iris", "remind in 60 drink tea")
+        [reminder] = await until(lambda: list(hub.reminders.values()), what="the reminder")
+        due = SystemEvent.REMINDER
+        hub.write("iris", reminder.body, sender="iris", event=due, about=reminder.id, only_if="true")
+        [told] = await until(hub.received, what="the reminder to be passed on")
+        assert (told.body, told.in_reply_to) == ("You wanted to be reminded: drink tea", asked.id)
+        hub.write(
+            "iris", reminder.body, sender="iris", event=due, about=reminder.id, only_if="echo no; false"
+        )
+        [skip] = await until(lambda: hub.skipped, what="the reminder to be skipped")
+        assert skip.detail == "only_if ended with 1: no"
+        hub.write("iris", f"forget {reminder.id}")
+        await until(lambda: not hub.reminders, what="the reminder to be cancelled")
+        await until(lambda: len(hub.ended()) == 3, what="three turns to end")
+        await iris.stop()
+    assert len(hub.turns) == 3
+
+
+async def test_a_turns_end_tells_tools_and_the_size_of_the_notes(place: Path) -> None:
+    hub = Hub(place)
+    async with hub.up("iris"), cage(place, demo("iris")) as iris:
+        hub.write("iris", "who")
+        hub.write("iris", "remember the milk")
+        await until(lambda: len(hub.ended()) == 2, what="two turns to end")
+        await iris.stop()
+    ends = [turn.end for turn in hub.ended() if turn.end]
+    assert [end.tools for end in ends] == [{"list_agents": 1, "send": 1}, {"send": 1}]
+    assert [end.notes_bytes for end in ends] == [None, len("- the milk\n")]
+
+
 @pytest.mark.parametrize(
     ("body", "answer"),
     [
         ("help", "I am iris, a demo agent: no model is behind me. I understand:"),
         ("who", "In the hive are:\niris (agent): idle"),
+        ("reminders", "I have set no reminder."),
+        ("open", "Nothing is open."),
         ("status sweeping the floor", "My status is now: sweeping the floor"),
         ("remember the milk", "I wrote that into my notes."),
         ("count to 3", "I counted to 3."),
