@@ -57,6 +57,8 @@ class Keeper:
         self._since_ms = record.since_ms or record.created_ms
         self._detail = ""
         self._crashes_ms: list[int] = []
+        self._crashed_ms: int | None = None
+        self._rebuilt_ms: int | None = None
 
     def row(self) -> Cage:
         """The cage as everybody sees it."""
@@ -72,6 +74,8 @@ class Keeper:
             settings=self.record.settings,
             started_ms=running.started_ms if running else None,
             crashes=len(self._crashes_ms),
+            crashed_ms=self._crashed_ms,
+            rebuilt_ms=self._rebuilt_ms,
             detail=self._detail,
             degraded=running.degraded if running else self._backend.degraded(),
         )
@@ -149,7 +153,8 @@ class Keeper:
                 ) from error
             await self._boot()
             await self._verify()
-            self._publish(CageRebuilt(self.record.agent))
+            self._rebuilt_ms = now_ms()
+            self._publish(CageRebuilt(self.record.agent, self._rebuilt_ms))
             return self.row()
 
     async def destroy(self, grace_s: float) -> Cage:
@@ -219,10 +224,11 @@ class Keeper:
             if self._running is not running:
                 return
             self._running = None
-            self._crashes_ms = [*self._crashes_ms, now_ms()][-CRASHES_REMEMBERED_MAX:]
+            self._crashed_ms = now_ms()
+            self._crashes_ms = [*self._crashes_ms, self._crashed_ms][-CRASHES_REMEMBERED_MAX:]
             lines = self._last_lines(self.record.agent, CRASH_LINES_MAX)
             self._log.warning("the cage ended by itself", ended=str(ended), crashes=len(self._crashes_ms))
-            self._publish(CageCrashed(self.record.agent, str(ended), lines))
+            self._publish(CageCrashed(self.record.agent, self._crashed_ms, str(ended), lines))
             wait_ms = restart_after_ms(self._crashes_ms, now_ms()) if self.record.wanted else None
             if wait_ms is None:
                 self._become(

@@ -40,6 +40,10 @@ class Cage(Struct, frozen=True):
     settings: AgentSettings
     started_ms: int | None = None
     crashes: int = 0
+    crashed_ms: int | None = None
+    """When it last ended without being asked, since privd runs."""
+    rebuilt_ms: int | None = None
+    """When it was last made anew, since privd runs."""
     detail: str = ""
     degraded: tuple[str, ...] = ()
 
@@ -157,6 +161,8 @@ class CageCrashed(Struct, frozen=True, tag_field="kind", tag="cage_crashed"):
     """A cage ended without being asked, with the last lines of its journal."""
 
     agent: AgentName
+    at_ms: int
+    """The cage's `crashed_ms` from now on."""
     how: str
     journal: tuple[str, ...]
 
@@ -165,6 +171,8 @@ class CageRebuilt(Struct, frozen=True, tag_field="kind", tag="cage_rebuilt"):
     """A cage was made anew and runs."""
 
     agent: AgentName
+    at_ms: int
+    """The cage's `rebuilt_ms` from now on."""
 
 
 AnyCageEvent = CagesNow | CageChanged | CageGone | CageCrashed | CageRebuilt

@@ -63,7 +63,7 @@ async def test_a_cage_that_goes_takes_its_socket_along(tmp_path: Path) -> None:
         kept.apply(CageChanged(cage("otto", Power.KEPT)))
         kept.apply(CageGone("ada"))
         kept.apply(CageGone("ada"))
-        kept.apply(CageCrashed("iris", "exit code 1", ()))
+        kept.apply(CageCrashed("iris", 1, "exit code 1", ()))
         assert [name for name, path in paths.items() if path.exists()] == ["iris"]
         kept.apply(CageChanged(cage("otto", Power.STARTING)))
         await until(lambda: answered(paths["otto"]), what="otto's socket again")

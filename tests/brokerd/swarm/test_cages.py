@@ -136,7 +136,7 @@ async def test_the_end_of_a_cage_gives_back_a_lease(hive: Hive) -> None:
 async def test_a_crash_is_told_to_the_manager(hive: Hive) -> None:
     sent = await hive.send("operator", "iris")
     await hive.begun("iris")
-    hive.privd.events.publish(CageCrashed("iris", "ended with status 70", ("one", "two")))
+    hive.privd.events.publish(CageCrashed("iris", 7, "ended with status 70", ("one", "two")))
     notice = (await hive.taken("hm1nd", wait_s=10)).message
     assert (notice.sender, notice.to) == ("system", "hm1nd")
     assert notice.body == "container_crash: iris ended with status 70\nlast lines of its journal:\none\ntwo"
@@ -144,8 +144,8 @@ async def test_a_crash_is_told_to_the_manager(hive: Hive) -> None:
 
 
 async def test_the_managers_own_crash_is_not_told_to_it(hive: Hive) -> None:
-    hive.privd.events.publish(CageCrashed("hm1nd", "ended with status 70", ()))
-    hive.privd.events.publish(CageCrashed("atlas", "ended with status 71", ()))
+    hive.privd.events.publish(CageCrashed("hm1nd", 7, "ended with status 70", ()))
+    hive.privd.events.publish(CageCrashed("atlas", 7, "ended with status 71", ()))
     notice = (await hive.taken("hm1nd", wait_s=10)).message
     assert "atlas" in notice.body
     assert len(await hive.messages()) == 1
@@ -158,7 +158,7 @@ async def test_a_manager_whose_inbox_is_full_is_not_told_and_the_log_says_so(
     """What the hive says is refused last, but it is."""
     await hive.send("operator", "hm1nd")
     for _ in range(2):
-        hive.privd.events.publish(CageCrashed("iris", "ended with status 70", ()))
+        hive.privd.events.publish(CageCrashed("iris", 7, "ended with status 70", ()))
     hive.privd.change(cage("damocles"))
     await hive.served("damocles")
     assert [message.sender for message in await hive.messages()] == ["operator", "system"]
@@ -167,7 +167,7 @@ async def test_a_manager_whose_inbox_is_full_is_not_told_and_the_log_says_so(
 
 async def test_without_a_manager_a_crash_is_only_a_crash(hive: Hive) -> None:
     hive.privd.remove("hm1nd")
-    hive.privd.events.publish(CageCrashed("atlas", "ended with status 71", ()))
+    hive.privd.events.publish(CageCrashed("atlas", 7, "ended with status 71", ()))
     hive.privd.change(cage("damocles"))
     await hive.served("damocles")
     assert await hive.messages() == ()
