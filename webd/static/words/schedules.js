@@ -81,14 +81,13 @@ export function dueWords(ms, now_ms, zone) {
  * @param {Reminder} reminder
  */
 export function outcomeWords({ attempted, delivered, failed, skipped }) {
-  const waiting = attempted - delivered - failed - skipped;
   const said = [
     delivered && `${delivered} ✓`,
     failed && `${failed} failed`,
     skipped && `${skipped} skipped`,
-    waiting > 0 && `${waiting} on its way`,
   ].filter(Boolean);
-  return said.length ? said.join(" · ") : "never fired";
+  if (said.length) return said.join(" · ");
+  return attempted ? "on its way" : "never fired";
 }
 
 const UNITS_S = { s: 1, min: MINUTE_S, h: HOUR_S, d: DAY_S };
