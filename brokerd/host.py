@@ -12,6 +12,7 @@ from brokerd.live.outbox import Outbox
 from brokerd.live.rates import Rates
 from brokerd.live.room import Room
 from brokerd.live.scheduler import Scheduler
+from brokerd.live.sweeping import Sweeping
 from brokerd.live.tellings import Tellings
 from brokerd.settings import BrokerSettings
 from brokerd.store import agents, deliveries, feed, pauses, pulls, turns
@@ -48,6 +49,7 @@ class Host:
         self.outbox = Outbox(self.feed, inboxes)
         self.harnesses = Harnesses(self.feed)
         self.behind = Behind(store, self.feed, inboxes, log)
+        self.sweeping = Sweeping(store, settings.retention, log)
         self.scheduler = Scheduler(self.feed, store, inboxes, self.room, log)
         self.deadlines = Deadlines(store, self.feed, log)
 

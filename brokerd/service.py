@@ -46,6 +46,7 @@ async def serve_broker(service: Service, settings: BrokerSettings) -> None:
     service.start_background(host.harnesses.tell_presence, name="tell presence")
     service.start_background(host.behind.follow, name="follow the messages")
     service.start_background(host.behind.note_depths, name="note the inboxes")
+    service.start_background(host.sweeping.run, name="remove what is over")
     service.start_background(host.scheduler.run, name="fire reminders")
     service.start_background(host.deadlines.expire, name="expire questions")
     doors = Doors(
