@@ -11,7 +11,16 @@ from egressd.policy.scope import Scope, scope_of
 from egressd.policy.target import Target
 from egressd.proxy import Gate, Visit, refusal_at_the_door
 from protocol.limits import EGRESS_CONNECTIONS_MAX
-from protocol.privd import AnyCageEvent, Cage, CageChanged, CageCrashed, CageGone, CagesNow, Power
+from protocol.privd import (
+    AnyCageEvent,
+    Cage,
+    CageChanged,
+    CageCrashed,
+    CageGone,
+    CageRebuilt,
+    CagesNow,
+    Power,
+)
 from protocol.rpc import Caller, Role
 from protocol.settings import AgentRole
 from runtime.backoff import delays
@@ -99,8 +108,8 @@ class Doors:
                 self._follow(cage)
             case CageGone(agent):
                 self._close(agent)
-            case CageCrashed():
-                pass  # its CageChanged says what becomes of it
+            case CageCrashed() | CageRebuilt():
+                pass  # a CageChanged says what becomes of it
 
     def close(self) -> None:
         self._close_all_but(())
