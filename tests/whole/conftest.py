@@ -1,13 +1,24 @@
 """Fixtures that start whole hives; one is shared by the tests of a module."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.hive import RunningHive, hive
 
 ORDINARY_UID = 61_234
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder with a short name: the path of a unix socket has at most 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="hive-"))
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
