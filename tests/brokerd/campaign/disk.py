@@ -99,8 +99,9 @@ class Vfs(Structure):
 
 
 FileP = POINTER(File)
-OPEN = ctypes.CFUNCTYPE(c_int, c_void_p, c_char_p, FileP, c_int, POINTER(c_int))
-DELETE = ctypes.CFUNCTYPE(c_int, c_void_p, c_char_p, c_int)
+# Names are handed on as they came: sqlite keeps the pointer, and looks for parameters behind the name.
+OPEN = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, FileP, c_int, POINTER(c_int))
+DELETE = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_int)
 WRITE = ctypes.CFUNCTYPE(c_int, FileP, c_void_p, c_int, c_int64)
 TRUNCATE = ctypes.CFUNCTYPE(c_int, FileP, c_int64)
 SYNC = ctypes.CFUNCTYPE(c_int, FileP, c_int)
@@ -261,17 +262,17 @@ class Disk:
         usual_open, usual_delete = OPEN(usual.contents.open), DELETE(usual.contents.delete)
         place = ctypes.cast(usual, c_void_p)
 
-        def opened(_vfs: int, name: bytes | None, file: Any, flags: int, flags_out: Any) -> int:
+        def opened(_vfs: int, name: int | None, file: Any, flags: int, flags_out: Any) -> int:
             result: int = usual_open(place, name, file, flags, flags_out)
-            path = name.decode() if name else ""
+            path = ctypes.string_at(name).decode() if name else ""
             if result == OK and path.startswith(f"{self._folder}/"):
                 self._paths[ctypes.addressof(file.contents)] = path
                 file.contents.methods = ctypes.pointer(self._methods_over(file.contents.methods))
             return result
 
-        def deleted(_vfs: int, name: bytes, sync_folder: int) -> int:
+        def deleted(_vfs: int, name: int, sync_folder: int) -> int:
             result: int = usual_delete(place, name, sync_folder)
-            path = name.decode()
+            path = ctypes.string_at(name).decode()
             if result == OK and path.startswith(f"{self._folder}/"):
                 self.operations.append(Delete(path))
                 if sync_folder:

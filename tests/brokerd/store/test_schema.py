@@ -1,14 +1,21 @@
 """Migrations: each whole or not at all, and nothing twice."""
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import pytest
 from sqlite_utils import Database, Migrations
 
-from brokerd.store import schema
+from brokerd.store import folder, schema, soundness
+from runtime import VERSION
+from runtime.service import Unusable
 from runtime.store import Db, StoreShape, connect
+from tests.brokerd.campaign.disk import Disk, Loss, lay
+from tests.brokerd.store import released
+from tests.brokerd.store.conftest import shape_in
 
 
 def tables(path: Path) -> set[str]:
@@ -16,10 +23,14 @@ def tables(path: Path) -> set[str]:
         return {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
-def test_what_is_made(shape: StoreShape) -> None:
-    made = {name for name in tables(shape.attached["broker"]) if not name.startswith(("sqlite_", "_sqlite"))}
-    assert made == {"messages", "deliveries", "keys", "turns", "agents", "feed_state"}
+def test_both_files_are_made_and_say_who_wrote_them(shape: StoreShape) -> None:
+    """What is in them, all of it, is compared in test_released."""
+    assert {"messages", "deliveries", "keys", "turns", "feed_state"} <= tables(shape.attached["broker"])
     assert {"feed", "turn_events"} <= tables(shape.path)
+    for file in (shape.path, shape.attached["broker"]):
+        with closing(sqlite3.connect(file)) as db:
+            (number,) = db.execute("PRAGMA user_version").fetchone()
+            assert schema.version_of(number) == VERSION
 
 
 def test_migrating_again_changes_nothing(shape: StoreShape) -> None:
@@ -28,20 +39,116 @@ def test_migrating_again_changes_nothing(shape: StoreShape) -> None:
     assert shape.path.read_bytes() == before
 
 
-def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_step_that_fails_leaves_nothing_behind_nor_do_those_before_it(
+    shape: StoreShape, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps = Migrations("broker")
+
+    @steps()
+    def whole(db: Database) -> None:
+        db.execute("CREATE TABLE whole (x INTEGER)")
 
     @steps()
     def broken(db: Database) -> None:
         db.executescript("CREATE TABLE half (x INTEGER); CREATE TABLE half (x INTEGER);")
 
-    with closing(sqlite3.connect(tmp_path / "x.sqlite")) as connection:
+    monkeypatch.setattr(schema, "_check_known", lambda *_: None)
+    with monkeypatch.context() as newer:
+        newer.setattr(schema, "broker", steps)
+        before = tables(shape.attached["broker"])
         with pytest.raises(sqlite3.OperationalError, match="already exists"):
-            steps.apply(Database(connection, execute_plugins=False))
-        assert "half" not in tables(tmp_path / "x.sqlite")
-        assert [step.name for step in steps.pending(Database(connection, execute_plugins=False))] == [
-            "broken"
-        ]
+            schema.migrate(shape.path, shape)
+        assert tables(shape.attached["broker"]) == before
+
+
+def test_a_start_that_is_cut_short_is_taken_up_by_the_next(tmp_path: Path) -> None:
+    """Killed or without power, at each moment of making both files: the next start ends where a whole one does."""
+    made = tmp_path / "made"
+    made.mkdir()
+    with Disk.recorded(made) as disk:
+        schema.migrate(shape_in(made).path, shape_in(made))
+    wanted = [released.schema_of(connected) for connected in opened(made)]
+    chance = Random(1)
+    for moment in range(0, len(disk.operations), 3):
+        for loss in Loss:
+            left = tmp_path / f"{moment}-{loss.value}"
+            left.mkdir()
+            lay(disk.image(moment, chance, loss), left)
+            schema.migrate(shape_in(left).path, shape_in(left))
+            assert [released.schema_of(connected) for connected in opened(left)] == wanted, (moment, loss)
+
+
+def opened(state: Path) -> Iterator[sqlite3.Connection]:
+    for file in released.FILES:
+        with closing(sqlite3.connect(state / file)) as db:
+            yield db
+
+
+@pytest.mark.parametrize("file", released.FILES)
+def test_a_newer_schema_is_refused_with_the_way_out(shape: StoreShape, file: str) -> None:
+    path = shape.path.with_name(file)
+    steps = file.partition(".")[0]
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name) VALUES (?, 'broker_900_later')", (steps,)
+        )
+        db.execute(f"PRAGMA user_version = {schema.number_of('2.7.1')}")
+    before = path.read_bytes()
+    with pytest.raises(Unusable) as refused:
+        schema.migrate(shape.path, shape)
+    for words in (str(path), "hyperhive 2.7.1", f"this is {VERSION}", "broker_900_later", "hivectl restore"):
+        assert words in str(refused.value)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("file", released.FILES)
+@pytest.mark.parametrize("damage", ["page", "head", "text"])
+def test_a_damaged_file_is_not_served(db: Db, shape: StoreShape, file: str, damage: str) -> None:
+    for number in range(2_000):
+        db.execute("INSERT INTO keys VALUES ('x', ?, x'00', x'00', 1)", (number.to_bytes(16, "big"),))
+        db.execute("INSERT INTO turn_events VALUES (1, ?, x'00')", (number,))
+    db.close()
+    path = shape.path.with_name(file)
+    content = bytearray(path.read_bytes())
+    if damage == "page":
+        content[-4_096:] = b"\xff" * 4_096
+    elif damage == "head":
+        content[100:200] = b"\xff" * 100
+    else:
+        content = bytearray(b"dear diary")
+    path.write_bytes(content)
+    with pytest.raises(Unusable) as refused:
+        schema.migrate(shape.path, shape)
+    assert str(refused.value).startswith(f"{path}: the database is damaged")
+    assert "hivectl restore" in str(refused.value)
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_messages_that_were_taken_away_are_missed(shape: StoreShape, *, is_empty: bool) -> None:
+    broker = shape.attached["broker"]
+    broker.unlink()
+    if is_empty:
+        broker.touch()
+    with pytest.raises(Unusable, match=r"broker\.sqlite: is missing or empty"):
+        schema.migrate(shape.path, shape)
+    shape.path.unlink()
+    schema.migrate(shape.path, shape)
+
+
+def test_a_large_file_is_looked_through_at_the_start_only_when_it_is_doubted(
+    db: Db, shape: StoreShape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise that is done while brokerd serves (brokerd.upkeep.look_through)."""
+    db.close()
+    monkeypatch.setattr(soundness, "CHECKED_FIRST_BYTES_MAX", 4_096)
+    monkeypatch.setattr(soundness, "faults", lambda *_: ["a fault"])
+    schema.migrate(shape.path, shape)
+    folder.doubt(shape.path.parent)
+    with pytest.raises(Unusable, match="a fault"):
+        schema.migrate(shape.path, shape)
+    monkeypatch.undo()
+    schema.migrate(shape.path, shape)
+    assert not folder.is_doubted(shape.path.parent)
 
 
 def test_what_must_be_durable_is_and_the_rest_is_relaxed(shape: StoreShape) -> None:
