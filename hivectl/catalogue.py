@@ -10,14 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hivectl import reminders, tables
+from hivectl import reminders, statistics, tables
 from protocol.brokerd import (
     Backup,
     EditReminder,
     FireReminder,
     ListMessages,
     MarkRead,
+    ReadStatistics,
     ReadTail,
+    SearchMessages,
     StopTurn,
     WakeParked,
 )
@@ -78,6 +80,7 @@ ABOUT = {
     "only_if": "a shell command, run in the cage first: when it fails, no turn is spent",
     "reminder": "its number",
     "runner": "what drives its turns (unless told: what the hive's settings say)",
+    "since_ms": "from this time on, in milliseconds since 1970 (unless told: a day ago)",
     "since_s": "so many seconds back",
     "text": "the words",
     "thread": "only this thread, by the number of its first message",
@@ -103,6 +106,7 @@ CATALOGUE = (
     ),
     Command("send", Send, "brokerd", tables.sent),
     Command("messages", ListMessages, "brokerd", tables.messages),
+    Command("search", SearchMessages, "brokerd", tables.messages),
     Command("read", MarkRead, "brokerd", tables.done),
     Command("remind", Remind, "brokerd", reminders.reminder),
     Command("reminders", ListReminders, "brokerd", reminders.reminders),
@@ -110,6 +114,7 @@ CATALOGUE = (
     Command("fire", FireReminder, "brokerd", reminders.reminder),
     Command("cancel-reminder", CancelReminder, "brokerd", reminders.reminder),
     Command("reminder-rollup", RollUpReminders, "brokerd", reminders.rollup),
+    Command("stats", ReadStatistics, "brokerd", statistics.statistics),
     Command("turns", ReadTail, "brokerd", tables.turns),
     Command("cancel", StopTurn, "brokerd", tables.done),
     Command("unpark", WakeParked, "brokerd", tables.done),
