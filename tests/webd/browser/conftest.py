@@ -9,7 +9,8 @@ What a test may ask for:
     page        a signed-in page, once as wide as a desk and once as narrow as a phone
     desk        a signed-in page, wide only, for what does not depend on the width
     stranger    a page that has not signed in, wide; signing in is rationed to five a minute
-    all_read    nothing waits for the operator when the test begins
+    all_read    the agents are at rest, and nothing waits for the operator, when the test begins
+    puppets     a function: an agent without a cage whose harness is the test (browser/puppets.py)
     posts       what `page` or `desk` sent to webd so far, other than reading
     axe         a function: the accessibility rules that the page, or a part of it, breaks
 
@@ -21,8 +22,9 @@ Rules that cost time to find: never `page.wait_for_function()`, which the policy
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,12 +32,14 @@ import pytest
 import trio
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from protocol.brokerd import ListMessages, MarkRead
-from protocol.messages import DeliveryState
+from protocol.brokerd import Activity, CloseThread, MarkRead, ResumeAgent, Snapshot, TakeSnapshot
+from protocol.names import OPERATOR
 from protocol.rpc import Call
+from protocol.tools import Answer
 from runtime.client import Client
 from tests.support.hive import RunningHive
 from tests.support.hive import hive as started
+from tests.webd.browser.puppets import Puppet, puppet
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = (
@@ -54,6 +58,8 @@ PICTURES = Path(os.environ.get("HIVE_PICTURES", ROOT / ".hive" / "pictures"))
 DESK = (1440, 900)
 PHONE = (390, 844)
 PATIENCE_MS = 15_000
+QUIET_S = 60.0
+QUIET_LOOK_S = 0.1
 
 WATCH = """
 window.__violations = [];
@@ -103,14 +109,41 @@ def ask(hive: RunningHive) -> Callable[[str, Call[Any]], Any]:
 
 @pytest.fixture
 def all_read(ask: Callable[[str, Call[Any]], Any]) -> None:
+    """What an earlier test has set going ends first; then everything that it left for the operator is dealt with."""
+    now = quiet(ask)
+    for question in now.questions:
+        if question.asked_of == OPERATOR:
+            ask("brokerd", Answer(question=question.id, answer="never mind", choices=question.options[:1]))
+    for thread in now.parked:
+        ask("brokerd", CloseThread(thread=thread.thread))
     unread = tuple(
         message.id
-        for message in ask("brokerd", ListMessages()).messages
-        for receipt in message.deliveries
-        if receipt.recipient == "operator" and receipt.state is not DeliveryState.DONE
+        for message in quiet(ask).wanting
+        if any(receipt.recipient == OPERATOR for receipt in message.deliveries)
     )
     if unread:
         ask("brokerd", MarkRead(messages=unread))
+
+
+def quiet(ask: Callable[[str, Call[Any]], Any]) -> Snapshot:
+    """The hive once every agent is resumed, at rest, and has read its mail."""
+    deadline = time.monotonic() + QUIET_S
+    while True:
+        now: Snapshot = ask("brokerd", TakeSnapshot())
+        for row in now.agents:
+            if row.agent.paused:
+                ask("brokerd", ResumeAgent(agent=row.agent.name))
+        busy = [row.agent.name for row in now.agents if row.inbox or row.agent.activity is Activity.THINKING]
+        if not busy:
+            return now
+        assert time.monotonic() < deadline, f"still busy: {busy}"
+        time.sleep(QUIET_LOOK_S)
+
+
+@pytest.fixture
+def puppets(hive: RunningHive, ask: Callable[[str, Call[Any]], Any]) -> Iterator[Callable[[str], Puppet]]:
+    with ExitStack() as made:
+        yield lambda name: made.enter_context(puppet(hive, ask, name))
 
 
 @pytest.fixture(scope="session")
@@ -168,12 +201,14 @@ def watched(browsing: BrowserContext, request: pytest.FixtureRequest) -> Iterato
         picture(page, request.node.name)
     violations = page.evaluate("window.__violations ?? []")
     allowed = request.node.get_closest_marker("allow_noise")
-    left = [line for line in noise if not quiet(line) and not (allowed and re.search(allowed.args[0], line))]
+    left = [
+        line for line in noise if not left_behind(line) and not (allowed and re.search(allowed.args[0], line))
+    ]
     assert not violations, f"content policy violated: {violations}"
     assert not left, f"the console is not clean: {left}"
 
 
-def quiet(line: str) -> bool:
+def left_behind(line: str) -> bool:
     """What ends because the reader leaves its page is no failure."""
     return line.startswith("failed: ") and "ERR_ABORTED" in line
 
