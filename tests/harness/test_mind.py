@@ -1,6 +1,8 @@
 """The demo agent's mind: what it does with every message, and that two of them never keep each other busy."""
 
+import re
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -219,6 +221,12 @@ def test_what_is_open_is_told() -> None:
     assert told.arguments["body"] == (
         "thread 4 with atlas waits for iris: well?\nquestion 3 from iris to operator: may I?"
     )
+
+
+def test_the_reference_has_what_help_has() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/demo.md").read_text()
+    documented = re.findall(r"^\| `(\w+)", page, re.MULTILINE)
+    assert documented == [line.split()[0] for line in HELP_TEXT.splitlines()[1:]]
 
 
 def test_help_names_every_word() -> None:
