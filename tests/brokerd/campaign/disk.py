@@ -9,12 +9,13 @@ is compiled and no other sqlite is put in its place. What was written and not ye
 power cut, each sector of 512 bytes for itself, the write that was under way among them. After a kill everything is
 there but the end of the write that was under way.
 
-`disk.break_syncs()` makes every sync from then on fail, as a dying disk does.
+`disk.sync_fails` decides which syncs fail, as those of a dying disk do: what they were for may be lost for good, though
+whoever reads it finds it in memory, and the next sync succeeds.
 """
 
 import ctypes
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, Structure, c_char_p, c_int, c_int64, c_void_p
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from random import Random
 from typing import Any
 
 SECTOR_BYTES = 512
-OK, IOERR_FSYNC, IOERR_WRITE = 0, 10 | 4 << 8, 10 | 3 << 8
+OK, IOERR_FSYNC = 0, sqlite3.SQLITE_IOERR | 4 << 8
 NAME = b"recorded"
 UNRECORDED = ("-shm",)
 """Shared memory is made anew by whoever opens the database first."""
@@ -147,6 +148,13 @@ class Sync:
 
 
 @dataclass(frozen=True)
+class FailedSync:
+    """Some of what was written is on disk; the rest never will be, and no later sync says so."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class SyncFolder:
     """Which files there are is on disk; what is in them need not be."""
 
@@ -158,7 +166,7 @@ class Mark:
     what: Any
 
 
-Operation = Write | Truncate | Delete | Sync | SyncFolder | Mark
+Operation = Write | Truncate | Delete | Sync | FailedSync | SyncFolder | Mark
 
 
 @dataclass
@@ -171,6 +179,11 @@ class Recorded:
     def sync(self) -> None:
         for operation in self.unsynced:
             self.synced = applied(self.synced, operation)
+        self.unsynced.clear()
+
+    def fail_to_sync(self, chance: Random) -> None:
+        for operation in self.unsynced:
+            self.synced = _lost(self.synced, operation, chance, Loss.POWER, is_last=False)
         self.unsynced.clear()
 
     def sync_name(self) -> None:
@@ -216,7 +229,9 @@ class Disk:
             str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if self._is_ours(str(path))
         }
         self.operations: list[Operation] = []
-        self._failing = OK
+        self.syncs = 0
+        self.sync_fails: Callable[[int], bool] = lambda _number: False
+        """Whether the sync of that number, counted from 1, is to fail."""
         self._paths: dict[int, str] = {}
         self._tables: dict[int, IoMethods] = {}
         self._kept: list[Any] = []
@@ -232,9 +247,6 @@ class Disk:
     def sync_folder(self) -> None:
         """Note that the folder was synced, which sqlite was not asked to do."""
         self.operations.append(SyncFolder())
-
-    def break_syncs(self) -> None:
-        self._failing = IOERR_FSYNC
 
     @classmethod
     @contextmanager
@@ -310,8 +322,10 @@ class Disk:
             return result
 
         def synced(file: Any, flags: int) -> int:
-            if self._failing != OK:
-                return self._failing
+            self.syncs += 1
+            if self.sync_fails(self.syncs):
+                self.operations.append(FailedSync(path_of(file)))
+                return IOERR_FSYNC
             result: int = sync(file, flags)
             if result == OK:
                 self.operations.append(Sync(path_of(file)))
@@ -334,6 +348,8 @@ class Disk:
                     continue
                 case Sync(path):
                     files[path].sync()
+                case FailedSync(path):
+                    files[path].fail_to_sync(chance)
                 case SyncFolder():
                     for file in files.values():
                         file.sync_name()

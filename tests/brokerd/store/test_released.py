@@ -38,7 +38,6 @@ async def live(state: Path) -> None:
         await messages.send(Send(to="iris", body="still to do", key="2" * 32), OPERATOR, host)
         await questions.ask(Ask(question="which?", key="3" * 32, options=("this", "that")), iris, host)
         await reminders.remind(Remind(text="later", key="4" * 32, every_s=3_600), iris, host)
-        await host.behind.catch_up()
 
 
 async def test_the_present_version_is_kept_as_it_is(tmp_path: Path) -> None:
