@@ -22,6 +22,8 @@ HOUR_S: Final = 3_600
 NOTE_BYTES_MAX: Final = 1_024
 """A note of this size may still be published when nothing else may: it says what was left out."""
 NOTES_PER_MINUTE: Final = 10
+ROUNDING: Final = 1e-6
+"""Whoever waited as long as they were told is not refused for a bit that arithmetic lost."""
 SYSTEM_SHARE: Final = 10
 """One part in so many of an inbox, on top of it, is kept for what the hive itself says."""
 
@@ -82,7 +84,7 @@ def left_of(bucket: Bucket | None, rate: Rate, now_s: float) -> float:
 def spent(bucket: Bucket | None, rate: Rate, amount: int, now_s: float) -> Bucket | None:
     """The bucket after `amount` was done; None when there is not as much left."""
     left = left_of(bucket, rate, now_s) - amount
-    return None if left < 0 else Bucket(left, now_s)
+    return None if left < -ROUNDING else Bucket(max(0.0, left), now_s)
 
 
 def wait_s(bucket: Bucket | None, rate: Rate, amount: int, now_s: float) -> int:

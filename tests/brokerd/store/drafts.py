@@ -1,5 +1,7 @@
 """Messages for tests of the store."""
 
+from typing import Any
+
 from brokerd.store import messages
 from brokerd.store.keys import Asked
 from brokerd.store.messages import Draft
@@ -16,6 +18,7 @@ def draft(
     key: int = 0,
     digest: bytes = b"",
     in_reply_to: int | None = None,
+    **more: Any,
 ) -> Draft:
     """A draft; without a `key` of its own, one that no other has."""
     draft.keys = key or draft.keys + 1  # type: ignore[attr-defined]  # a counter
@@ -28,6 +31,7 @@ def draft(
         len(recipients) > 1,
         body,
         in_reply_to,
+        **more,
     )
 
 
