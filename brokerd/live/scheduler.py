@@ -26,8 +26,12 @@ LOOK_S: Final = 5.0
 """A wall clock that jumped is noticed within this time, while any reminder is to fire."""
 BACK_MS_MIN: Final = 2_000
 """What a clock goes back at once before it counts as put back."""
-FIRED_PER_JOB_MAX: Final = 100
+DUE_MAX: Final = 10_000
+"""Reminders that are due and known by their numbers; the others are found when these have fired."""
+FIRED_PER_JOB_MAX: Final = 200
 """Reminders that fire in one transaction: few enough that a send behind them hardly waits."""
+JOBS_MAX: Final = 2
+"""Jobs under way: while one is told, the next is written."""
 WORKED_OUT_PER_JOB_MAX: Final = 100
 FULL_S: Final = 5.0
 """While the disk takes nothing new, reminders wait this long before they try again."""
@@ -91,11 +95,24 @@ class Scheduler:
         return self.wall() - trio.current_time() * 1000
 
     async def _fire(self) -> None:
-        """One batch. On a disk that takes nothing new all of them wait."""
+        """What is due now, a batch at a time."""
+        due = await self._store.read(firing.find_due, self.wall(), DUE_MAX)
+        starts = iter(range(0, len(due), FIRED_PER_JOB_MAX))
+
+        async def fire() -> None:
+            for start in starts:
+                await self._fire_batch(due[start : start + FIRED_PER_JOB_MAX])
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(JOBS_MAX):
+                nursery.start_soon(fire)
+
+    async def _fire_batch(self, numbers: list[int]) -> None:
+        """On a disk that takes nothing new, these wait; they are found again."""
         full = self._inboxes.full()
         try:
             self._room.admit(FIRED_PER_JOB_MAX * REMINDER_CHARS_MAX)
-            fired = await self._feed.write_new(firing.fire_due, self.wall(), full, FIRED_PER_JOB_MAX)
+            fired = await self._feed.write_new(firing.fire_due, numbers, self.wall(), full)
         except Refused as refused:
             if refused.problem is not Problem.STORAGE_FULL:
                 raise

@@ -1,8 +1,10 @@
 """The firing of reminders: an occurrence is recorded in the transaction that stores its message, or not at all."""
 
+import sqlite3
 from collections.abc import Container, Sequence
 from enum import Enum, auto
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -27,8 +29,13 @@ AGAIN_MS: Final = 60_000
 """A reminder whose agent's inbox is full tries again so much later."""
 
 DUE: Final = (
-    f"SELECT {reminders.COLUMNS} FROM reminders INDEXED BY reminders_due "
+    "SELECT id, agent FROM reminders INDEXED BY reminders_due "
     "WHERE state = 'active' AND next_ms <= ? ORDER BY next_ms, id LIMIT ?"
+)
+STILL_DUE_HEAD: Final = "WITH due (number) AS (VALUES"
+STILL_DUE_TAIL: Final = (
+    f") SELECT {reminders.COLUMNS} FROM due CROSS JOIN reminders ON id = number "
+    "WHERE state = 'active' AND next_ms <= ?"
 )
 WAITING: Final = "SELECT waiting FROM reminders WHERE id = ?"
 UPDATE_HEAD: Final = "WITH after (id, state, next_ms, last_ms, attempted, skipped, waiting) AS (VALUES"
@@ -68,12 +75,29 @@ class _Step(Struct, frozen=True):
     waiting: int | None
 
 
-def fire_due(db: Db, log: FeedLog, at_ms: int, full: Container[str], limit: int) -> Fired:
-    """Fire reminders that are due by the wall clock `at_ms`, the earliest first, each once however late it is.
+def find_due(db: Db, at_ms: int, limit: int) -> list[int]:
+    """Reminders that are due by the wall clock `at_ms`: the earliest ones, those of an agent side by side.
+
+    What belongs to an agent lies together in the database, so that few places of it change in each transaction.
+    """
+    due = db.execute(DUE, (at_ms, limit)).fetchall()
+    return [row["id"] for row in sorted(due, key=itemgetter("agent"))]
+
+
+def _still_due(db: Db, numbers: Sequence[int], at_ms: int) -> list[sqlite3.Row]:
+    found: list[sqlite3.Row] = []
+    for part in rows.parts(numbers) if numbers else ():
+        statement = rows.values(STILL_DUE_HEAD, len(part), 1) + STILL_DUE_TAIL
+        found += db.execute(statement, (*part, at_ms)).fetchall()
+    return found
+
+
+def fire_due(db: Db, log: FeedLog, numbers: Sequence[int], at_ms: int, full: Container[str]) -> Fired:
+    """Fire those of the reminders that are (still) due by the wall clock `at_ms`, each once however late it is.
 
     One whose message before still waits is counted as skipped. Those of agents in `full` are put off.
     """
-    due = db.execute(DUE, (at_ms, limit)).fetchall()
+    due = _still_due(db, numbers, at_ms)
     known = occurrences.fired(db, [(row["id"], row["next_ms"]) for row in due])
     steps: list[_Step] = []
     faults: list[str] = []

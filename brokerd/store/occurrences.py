@@ -37,12 +37,7 @@ COUNT: Final = (
 ROLL_UP: Final = (
     "SELECT agent, count(message) AS attempted, sum(state = 'delivered') AS delivered, "
     "sum(state = 'failed') AS failed, sum(state = 'skipped') AS skipped "
-    "FROM occurrences WHERE agent = ? AND at_ms >= ? GROUP BY agent"
-)
-AGENTS: Final = (
-    "WITH RECURSIVE named (name) AS (SELECT min(agent) FROM occurrences UNION ALL "
-    "SELECT (SELECT min(agent) FROM occurrences WHERE agent > name) FROM named WHERE name IS NOT NULL) "
-    "SELECT name FROM named WHERE name IS NOT NULL"
+    "FROM occurrences INDEXED BY occurrences_at WHERE at_ms >= ? GROUP BY agent"
 )
 FORGET: Final = (
     "DELETE FROM occurrences WHERE (reminder, due_ms, by_hand) IN (SELECT reminder, due_ms, by_hand "
@@ -138,15 +133,35 @@ def _state_for(state: DeliveryState) -> State:
             assert_never(state)
 
 
+class Tally(Struct, frozen=True):
+    """What became of occurrences, by their number."""
+
+    attempted: int = 0
+    delivered: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+def tallies(db: Db, since_ms: int) -> dict[str, Tally]:
+    """What became of the occurrences since a time, by agent; one who had none is missing."""
+    return {
+        row["agent"]: Tally(row["attempted"], row["delivered"], row["failed"], row["skipped"])
+        for row in db.execute(ROLL_UP, (since_ms,))
+    }
+
+
 def roll_up(db: Db, agent: str | None, since_ms: int) -> ReminderRollup:
-    """What became of the occurrences since a time, of one agent or of all."""
-    names = [agent] if agent is not None else [row["name"] for row in db.execute(AGENTS)]
-    sums = {"attempted": 0, "delivered": 0, "failed": 0, "skipped": 0}
-    for name in names:
-        for row in db.execute(ROLL_UP, (name, since_ms)):
-            for what in sums:
-                sums[what] += row[what]
-    return ReminderRollup(since_ms=since_ms, waiting=reminders.count_open(db, agent), **sums)
+    """The same of one agent, or of all together, and how many reminders are still to fire."""
+    counted = tallies(db, since_ms)
+    found = list(counted.values()) if agent is None else [counted.get(agent, Tally())]
+    return ReminderRollup(
+        since_ms=since_ms,
+        attempted=sum(each.attempted for each in found),
+        delivered=sum(each.delivered for each in found),
+        failed=sum(each.failed for each in found),
+        skipped=sum(each.skipped for each in found),
+        waiting=reminders.count_open(db, agent),
+    )
 
 
 def forget_before(db: Db, at_ms: int, limit: int) -> int:

@@ -237,6 +237,29 @@ def broker_004_questions(db: Database) -> None:
 
 
 @broker()
+def broker_007_news(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE cages_told (
+            agent TEXT PRIMARY KEY,
+            crashed_ms INTEGER,                 -- the last of its crashes that somebody was told of
+            rebuilt_ms INTEGER
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE news (                     -- for the manager, several agents in one message
+            agent TEXT NOT NULL,
+            event TEXT NOT NULL,                -- rebuilt rate_limited resumed
+            at_ms INTEGER NOT NULL,
+            until_ms INTEGER,
+            text TEXT NOT NULL,
+            told INTEGER NOT NULL,              -- whether it was told and is still so
+            PRIMARY KEY (agent, event)
+        ) STRICT, WITHOUT ROWID;
+        """
+    )
+
+
+@broker()
 def broker_005_guards(db: Database) -> None:
     db.executescript(
         """
@@ -282,8 +305,7 @@ def broker_006_reminders(db: Database) -> None:
         ) STRICT;
         CREATE INDEX reminders_due ON reminders(next_ms) WHERE state = 'active';
         CREATE INDEX reminders_of ON reminders(agent, next_ms) WHERE state = 'active';
-        CREATE INDEX reminders_over ON reminders(id) WHERE state <> 'active';
-        CREATE INDEX reminders_over_of ON reminders(agent) WHERE state <> 'active';
+        CREATE INDEX reminders_over ON reminders(id, agent) WHERE state <> 'active';
         CREATE INDEX reminders_over_since ON reminders(changed_ms) WHERE state <> 'active';
 
         CREATE TABLE occurrences (
@@ -298,7 +320,7 @@ def broker_006_reminders(db: Database) -> None:
             PRIMARY KEY (reminder, due_ms, by_hand)
         ) STRICT, WITHOUT ROWID;
         CREATE UNIQUE INDEX occurrences_message ON occurrences(message) WHERE message IS NOT NULL;
-        CREATE INDEX occurrences_of ON occurrences(agent, at_ms);
+        CREATE INDEX occurrences_at ON occurrences(at_ms, agent, state, message);
         CREATE INDEX occurrences_settled ON occurrences(changed_ms) WHERE state <> 'waiting';
 
         CREATE TABLE reminder_clock (
