@@ -1,8 +1,8 @@
 """Removing what is over for long enough, a few rows at a time.
 
 Looking and removing are apart: what may go is looked for by a reader, page by page, and the writer, which everybody
-else waits for, only removes what it is told, after it has made sure of it. Numbers grow with time, so a look ends at
-the first row that is too young.
+else waits for, only removes what it is told, after it has made sure of it. Numbers grow with time, but for a clock that
+was set back, so it is over with the first page whose rows are all too young.
 """
 
 import json
@@ -92,16 +92,11 @@ def old_questions(db: Db, after: int, before_ms: int) -> Found:
 
 
 def _look(db: Db, statement: str, after: int, before_ms: int) -> Found:
-    found: list[int] = []
-    place: int | None = None
-    for looked_at, row in enumerate(db.execute(statement, (after, before_ms, LOOKED_AT_ROWS)), 1):
-        if row["began_ms"] >= before_ms:
-            break
-        if row["is_over"]:
-            found.append(row["id"])
-        if looked_at == LOOKED_AT_ROWS:
-            place = row["id"]
-    return Found(tuple(found), place)
+    looked_at = db.execute(statement, (after, before_ms, LOOKED_AT_ROWS)).fetchall()
+    found = tuple(row["id"] for row in looked_at if row["is_over"])
+    is_full = len(looked_at) == LOOKED_AT_ROWS
+    has_old = any(row["began_ms"] < before_ms for row in looked_at)
+    return Found(found, looked_at[-1]["id"] if is_full and has_old else None)
 
 
 def remove_messages(db: Db, numbers: Sequence[int], before_ms: int) -> int:
@@ -127,17 +122,16 @@ def remove_questions(db: Db, numbers: Sequence[int], before_ms: int) -> int:
 def turns_with_old_events(db: Db, after: int, before_ms: int) -> Found:
     """Turns that ended before a time, or are not in the journal any more, and whose events are still there."""
     found: list[int] = []
-    place = after
+    place, has_old = after, False
     for _ in range(LOOKED_AT_ROWS):
         place = db.execute(NEXT_WITH_EVENTS, (place,)).fetchone()["turn"]
         if place is None:
             return Found(tuple(found), None)
         turn = db.execute(TURN, (place,)).fetchone()
-        if turn is not None and turn["began_ms"] >= before_ms:
-            return Found(tuple(found), None)
+        has_old |= turn is None or turn["began_ms"] < before_ms
         if turn is None or (turn["ended_ms"] is not None and turn["ended_ms"] < before_ms):
             found.append(place)
-    return Found(tuple(found), place)
+    return Found(tuple(found), place if has_old else None)
 
 
 def remove_events(db: Db, turns: Sequence[int], limit: int) -> int:
