@@ -109,18 +109,22 @@ async def test_a_flood_stores_no_more_than_the_bound(hive: Hive, clock: MockCloc
     """A harness that sends the longest bodies as fast as it can, for a long time."""
     bounds, stored = Guards(), 0
     for _ in range(60):
-        refusals = 0
-        while refusals < 3:
-            try:
-                await hive.send("iris", to, "x" * BODY_BYTES_MAX)
-            except Refused as refused:
-                assert refused.problem is Problem.LIMIT, refused
-                refusals += 1
-            else:
-                stored += BODY_BYTES_MAX
+        while await was_stored(hive, to):
+            stored += BODY_BYTES_MAX
         clock.jump(MINUTE_S)
     assert bounds.inbox_bytes_max - BODY_BYTES_MAX < stored <= bounds.inbox_bytes_max
     assert "bytes of messages waiting" in await refusal(hive.send("hm1nd", to, "x" * BODY_BYTES_MAX))
+
+
+async def was_stored(hive: Hive, to: str) -> bool:
+    """Send the longest body; False when it was one too much."""
+    try:
+        await hive.send("iris", to, "x" * BODY_BYTES_MAX)
+    except Refused as refused:
+        if refused.problem is not Problem.LIMIT:
+            raise
+        return False
+    return True
 
 
 @pytest.mark.parametrize("guards", [Guards(inbox_bytes_max=BODY_BYTES_MAX)])
@@ -146,9 +150,9 @@ async def test_a_turn_publishes_so_much_and_a_note_of_what_is_missing(hive: Hive
     await hive.send("operator", "iris")
     _, turn = await hive.begun("iris")
     await hive.agent("iris").call(PublishEvents(turn, tuple(Said(n, 1, "x") for n in range(4))))
-    assert "at most 4 turn events are kept of one turn" in await refusal(
-        hive.agent("iris").call(PublishEvents(turn, (Said(4, 1, "x"),)))
-    )
+    with pytest.raises(Refused, match="at most 4 turn events are kept of one turn") as refused:
+        await hive.agent("iris").call(PublishEvents(turn, (Said(4, 1, "x"),)))
+    assert refused.value.problem is Problem.LIMIT
     await hive.agent("iris").call(PublishEvents(turn, (Noted(4, 1, "1 event was left out"),)))
     await hive.end("iris", turn)
     with pytest.raises(Refused) as refused:  # whose turn it is comes first
@@ -295,7 +299,7 @@ async def test_a_closed_thread_is_dead_and_each_delivery_of_it_may_be_retried(hi
 async def chain(hive: Hive, length: int) -> Sent:
     """So many messages of agents, each sent in the turn that the one before it drove; the last is to atlas."""
     names = ["iris", "atlas"]
-    await hive.send("operator", names[(length - 1) % 2])
+    sent = await hive.send("operator", names[(length - 1) % 2])
     for left in range(length, 0, -1):
         sender, to = names if left % 2 else names[::-1]
         _, turn = await hive.begun(sender)
@@ -340,13 +344,14 @@ async def test_a_dead_delivery_is_retried_from_the_start(hive: Hive) -> None:
 
 
 async def test_a_retry_wakes_the_one_who_waits(hive: Hive) -> None:
-    await hive.send("iris", "atlas")
+    sent = await hive.send("iris", "atlas")
     for _ in range(3):
-        delivery, turn = await hive.begun("atlas")
+        _, turn = await hive.begun("atlas")
         await hive.end("atlas", turn, Outcome.CRASHED)
+    (receipt,) = await hive.receipts(sent.message)
     async with taking(hive, "atlas") as taken:
-        await hive.operator.call(RetryDelivery(delivery.id))
-    assert [each.id for each in taken] == [delivery.id]
+        await hive.operator.call(RetryDelivery(receipt.id))
+    assert [each.id for each in taken] == [receipt.id]
 
 
 # Pause.
@@ -443,7 +448,8 @@ async def begin_if_possible(hive: Hive, delivery: Delivery, begun: list[int]) ->
     try:
         begun.append(await hive.begin("iris", delivery))
     except Refused as refused:
-        assert refused.problem is Problem.CONFLICT
+        if refused.problem is not Problem.CONFLICT:
+            raise
 
 
 @pytest.mark.parametrize("way", ["wake", "attach", "cage"])
