@@ -1,8 +1,9 @@
 """What brokerd's handlers act on."""
 
-from brokerd.live.deadlines import Deadlines
 from brokerd.live.backups import Backups
 from brokerd.live.behind import Behind
+from brokerd.live.deadlines import Deadlines
+from brokerd.live.digests import Digests
 from brokerd.live.feed import Feed
 from brokerd.live.harnesses import Harnesses
 from brokerd.live.hops import Hops
@@ -52,6 +53,7 @@ class Host:
         self.sweeping = Sweeping(store, settings.retention, log)
         self.scheduler = Scheduler(self.feed, store, inboxes, self.room, log)
         self.deadlines = Deadlines(store, self.feed, log)
+        self.digests = Digests(store, self.feed, inboxes, roster, log)
 
 
 async def open_host(settings: BrokerSettings, store: Store, boot: str, log: Log) -> Host:

@@ -49,6 +49,7 @@ async def serve_broker(service: Service, settings: BrokerSettings) -> None:
     service.start_background(host.sweeping.run, name="remove what is over")
     service.start_background(host.scheduler.run, name="fire reminders")
     service.start_background(host.deadlines.expire, name="expire questions")
+    service.start_background(host.digests.tell_on, name="tell the manager")
     doors = Doors(
         service, Surface(AGENT_ROUTES, host, frame_bytes_max=BROKER_FRAME_BYTES_MAX), settings.agent_socket
     )

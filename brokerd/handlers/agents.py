@@ -5,12 +5,17 @@ from contextlib import AbstractAsyncContextManager
 
 from brokerd.handlers.deliveries import agent_of
 from brokerd.host import Host
-from brokerd.store import agents
+from brokerd.policy.recipients import manager_of
+from brokerd.store import agents, news
+from brokerd.store.feed import FeedLog
 from protocol.agent import AnyCommand, ReportParked, Unpark, WatchCommands
 from protocol.brokerd import WakeParked
+from protocol.messages import SystemEvent
 from protocol.problem import Problem, Refused
 from protocol.rpc import Caller
 from protocol.tools import AgentCard, Identity, ListAgents, SetStatus, WhoAmI
+from protocol.turns import Outcome
+from runtime.store import Db
 
 
 async def set_status(request: SetStatus, caller: Caller, host: Host) -> None:
@@ -30,14 +35,30 @@ async def list_agents(request: ListAgents, caller: Caller, host: Host) -> tuple[
 
 
 async def report_parked(request: ReportParked, caller: Caller, host: Host) -> None:
+    """The manager is told of a limit, and of its end; of its own it need not be told."""
+    agent = agent_of(caller)
+    told = await host.feed.write(_report_parked, agent, request, manager_of(host.roster.roles))
+    if told is not None:
+        host.digests.add(told)
+
+
+def _report_parked(
+    db: Db, log: FeedLog, agent: str, request: ReportParked, manager: str | None
+) -> SystemEvent | None:
     parked = request.reason is not None
-    await host.feed.write(
-        agents.change,
-        agent_of(caller),
+    agents.change(
+        db,
+        log,
+        agent,
         parked=request.reason,
         until_ms=request.until_ms if parked else None,
         detail=request.detail if parked else "",
     )
+    if agent == manager:
+        return None
+    if request.reason is Outcome.RATE_LIMITED:
+        return news.limited(db, log, agent, request.until_ms)
+    return None if parked else news.works_again(db, log, agent)
 
 
 def watch_commands(

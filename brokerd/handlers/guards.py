@@ -3,12 +3,18 @@
 from typing import Final
 
 from brokerd.host import Host
-from brokerd.store import parked, pauses
+from brokerd.policy.recipients import manager_of
+from brokerd.store import news, parked, pauses
+from brokerd.store.feed import FeedLog
 from protocol.brokerd import CloseThread, Marked, PauseAgent, ReleaseThread, ResumeAgent
+from protocol.messages import SystemEvent
 from protocol.rpc import Caller
+from runtime.store import Db
 
 FREED_PER_JOB_MAX: Final = 200
 """Held deliveries that are changed in one transaction, so that nobody's send waits for all of them."""
+PAUSE_TOLD_MS_MIN: Final = 60_000
+"""The end of a shorter pause is not worth a turn of the manager's."""
 
 
 async def pause_agent(request: PauseAgent, caller: Caller, host: Host) -> Marked:
@@ -22,7 +28,21 @@ async def pause_agent(request: PauseAgent, caller: Caller, host: Host) -> Marked
 
 
 async def resume_agent(request: ResumeAgent, caller: Caller, host: Host) -> Marked:
-    return Marked(await host.feed.write(pauses.resume, host.roster.of(request.agent).name))
+    """The manager is told, unless the pause was so short that nobody noticed."""
+    agent = host.roster.of(request.agent).name
+    seq, is_news = await host.feed.write(_resume, agent, manager_of(host.roster.roles))
+    if is_news:
+        host.digests.add(SystemEvent.RESUMED)
+    return Marked(seq)
+
+
+def _resume(db: Db, log: FeedLog, agent: str, manager: str | None) -> tuple[int, bool]:
+    since_ms = pauses.since(db, agent)
+    seq = pauses.resume(db, log, agent)
+    is_news = since_ms is not None and log.at_ms - since_ms >= PAUSE_TOLD_MS_MIN and agent != manager
+    if is_news:
+        news.goes_on(db, log, agent, since_ms)
+    return seq, is_news
 
 
 async def release_thread(request: ReleaseThread, caller: Caller, host: Host) -> Marked:

@@ -4,7 +4,7 @@ from typing import Final
 
 from brokerd.handlers.deliveries import agent_of
 from brokerd.host import Host
-from brokerd.store import snapshot, turn_events, turns
+from brokerd.store import news, snapshot, turn_events, turns
 from brokerd.store.turns import Ending
 from protocol.agent import (
     Attach,
@@ -30,8 +30,16 @@ async def attach(request: Attach, caller: Caller, host: Host) -> Attached:
     took_over = await host.feed.write(turns.attach, agent, request.instance)
     if took_over.is_new:
         await _end_lease(agent, host)
+        await _limit_is_over(agent, host)
         host.log.info("harness attached", agent=agent, version=request.version, requeued=took_over.requeued)
     return Attached(agent, host.roster.of(agent).settings.role, took_over.requeued)
+
+
+async def _limit_is_over(agent: str, host: Host) -> None:
+    """What an earlier harness said of a limit ended with it; a new one says so itself when it meets it again."""
+    told = await host.feed.write(news.works_again, agent)
+    if told is not None:
+        host.digests.add(told)
 
 
 async def _end_lease(agent: str, host: Host) -> None:

@@ -9,11 +9,18 @@ from runtime.store import Db
 
 READ: Final = "SELECT agent FROM pauses"
 PAUSE: Final = "INSERT OR IGNORE INTO pauses (agent, since_ms) VALUES (?, ?)"
+SINCE: Final = "SELECT since_ms FROM pauses WHERE agent = ?"
 RESUME: Final = "DELETE FROM pauses WHERE agent = ?"
 
 
 def read_all(db: Db) -> frozenset[str]:
     return frozenset(row["agent"] for row in db.execute(READ))
+
+
+def since(db: Db, agent: str) -> int | None:
+    """When the agent was paused; None when it is not."""
+    row = db.execute(SINCE, (agent,)).fetchone()
+    return None if row is None else row["since_ms"]
 
 
 def pause(db: Db, log: FeedLog, agent: str) -> int:

@@ -57,6 +57,10 @@ OLDEST_OPEN_OF: Final = (
     f"SELECT {COLUMNS} FROM questions WHERE ended_ms IS NULL AND (asker = ?1 OR asked_of = ?1) "
     "ORDER BY id LIMIT ?2"
 )
+WITH_OPEN: Final = (
+    "SELECT asker AS agent FROM questions WHERE ended_ms IS NULL "
+    "UNION SELECT asked_of FROM questions WHERE ended_ms IS NULL AND asked_of <> ?"
+)
 NEXT_DEADLINE: Final = (
     "SELECT min(deadline_ms) FROM questions WHERE ended_ms IS NULL AND deadline_ms IS NOT NULL"
 )
@@ -188,6 +192,11 @@ def answer(db: Db, log: FeedLog, by: str, request: Answer, hops: int) -> Questio
     notice = _notice(by, question.asker, SystemEvent.ANSWERED, question.id, body)
     _send(db, log, replace(notice, in_reply_to=row["message"], hops=hops))
     return answered
+
+
+def agents_with_open(db: Db) -> list[str]:
+    """Who asked or was asked something that is open."""
+    return [row["agent"] for row in db.execute(WITH_OPEN, (OPERATOR,))]
 
 
 def next_deadline(db: Db) -> int | None:

@@ -1,31 +1,42 @@
-"""Following privd: agents come, change and go; what a cage's end means for a running turn; crashes told to the manager.
+"""Following privd: agents come, change and go; what a cage's end means for a running turn; crashes and rebuilds told.
 
 While privd is away, everything goes on with what it said last.
 """
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final, assert_never
 
 import trio
 
 from brokerd.host import Host
 from brokerd.policy.activity import end_by_power
-from brokerd.policy.notices import crash_notice
+from brokerd.policy.bodies import bytes_of
+from brokerd.policy.notices import crash_notice, missed_crash_notice, rebuilt_notice, who_acts_on_crash
 from brokerd.policy.recipients import manager_of
-from brokerd.store import agents, deliveries, parked, questions, reminders, turns
+from brokerd.store import agents, deliveries, news, parked, questions, reminders, turns
 from brokerd.store.agents import Known
 from brokerd.store.feed import FeedLog
-from brokerd.store.keys import Asked
 from brokerd.store.messages import Draft
 from brokerd.store.turns import Ending
 from brokerd.swarm.doors import Doors
-from protocol.names import SYSTEM
-from protocol.privd import AnyCageEvent, Cage, CageChanged, CageCrashed, CageGone, CagesNow, Power, WatchCages
+from protocol.messages import SystemEvent
+from protocol.names import OPERATOR, SYSTEM
+from protocol.privd import (
+    AnyCageEvent,
+    Cage,
+    CageChanged,
+    CageCrashed,
+    CageGone,
+    CageRebuilt,
+    CagesNow,
+    Power,
+    WatchCages,
+)
 from protocol.problem import Refused
 from protocol.turns import Outcome
 from runtime.backoff import delays
 from runtime.client import Client, Disconnected
-from runtime.clock import new_key
 from runtime.store import Db
 
 RETRY_FIRST_S: Final = 0.05
@@ -60,15 +71,26 @@ async def apply(event: AnyCageEvent, host: Host, doors: Doors) -> None:
         case CagesNow(cages):
             told = {cage.agent for cage in cages}
             known = {each.name for each in host.roster.all()}
-            for name in sorted(known.union(await host.store.read(reminders.agents_with_open)) - told):
+            for name in sorted(known.union(await host.store.read(_left_behind)) - told):
                 await _gone(name, host, doors)
             await _changed(cages, host, doors)
+            await _tell_missed([cage for cage in cages if cage.power is not Power.KEPT], host)
         case CageChanged(cage):
             await _changed([cage], host, doors)
         case CageGone(agent):
             await _gone(agent, host, doors)
         case CageCrashed():
             await _crashed(event, host)
+        case CageRebuilt(agent, rebuilt_ms):
+            await _rebuilt(agent, rebuilt_ms, host)
+        case _:
+            assert_never(event)
+
+
+def _left_behind(db: Db) -> set[str]:
+    """Agents for whom something is open; a purge that brokerd's end cut short left some of it."""
+    waiting = deliveries.open_counts(db).keys() - {OPERATOR}
+    return {*waiting, *questions.agents_with_open(db), *reminders.agents_with_open(db)}
 
 
 async def _changed(cages: Iterable[Cage], host: Host, doors: Doors) -> None:
@@ -104,28 +126,55 @@ async def _gone(agent: str, host: Host, doors: Doors) -> None:
         continue
     while await host.feed.write(deliveries.bury, agent, BURIED_PER_JOB_MAX):
         continue
+    await host.feed.write(news.forget, agent)
     while await host.feed.write(parked.bury, agent, BURIED_PER_JOB_MAX):
         continue
 
 
 async def _crashed(event: CageCrashed, host: Host) -> None:
     await harness_ended(event.agent, Ending(Outcome.CRASHED, f"the cage {event.how}"), host)
-    manager = manager_of(host.roster.roles)
-    if manager is None or manager == event.agent:
-        return
-    notice = Draft(
-        asked=Asked(SYSTEM, bytes.fromhex(new_key())),
-        digest=b"",
-        to=manager,
-        recipients=(manager,),
-        broadcast=False,
-        body=crash_notice(event.agent, event.how, event.journal),
-        in_reply_to=None,
-    )
+    await _tell_crash(event.agent, event.at_ms, crash_notice(event.agent, event.how, event.journal), host)
+
+
+async def _tell_crash(agent: str, crashed_ms: int, body: str, host: Host) -> None:
+    told = news.notice(who_acts_on_crash(agent, host.roster.roles), SystemEvent.CONTAINER_CRASH, body)
+    with _room_for(told, host) as draft:
+        await host.feed.write(news.crashed, agent, crashed_ms, draft)
+
+
+async def _rebuilt(agent: str, rebuilt_ms: int, host: Host) -> None:
+    told = news.notice(agent, SystemEvent.REBUILT, rebuilt_notice())
+    with _room_for(told, host) as draft:
+        await host.feed.write(news.rebuilt, agent, rebuilt_ms, manager_of(host.roster.roles), draft)
+    host.digests.add(SystemEvent.REBUILT)
+
+
+async def _tell_missed(cages: Iterable[Cage], host: Host) -> None:
+    """What happened while nobody followed privd."""
+    told = await host.store.read(news.read_told)
+    for cage in cages:
+        known = told.get(cage.agent, news.Told())
+        if cage.crashed_ms not in (None, known.crashed_ms):
+            await _tell_crash(
+                cage.agent, cage.crashed_ms, missed_crash_notice(cage.agent, cage.crashed_ms), host
+            )
+        if cage.rebuilt_ms not in (None, known.rebuilt_ms):
+            await _rebuilt(cage.agent, cage.rebuilt_ms, host)
+
+
+@contextmanager
+def _room_for(told: Draft, host: Host) -> Iterator[Draft | None]:
+    """Room in the inbox of whoever is told; None, and a line in the log, when there is none."""
     try:
-        await host.outbox.send(notice)
+        reserved = host.inboxes.reserve(told.recipients, bytes_of(told.body), SYSTEM)
     except Refused as refused:
-        host.log.warning("the manager cannot be told of a crash", agent=event.agent, reason=str(refused))
+        host.log.warning("nobody can be told", told=told.event, to=told.to, reason=str(refused))
+        yield None
+        return
+    try:
+        yield told
+    finally:
+        host.inboxes.release(reserved)
 
 
 async def harness_ended(agent: str, ending: Ending, host: Host) -> None:

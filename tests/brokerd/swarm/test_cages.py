@@ -1,24 +1,30 @@
 """Following privd: agents come, change and go, cages crash, privd goes away and comes back."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from brokerd.policy.guards import Guards
+from brokerd.policy.notices import crash_notice, missed_crash_notice
+from brokerd.store.schema import shape_of
 from protocol.agent import WatchCommands
 from protocol.brokerd import AgentGone, WatchFeed
 from protocol.limits import AGENTS_MAX
-from protocol.messages import DeliveryState
+from protocol.messages import DeliveryState, Message, SystemEvent
 from protocol.privd import Cage, CageChanged, CageCrashed, Power
 from protocol.problem import Refused
 from protocol.settings import AgentRole
-from protocol.tools import WhoAmI
+from protocol.tools import Ask, WhoAmI
 from protocol.turns import Outcome
 from runtime.client import Client, Disconnected
+from runtime.clock import new_key
+from runtime.store import connect
 from tests.brokerd.hive import Hive, Privd, cage
 from tests.support.waiting import until
 
@@ -138,17 +144,30 @@ async def test_a_crash_is_told_to_the_manager(hive: Hive) -> None:
     await hive.begun("iris")
     hive.privd.events.publish(CageCrashed("iris", 7, "ended with status 70", ("one", "two")))
     notice = (await hive.taken("hm1nd", wait_s=10)).message
-    assert (notice.sender, notice.to) == ("system", "hm1nd")
-    assert notice.body == "container_crash: iris ended with status 70\nlast lines of its journal:\none\ntwo"
+    assert (notice.sender, notice.to, notice.event) == ("system", "hm1nd", SystemEvent.CONTAINER_CRASH)
+    assert notice.body == crash_notice("iris", "ended with status 70", ("one", "two"))
+    assert notice.body.endswith("iris| one\niris| two")
     assert await hive.states(sent.message) == [DeliveryState.QUEUED]
 
 
-async def test_the_managers_own_crash_is_not_told_to_it(hive: Hive) -> None:
+async def test_the_managers_own_crash_is_told_to_the_operator(hive: Hive) -> None:
     hive.privd.events.publish(CageCrashed("hm1nd", 7, "ended with status 70", ()))
-    hive.privd.events.publish(CageCrashed("atlas", 7, "ended with status 71", ()))
+    hive.privd.events.publish(CageCrashed("atlas", 8, "ended with status 71", ()))
     notice = (await hive.taken("hm1nd", wait_s=10)).message
     assert "atlas" in notice.body
-    assert len(await hive.messages()) == 1
+    assert [(each.to, each.event) for each in await hive.messages()] == [
+        ("operator", SystemEvent.CONTAINER_CRASH),
+        ("hm1nd", SystemEvent.CONTAINER_CRASH),
+    ]
+    assert (await hive.snapshot()).operator_unread == 1
+
+
+async def test_without_a_manager_a_crash_is_told_to_the_operator(hive: Hive) -> None:
+    hive.privd.remove("hm1nd")
+    hive.privd.events.publish(CageCrashed("atlas", 7, "ended with status 71", ()))
+    hive.privd.change(cage("damocles"))
+    await hive.served("damocles")
+    assert [message.to for message in await hive.messages()] == ["operator"]
 
 
 @pytest.mark.parametrize("guards", [Guards(inbox_deliveries_max=1)])
@@ -157,20 +176,58 @@ async def test_a_manager_whose_inbox_is_full_is_not_told_and_the_log_says_so(
 ) -> None:
     """What the hive says is refused last, but it is."""
     await hive.send("operator", "hm1nd")
-    for _ in range(2):
-        hive.privd.events.publish(CageCrashed("iris", 7, "ended with status 70", ()))
+    for at_ms in (7, 8):
+        hive.privd.events.publish(CageCrashed("iris", at_ms, "ended with status 70", ()))
     hive.privd.change(cage("damocles"))
     await hive.served("damocles")
     assert [message.sender for message in await hive.messages()] == ["operator", "system"]
-    assert "the manager cannot be told of a crash" in "".join(capsys.readouterr())
+    assert "nobody can be told" in "".join(capsys.readouterr())
 
 
-async def test_without_a_manager_a_crash_is_only_a_crash(hive: Hive) -> None:
-    hive.privd.remove("hm1nd")
-    hive.privd.events.publish(CageCrashed("atlas", 7, "ended with status 71", ()))
-    hive.privd.change(cage("damocles"))
-    await hive.served("damocles")
-    assert await hive.messages() == ()
+async def test_a_crash_that_nobody_heard_of_is_told_once(unserved: Hive) -> None:
+    """Of whatever happened while brokerd was away, and of nothing else."""
+    hive = unserved
+    async with hive.broker():
+        hive.privd.events.publish(CageCrashed("iris", 1_000, "ended with status 70", ()))
+        hive.privd.change(replace(cage("iris"), crashed_ms=1_000))
+        await until(hive.messages, what="the crash to be told")
+    async with hive.broker():
+        assert len(await hive.messages()) == 1  # told before
+    hive.privd.change(replace(cage("atlas"), crashed_ms=1_700_000_000_000))
+    for _ in range(2):
+        async with hive.broker():
+            heard, missed = await until(lambda: _so_many(hive, 2), what="the other crash to be told")
+            assert heard.body == crash_notice("iris", "ended with status 70", ())
+            assert missed.body == missed_crash_notice("atlas", 1_700_000_000_000)
+            assert (missed.to, missed.event) == ("hm1nd", SystemEvent.CONTAINER_CRASH)
+
+
+async def _so_many(hive: Hive, count: int) -> tuple[Message, ...] | None:
+    found = await hive.messages()
+    return found if len(found) == count else None
+
+
+async def test_a_rebuild_that_nobody_heard_of_is_told_once(unserved: Hive) -> None:
+    hive = unserved
+    hive.privd.change(replace(cage("iris"), rebuilt_ms=1_000))
+    for _ in range(2):
+        async with hive.broker():
+            (told,) = await until(hive.messages, what="the rebuild to be told")
+            assert (told.to, told.event) == ("iris", SystemEvent.REBUILT)
+
+
+async def test_what_a_purge_left_half_done_is_done_at_the_next_start(unserved: Hive) -> None:
+    """A brokerd was killed after it had forgotten the agent, before all that waits for it was given up."""
+    hive = unserved
+    async with hive.broker():
+        sent = await hive.send("operator", "iris")
+        await hive.agent("iris").call(Ask(question="may I?", key=new_key()))
+    with closing(connect(shape_of(hive.settings.database, hive.settings.events_database))) as db:
+        db.execute("DELETE FROM agents WHERE name = 'iris'")
+    del hive.privd.cages["iris"]
+    async with hive.broker():
+        await eventually(lambda: hive.states(sent.message), [DeliveryState.DEAD])
+        assert (await hive.snapshot()).questions == ()
 
 
 async def test_another_role_or_uid_is_another_door(hive: Hive) -> None:
