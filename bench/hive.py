@@ -1,11 +1,17 @@
 """brokerd as it is shipped, with its databases on disk and agents that a stand-in for privd tells it of."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.processes import OURS, START_S, folder, on_disk, serving
+
+UNHURRIED = "".join(
+    f"{rate}_per_minute = 1_000_000_000\n"
+    for rate in ("messages", "pair_messages", "bytes", "operator_messages")
+)
+"""Rates that nobody reaches: what is measured is how fast it could be."""
 
 
 class Hive:
@@ -28,8 +34,13 @@ class Hive:
 
 
 @contextmanager
-def hive(agents: int) -> Iterator[Hive]:
-    """Privd's stand-in and brokerd, with so many agents, every socket answering."""
+def hive(
+    agents: int, program: Sequence[str] = ("brokerd",), prepare: Callable[[Path], None] | None = None
+) -> Iterator[Hive]:
+    """Privd's stand-in and brokerd, with so many agents, every socket answering.
+
+    `program` is the module that runs as brokerd, and its arguments; `prepare` makes its folder of databases.
+    """
     with folder() as run, on_disk() as state, ExitStack() as servers:
         log = run / "log"
         servers.enter_context(
@@ -44,11 +55,13 @@ def hive(agents: int) -> Iterator[Hive]:
             )
         )
         config = run / "brokerd.toml"
-        config.write_text(f'run = "{run}"\nstate = "{state / "broker"}"\nlog_level = "warning"\n')
-        made = Hive(run, state, servers, log)
-        servers.enter_context(
-            serving(OURS, "-m", "brokerd", "--config", config, ready=made.operator, log=log)
+        config.write_text(
+            f'run = "{run}"\nstate = "{state / "broker"}"\nlog_level = "warning"\n[guards]\n{UNHURRIED}'
         )
+        if prepare is not None:
+            prepare(state / "broker")
+        made = Hive(run, state, servers, log)
+        servers.enter_context(serving(OURS, "-m", *program, "--config", config, ready=made.operator, log=log))
         for number in range(agents):
             wait_for(made.agent(number))
         yield made

@@ -10,15 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hivectl import reminders, statistics, tables
+from hivectl import questions, reminders, statistics, tables
 from protocol.brokerd import (
     Backup,
+    CloseThread,
     EditReminder,
     FireReminder,
     ListMessages,
+    ListQuestions,
     MarkRead,
+    PauseAgent,
     ReadStatistics,
     ReadTail,
+    ReleaseThread,
+    ResumeAgent,
+    RetryDelivery,
     SearchMessages,
     StopTurn,
     WakeParked,
@@ -34,7 +40,7 @@ from protocol.privd import (
     StopCage,
 )
 from protocol.rpc import Call
-from protocol.tools import CancelReminder, ListReminders, Remind, RollUpReminders, Send
+from protocol.tools import Answer, CancelReminder, ListReminders, Remind, RollUpReminders, Send
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Command:
     """One sub-command that is one request.
 
     `confirm` says what it is about to do, and makes it ask first; `retyped` names a field that repeats the agent's
-    name, which is then asked for; `slow` shows that it is at work.
+    name, which is then asked for; `slow` shows that it is at work; `plain` are optional fields that need no flag.
     """
 
     name: str
@@ -53,6 +59,7 @@ class Command:
     retyped: str | None = None
     slow: bool = False
     supplied: frozenset[str] = field(default_factory=frozenset)
+    plain: frozenset[str] = field(default_factory=frozenset)
 
     @property
     def summary(self) -> str:
@@ -62,12 +69,18 @@ class Command:
 
 
 DESTROYS = "destroys the cage of {agent}; its notes and credentials are kept"
+CLOSES = "gives up what thread {thread} holds; `retry` brings single deliveries back"
 PURGES = "deletes for good everything that {agent} left behind"
 
 ABOUT = {
     "after": "only what comes after this number",
+    "answer": "in words",
+    "choices": "what is chosen of the options",
+    "open": "only open ones (unless told otherwise)",
+    "question": "its number",
     "always": "forget the command that says whether a turn is worth it",
     "before": "only what is older than this number",
+    "delivery": "its number, as `messages` shows it beside what is dead",
     "cron": "minute, hour, day, month and weekday, in five fields",
     "ended": "those that are over, too",
     "every_s": "again and again after so many seconds",
@@ -83,7 +96,7 @@ ABOUT = {
     "since_ms": "from this time on, in milliseconds since 1970 (unless told: a day ago)",
     "since_s": "so many seconds back",
     "text": "the words",
-    "thread": "only this thread, by the number of its first message",
+    "thread": "a thread, by the number of its first message",
 }
 
 CATALOGUE = (
@@ -108,6 +121,8 @@ CATALOGUE = (
     Command("messages", ListMessages, "brokerd", tables.messages),
     Command("search", SearchMessages, "brokerd", tables.messages),
     Command("read", MarkRead, "brokerd", tables.done),
+    Command("questions", ListQuestions, "brokerd", questions.questions),
+    Command("answer", Answer, "brokerd", questions.question, plain=frozenset({"answer"})),
     Command("remind", Remind, "brokerd", reminders.reminder),
     Command("reminders", ListReminders, "brokerd", reminders.reminders),
     Command("edit-reminder", EditReminder, "brokerd", reminders.reminder),
@@ -118,5 +133,10 @@ CATALOGUE = (
     Command("turns", ReadTail, "brokerd", tables.turns),
     Command("cancel", StopTurn, "brokerd", tables.done),
     Command("unpark", WakeParked, "brokerd", tables.done),
+    Command("pause", PauseAgent, "brokerd", tables.done),
+    Command("resume", ResumeAgent, "brokerd", tables.done),
+    Command("retry", RetryDelivery, "brokerd", tables.done),
+    Command("release", ReleaseThread, "brokerd", tables.done),
+    Command("close-thread", CloseThread, "brokerd", tables.done, confirm=CLOSES),
     Command("backup", Backup, "brokerd", tables.backed_up, slow=True),
 )

@@ -6,7 +6,7 @@ from typing import Any
 from hivectl import tables
 from hivectl.places import Places
 from hivectl.program import unreachable
-from protocol.brokerd import Activity, Agent, AgentNow, TakeSnapshot
+from protocol.brokerd import Activity, Agent, AgentNow, ParkedThread, TakeSnapshot
 from protocol.hello import Greeting, Hello
 from protocol.privd import Cage, ListCages, Power
 from protocol.problem import Refused
@@ -25,6 +25,7 @@ async def run(values: argparse.Namespace) -> int:
     greetings: dict[str, Greeting | None] = {name: await greet(values, name) for name in DAEMONS}
     cages: tuple[Cage, ...] = ()
     agents: dict[str, AgentNow] = {}
+    parked: tuple[ParkedThread, ...] = ()
     if greetings["privd"]:
         async with Client(values.places.socket("privd")) as privd:
             cages = await privd.call(ListCages())
@@ -32,11 +33,17 @@ async def run(values: argparse.Namespace) -> int:
         async with Client(values.places.socket("brokerd")) as brokerd:
             snapshot = await brokerd.call(TakeSnapshot())
             agents = {row.agent.name: row for row in snapshot.agents}
+            parked = snapshot.parked
     if values.json:
-        document: dict[str, Any] = {"daemons": greetings, "cages": cages, "agents": agents}
+        document: dict[str, Any] = {
+            "daemons": greetings,
+            "cages": cages,
+            "agents": agents,
+            "parked": parked,
+        }
         print(tables.document(document))
     else:
-        print("\n".join(_lines(greetings, cages, agents, values.places)))
+        print("\n".join([*_lines(greetings, cages, agents, values.places), *map(parked_line, parked)]))
     return 0 if all(greetings.values()) else EXIT_DOWN
 
 
@@ -83,6 +90,15 @@ def _row(cage: Cage, agent: AgentNow | None) -> tuple[str, ...]:
     return cage.agent, state_of(cage, agent), tables.age(cage.since_ms), inbox, status
 
 
+def parked_line(parked: ParkedThread) -> str:
+    """A thread that waits for the operator, and what they can do."""
+    what = "1 delivery" if parked.held == 1 else f"{parked.held} deliveries"
+    return tables.printable(
+        f"⚠ {', '.join(parked.agents)} wrote {parked.hops} messages in a row: thread {parked.thread} holds {what}; "
+        f"`release {parked.thread}` lets it go on, `close-thread {parked.thread}` gives them up"
+    )
+
+
 def why_parked(agent: Agent) -> str:
     """Why an agent takes no message now, and until when; empty when it does."""
     if agent.parked is None:
@@ -99,4 +115,4 @@ def state_of(cage: Cage, agent: AgentNow | None) -> str:
         return str(cage.power)
     if agent is None or agent.agent.activity is Activity.ABSENT:
         return "starting"
-    return str(agent.agent.activity)
+    return f"{agent.agent.activity}, paused" if agent.agent.paused else str(agent.agent.activity)

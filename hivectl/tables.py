@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from protocol.brokerd import BackedUp, MessagePage, TailPage
-from protocol.messages import Message
+from protocol.messages import DeliveryState, Message, Receipt
 from protocol.privd import Cage
 from protocol.tools import Sent
 from protocol.turns import Failed, Noted, Said, Thought, ToolCalled, ToolReturned, Woken
@@ -105,7 +105,8 @@ def done(_: Any) -> str:
 
 
 def sent(receipt: Sent) -> str:
-    return f"message {receipt.message} is stored for {', '.join(receipt.recipients)}"
+    held = f", held in thread {receipt.thread} until it is released" if receipt.held else ""
+    return f"message {receipt.message} is stored for {', '.join(receipt.recipients)}{held}"
 
 
 def worded(code: str) -> str:
@@ -113,15 +114,24 @@ def worded(code: str) -> str:
     return code.replace("_", " ")
 
 
+def _standing(delivery: Receipt) -> str:
+    """Its state, and what the operator can do about one that is dead."""
+    again = f" (retry {delivery.id})" if delivery.state is DeliveryState.DEAD else ""
+    return worded(delivery.state) + again
+
+
 def message_line(message: Message) -> str:
+    """One message, with its time and where it stands."""
+    return f"{clock(message.sent_ms)}  {message_words(message)}"
+
+
+def message_words(message: Message) -> str:
     states = ", ".join(
-        f"{delivery.recipient} {worded(delivery.state)}"
-        if len(message.deliveries) > 1
-        else worded(delivery.state)
+        f"{delivery.recipient} {_standing(delivery)}" if len(message.deliveries) > 1 else _standing(delivery)
         for delivery in message.deliveries
     )
     reply = f" ↳{message.in_reply_to}" if message.in_reply_to else ""
-    head = f"{clock(message.sent_ms)}  #{message.id}{reply}  {message.sender} → {message.to}"
+    head = f"#{message.id}{reply}  {message.sender} → {message.to}"
     return f"{head}  {printable(message.body)}  [{states}]"
 
 

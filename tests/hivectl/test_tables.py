@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hivectl import tables
 from protocol.brokerd import MessagePage
 from protocol.messages import DeliveryState, Message, Receipt
+from protocol.tools import Sent
 
 
 @given(st.text())
@@ -49,3 +50,15 @@ def test_a_broadcast_shows_where_each_delivery_stands() -> None:
     older, line = tables.messages(page).splitlines()
     assert older == "(older: --before 7)"
     assert line.endswith("operator → *  hi\\x1b  [atlas queued, iris queued]")
+
+
+def test_what_is_dead_says_how_to_bring_it_back() -> None:
+    receipt = Receipt(897, 7, "atlas", DeliveryState.DEAD, 3, 3, 0)
+    page = MessagePage((Message(7, 7, None, "iris", "atlas", False, "hi", 0, (receipt,)),), before=None)
+    assert tables.messages(page).endswith("iris → atlas  hi  [dead (retry 897)]")
+
+
+def test_a_message_that_is_held_says_what_it_waits_for() -> None:
+    assert tables.sent(Sent(7, 5, ("atlas",), 1)) == "message 7 is stored for atlas"
+    held = tables.sent(Sent(7, 5, ("atlas",), 1, held=True))
+    assert held == "message 7 is stored for atlas, held in thread 5 until it is released"

@@ -1,0 +1,29 @@
+"""What `status` says of agents and threads that wait for the operator."""
+
+from hivectl.status import parked_line, state_of
+from protocol.brokerd import Activity, Agent, AgentNow, ParkedThread
+from protocol.privd import Cage, Power
+from protocol.settings import AgentRole, AgentSettings
+
+
+def cage(power: Power) -> Cage:
+    return Cage("iris", power, 1, "nspawn", 1, 2, AgentSettings("iris"))
+
+
+def now(activity: Activity, *, paused: bool = False) -> AgentNow:
+    return AgentNow(Agent("iris", AgentRole.AGENT, activity, 1, paused=paused), 0, ())
+
+
+def test_a_paused_agent_says_so_beside_what_it_does() -> None:
+    assert state_of(cage(Power.RUNNING), now(Activity.IDLE)) == "idle"
+    assert state_of(cage(Power.RUNNING), now(Activity.IDLE, paused=True)) == "idle, paused"
+    assert state_of(cage(Power.RUNNING), now(Activity.THINKING, paused=True)) == "thinking, paused"
+    assert state_of(cage(Power.STOPPED), now(Activity.ABSENT, paused=True)) == "stopped"
+
+
+def test_a_parked_thread_says_what_happened_and_what_can_be_done() -> None:
+    assert parked_line(ParkedThread(12, ("atlas", "iris"), 41, 3, 0)) == (
+        "⚠ atlas, iris wrote 41 messages in a row: thread 12 holds 3 deliveries; "
+        "`release 12` lets it go on, `close-thread 12` gives them up"
+    )
+    assert "holds 1 delivery;" in parked_line(ParkedThread(12, ("atlas", "iris"), 41, 1, 0))
