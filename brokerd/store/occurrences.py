@@ -4,7 +4,7 @@ A reminder's delivery has a place of its own among the deliveries of a message (
 whoever settles a delivery knows without asking whether there is an occurrence to settle with it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Final, assert_never
 
@@ -150,9 +150,14 @@ def tallies(db: Db, since_ms: int) -> dict[str, Tally]:
     }
 
 
-def roll_up(db: Db, agent: str | None, since_ms: int) -> ReminderRollup:
-    """The same of one agent, or of all together, and how many reminders are still to fire."""
-    counted = tallies(db, since_ms)
+def roll_up(
+    db: Db, agent: str | None, since_ms: int, counted: Mapping[str, Tally] | None = None
+) -> ReminderRollup:
+    """The same of one agent, or of all together, and how many reminders are still to fire.
+
+    `counted` are the tallies since then, for whoever asks for many agents.
+    """
+    counted = tallies(db, since_ms) if counted is None else counted
     found = list(counted.values()) if agent is None else [counted.get(agent, Tally())]
     return ReminderRollup(
         since_ms=since_ms,
