@@ -3,6 +3,7 @@
     STATE                brokerd's folder
     BACKUP               a backup's name, or its folder; without it, the newest
     --list               only say which there are
+    --without-log        restore nothing: put a damaged events.sqlite aside, which costs no message
 
 What was there is moved aside, never removed. The copy is made and looked through before anything is moved, and until
 all is in its place brokerd does not start, so a restore that was cut short is simply run again.
@@ -46,7 +47,7 @@ COUNT_AS_GONE: Final = (
 FEED_HEAD: Final = "SELECT head FROM feed_state"
 BEGIN_FEED_ANEW: Final = "UPDATE feed_state SET boot = '', head = max(head, ?)"
 """No machine's boot is called that, so the next start begins a new epoch (brokerd.store.feed)."""
-DOUBT_INDEX: Final = f"UPDATE behind SET head = {2**53} WHERE head > ?"
+DOUBT_INDEX: Final = "UPDATE behind SET head = 9007199254740991 WHERE head > ?"
 """An index that knows messages which are not in the copy is made anew (brokerd.store.behind)."""
 LAST_TURN: Final = "SELECT coalesce(max(id), 0) FROM turns"
 FORGET_TURN_EVENTS: Final = "DELETE FROM turn_events WHERE turn > ?"
@@ -62,7 +63,7 @@ class Listed(Struct, frozen=True):
 
 
 class Restored(Struct, frozen=True):
-    """What was done."""
+    """What was done. `name` is empty when only the log was put aside."""
 
     name: str
     at_ms: int
@@ -76,10 +77,17 @@ def main() -> int:
     parser.add_argument("state", type=Path)
     parser.add_argument("backup", nargs="?")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--without-log", action="store_true")
     values = parser.parse_args()
     state: Path = values.state.absolute()
+    answer: list[Listed] | Restored
     try:
-        answer = listed(state) if values.list else restore(state, values.backup, now_ms())
+        if values.list:
+            answer = listed(state)
+        elif values.without_log:
+            answer = go_on_without_log(state, now_ms())
+        else:
+            answer = restore(state, values.backup, now_ms())
     except Unusable as fault:
         sys.stderr.write(f"{fault}\n")
         return EXIT_SETTINGS
@@ -97,6 +105,18 @@ def listed(state: Path) -> list[Listed]:
     return [Listed(name, each.at_ms, each.bytes, each.version) for name, each in found]
 
 
+def go_on_without_log(state: Path, at_ms: int) -> Restored:
+    """Put events.sqlite aside: the next start makes a new one, and a new feed. Its turn events and counts are gone."""
+    if not (state / folder.BROKER_FILE).is_file():
+        raise Unusable(f"{state}: there is no {folder.BROKER_FILE} to go on with")
+    with _held(state):
+        folder.check_whole(state)
+        aside = _free_aside(state, at_ms)
+        _move_aside(_present(state, folder.EVENTS_FILE), aside)
+        folder.sync(state)
+        return Restored("", at_ms, str(aside) if aside.exists() else "")
+
+
 def restore(state: Path, wanted: str | None, at_ms: int) -> Restored:
     """Put a backup in the databases' place. Unusable: brokerd runs, there is no such backup, it is not whole."""
     if not state.is_dir():
@@ -104,9 +124,7 @@ def restore(state: Path, wanted: str | None, at_ms: int) -> Restored:
     with _held(state):
         source = _chosen(state, wanted)
         manifest = backup.read_manifest(source)
-        asides = state / folder.SET_ASIDE
-        taken = {path.name for path in asides.iterdir()} if asides.is_dir() else set[str]()
-        aside = asides / policy.name_for(at_ms, taken)
+        aside = _free_aside(state, at_ms)
         work = state / folder.RESTORING
         if work.exists():
             _move_aside([work], aside)
@@ -197,14 +215,24 @@ def _sequences(file: Path) -> dict[str, int]:
 
 def _exchange(state: Path, work: Path, aside: Path) -> None:
     """The present files go, the copies come; while `work` is there, brokerd does not start."""
-    present = [state / f"{file}{side}" for file, _, _ in backup.FILES for side in SIDE_FILES]
-    _move_aside([path for path in present if path.exists()], aside)
+    _move_aside([path for file, _, _ in backup.FILES for path in _present(state, file)], aside)
     folder.sync(state)
     for file, _, _ in backup.FILES:
         (work / file).rename(state / file)
     folder.sync(state)
     work.rmdir()
     folder.sync(state)
+
+
+def _present(state: Path, file: str) -> list[Path]:
+    """A database, and what sqlite keeps beside it."""
+    return [path for side in SIDE_FILES if (path := state / f"{file}{side}").exists()]
+
+
+def _free_aside(state: Path, at_ms: int) -> Path:
+    asides = state / folder.SET_ASIDE
+    taken = [path.name for path in asides.iterdir()] if asides.is_dir() else []
+    return asides / policy.name_for(at_ms, taken)
 
 
 def _move_aside(paths: list[Path], aside: Path) -> None:

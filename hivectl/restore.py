@@ -40,12 +40,19 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description="What is there now is moved aside, never removed.",
     )
     child.add_argument("backup", nargs="?", help="a backup's name, or its folder (default: the newest)")
+    child.add_argument(
+        "--without-log",
+        action="store_true",
+        help="restore nothing: only put a damaged events.sqlite aside, which costs no message",
+    )
     child.add_argument("--list", action="store_true", help="only say which backups there are")
     child.add_argument("--yes", action="store_true", help="do not ask")
     child.set_defaults(run=run)
 
 
 async def run(values: argparse.Namespace) -> int:
+    if values.without_log:
+        return await _go_on_without_log(values)
     there = msgspec.json.decode(await _ask_brokerd(values.places, "--list"), type=list[Listed])
     if values.list:
         print(tables.document(there) if values.json else _list(there))
@@ -63,6 +70,17 @@ async def run(values: argparse.Namespace) -> int:
         )
     done = msgspec.json.decode(await _ask_brokerd(values.places, wanted), type=Restored)
     print(tables.document(done) if values.json else _show(done))
+    return 0
+
+
+async def _go_on_without_log(values: argparse.Namespace) -> int:
+    if not values.yes:
+        requests.ask(
+            "this puts the log of all turns and the dashboard's numbers aside; no message is touched"
+        )
+    done = msgspec.json.decode(await _ask_brokerd(values.places, "--without-log"), type=Restored)
+    said = f"events.sqlite is in {done.set_aside}" if done.set_aside else "there was no events.sqlite"
+    print(tables.document(done) if values.json else said)
     return 0
 
 

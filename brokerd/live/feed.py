@@ -6,7 +6,7 @@ and the inboxes that are woken by it, see one order: that of the numbers.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, Generic, ParamSpec, TypeVar
 
 import trio
 from msgspec import Raw, Struct
@@ -20,7 +20,7 @@ from runtime.backoff import delays
 from runtime.clock import now_ms
 from runtime.fanout import Fanout, Watcher
 from runtime.log import Log
-from runtime.store import Db, Store
+from runtime.store import Db, Store, is_quick
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,24 +65,28 @@ class Feed:
 
         On a full disk it is tried once more, with the room that is kept for what settles.
         """
+        run = _Change(lambda db, log: job(db, log, *args, **kwargs), is_quick=is_quick(job))
         try:
-            return await self._run(lambda db, log: job(db, log, *args, **kwargs), durable=True)
+            return await self._run(run)
         except Refused as refused:
             if not self._may_try_again(refused, settling=True):
                 raise
-        return await self._run(lambda db, log: job(db, log, *args, **kwargs), durable=True)
+        return await self._run(run)
 
     async def write_new(self, job: Job[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The same for what is new and can be refused."""
+        run = _Change(lambda db, log: job(db, log, *args, **kwargs), is_quick=is_quick(job))
         try:
-            return await self._run(lambda db, log: job(db, log, *args, **kwargs), durable=True)
+            return await self._run(run)
         except Refused as refused:
             self._may_try_again(refused, settling=False)
             raise
 
     async def write_events(self, job: Job[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The same for a job that changes nothing but events.sqlite."""
-        return await self._run(lambda db, log: job(db, log, *args, **kwargs), durable=False)
+        return await self._run(
+            _Change(lambda db, log: job(db, log, *args, **kwargs), is_quick=is_quick(job), durable=False)
+        )
 
     async def write_surely(self, job: Job[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, for what nobody asked for and nobody would ask again: a full disk is waited out."""
@@ -101,8 +105,9 @@ class Feed:
             return False
         return self._room.ran_out(settling=settling)
 
-    async def _run(self, job: Callable[[Db, FeedLog], T], *, durable: bool) -> T:
-        result, entries = await self._store.write(_logged, now_ms(), job, durable=durable)
+    async def _run(self, change: "_Change[T]") -> T:
+        write = self._store.write_quickly if change.is_quick else self._store.write
+        result, entries = await write(_logged, now_ms(), change)
         self._publish(entries)
         return result
 
@@ -126,7 +131,8 @@ class Feed:
                 yield events
 
     async def _follow(self, since: int, live: Watcher[Published]) -> AsyncGenerator[Raw, None]:
-        while page := await self._store.read(stored.read_after, since):
+        upto = self.published  # a reader may see further: entries whose cause is still on its way into the other file
+        while since < upto and (page := await self._store.read(stored.read_after, since, upto)):
             since = page[-1].seq
             for entry in page:
                 if self._is_readable(entry):
@@ -147,10 +153,21 @@ class Feed:
             continue
 
 
-def _logged(db: Db, at_ms: int, job: Callable[[Db, FeedLog], T], *, durable: bool) -> tuple[T, list[Entry]]:
+class _Change(Generic[T]):
+    """A job with its arguments. `durable` when it changes broker.sqlite."""
+
+    __slots__ = ("durable", "is_quick", "run")
+
+    def __init__(self, run: Callable[[Db, FeedLog], T], *, is_quick: bool, durable: bool = True) -> None:
+        self.run = run
+        self.is_quick = is_quick
+        self.durable = durable
+
+
+def _logged(db: Db, at_ms: int, change: _Change[T]) -> tuple[T, list[Entry]]:
     log = FeedLog(db, at_ms)
-    result = job(db, log)
-    log.flush(durable=durable)
+    result = change.run(db, log)
+    log.flush(durable=change.durable)
     return result, log.entries
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from brokerd.store import rows
 from protocol.brokerd import AnyFeedBody
-from protocol.limits import FEED_BACKLOG_ROWS_MAX
+from protocol.limits import FEED_BACKLOG_ROWS_MAX, INTEGER_MAX
 from protocol.problem import Problem, Refused
 from runtime.clock import new_key
 from runtime.store import Db
@@ -35,7 +35,7 @@ FORGET_BEFORE: Final = (
 )
 FORGET_ONE: Final = "DELETE FROM feed WHERE seq = ?"
 OLDEST: Final = "SELECT min(seq) FROM feed"
-AFTER: Final = "SELECT seq, at_ms, body FROM feed WHERE seq > ? ORDER BY seq"
+AFTER: Final = "SELECT seq, at_ms, body FROM feed WHERE seq > ? AND seq <= ? ORDER BY seq"
 
 PAGE_ROWS_MAX: Final = 500
 PAGE_BYTES_MAX: Final = 1024 * 1024
@@ -165,11 +165,11 @@ class StoredEntry(Struct, frozen=True, gc=False):
     fault: str = ""
 
 
-def read_after(db: Db, since: int) -> list[StoredEntry]:
-    """The next entries, at most PAGE_ROWS_MAX and about PAGE_BYTES_MAX; empty at the end."""
+def read_after(db: Db, since: int, upto: int = INTEGER_MAX) -> list[StoredEntry]:
+    """The next entries, none after `upto`, at most PAGE_ROWS_MAX and about PAGE_BYTES_MAX; empty at the end."""
     found: list[StoredEntry] = []
     size = 0
-    for row in db.execute(AFTER, (since,)):
+    for row in db.execute(AFTER, (since, upto)):
         found.append(StoredEntry(row["seq"], row["at_ms"], row["body"], _fault(row["body"])))
         size += len(row["body"])
         if len(found) == PAGE_ROWS_MAX or size >= PAGE_BYTES_MAX:

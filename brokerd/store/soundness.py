@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+from brokerd.store import folder
 from runtime.service import Unusable
 
 CHECKED_FIRST_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -46,9 +47,14 @@ def is_corrupt(error: BaseException | None) -> bool:
 
 def unusable(file: Path, found: list[str]) -> Unusable:
     """What the operator is told of a file that cannot be believed."""
+    way_out = "To go back to a backup: hivectl restore"
+    if file.name == folder.EVENTS_FILE:
+        way_out = (
+            f"To go on without this log, which costs no message: hivectl restore --without-log. {way_out}"
+        )
     return Unusable(
         f"{file}: the database is damaged ({'; '.join(' '.join(each.split()) for each in found)}); "
-        "nothing is served from it. To go back to a backup: hivectl restore"
+        f"nothing is served from it. {way_out}"
     )
 
 

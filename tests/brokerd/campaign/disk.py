@@ -343,18 +343,7 @@ class Disk:
         """The files, by their path below the folder, when it ended within the operation of that number."""
         files = {path: Recorded(bytearray(content)) for path, content in self._start.items()}
         for operation in self.operations[: moment + 1]:
-            match operation:
-                case Mark():
-                    continue
-                case Sync(path):
-                    files[path].sync()
-                case FailedSync(path):
-                    files[path].fail_to_sync(chance)
-                case SyncFolder():
-                    for file in files.values():
-                        file.sync_name()
-                case _:
-                    files.setdefault(operation.path, Recorded(None)).unsynced.append(operation)
+            _play(operation, files, chance, loss)
         last = self.operations[moment]
         found: dict[str, bytes] = {}
         for path, file in files.items():
@@ -368,6 +357,21 @@ class Disk:
     def marks(self, moment: int) -> list[Any]:
         """What was marked before the end."""
         return [each.what for each in self.operations[:moment] if isinstance(each, Mark)]
+
+
+def _play(operation: Operation, files: dict[str, Recorded], chance: Random, loss: Loss) -> None:
+    match operation:
+        case Write(path) | Truncate(path) | Delete(path):
+            files.setdefault(path, Recorded(None)).unsynced.append(operation)
+        case Sync(path):
+            files[path].sync()
+        case FailedSync(path) if loss is Loss.POWER:
+            files[path].fail_to_sync(chance)
+        case SyncFolder():
+            for file in files.values():
+                file.sync_name()
+        case FailedSync() | Mark():
+            pass
 
 
 def _lost(

@@ -18,6 +18,7 @@ import msgspec
 import pytest
 import trio
 
+from brokerd import restore
 from brokerd.handlers import deliveries, messages, questions, turns
 from brokerd.host import Host, open_host
 from brokerd.settings import BrokerSettings
@@ -33,6 +34,7 @@ from protocol.tools import Answer, Ask, Send, Sent
 from protocol.turns import Outcome, Said
 from runtime.clock import new_key
 from runtime.log import logger
+from runtime.service import Unusable
 from runtime.store import CommitFailed, Db, StoreShape, connect, open_store
 from tests.brokerd.campaign.disk import Disk, FailedSync, Loss, lay, library
 
@@ -319,10 +321,16 @@ class Found:
         assert told == [row["id"] for row in self.rows("SELECT id FROM messages ORDER BY id")]
 
 
-def judge(state: Path, promises: list[object], loss: Loss) -> None:
+def judge(state: Path, promises: list[object], loss: Loss, *, log_may_be_damaged: bool = False) -> None:
     """Open what was left, as the next brokerd does, and see whether everything promised is there."""
     shape = schema.shape_of(state / folder.BROKER_FILE, state / folder.EVENTS_FILE)
-    schema.migrate(shape.path, shape)
+    try:
+        schema.migrate(shape.path, shape)
+    except Unusable as refused:
+        if not log_may_be_damaged or not str(refused).startswith(f"{shape.path}: the database is damaged"):
+            raise
+        restore.go_on_without_log(state, 1)
+        schema.migrate(shape.path, shape)
     with closing(connect(shape)) as db:
         before = db.execute("SELECT epoch FROM feed_state").fetchone()["epoch"]
         boot = BOOT if loss is Loss.KILL else "another boot"
@@ -374,7 +382,7 @@ def campaign(folder_of_all: Path, first_seed: int, seeds: int, *, sync_fails: bo
             promises = disk.marks(moment)
             lay(disk.image(moment, chance, loss), after)
             try:
-                judge(after, promises, loss)
+                judge(after, promises, loss, log_may_be_damaged=sync_fails and loss is Loss.POWER)
             except Exception as fault:
                 where = f"HIVE_SEED={seed}: {loss.value} at {moment} of {len(disk.operations)}"
                 tally.faults.append(f"{where}: {type(fault).__name__}: {fault}")
@@ -395,7 +403,10 @@ def test_nothing_acknowledged_is_lost_whenever_it_ends(tmp_path: Path) -> None:
 
 
 def test_nothing_acknowledged_is_lost_when_a_sync_fails_and_the_power_goes(tmp_path: Path) -> None:
-    """A failed sync of the log ends the store; one of a database, while the log is copied, is made up for later."""
+    """A failed sync of a commit ends the store; one while a log is copied into its database is made up for later.
+
+    Only events.sqlite, which may lose its last moments, can be damaged by both together; it is then put aside.
+    """
     first = int(os.environ.get("HIVE_SEED", SystemRandom().randrange(2**32)))
     print(f"HIVE_SEED={first} seeds={SEEDS}")
     tally = campaign(tmp_path, first, SEEDS, sync_fails=True)

@@ -5,6 +5,7 @@ import itertools
 import msgspec
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from brokerd.live.feed import Feed, encoded_event
 from brokerd.store import schema
@@ -13,6 +14,7 @@ from protocol.brokerd import AgentGone, FeedEvent
 from runtime.log import logger
 from runtime.store import Db, StoreShape, open_store
 from tests.brokerd.store.conftest import migrated, shape
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 __all__ = ["migrated", "shape"]
@@ -64,3 +66,31 @@ async def test_many_writers_make_one_order(shape: StoreShape) -> None:
                 nursery.start_soon(write, number)
     told = sorted(seq for seq in answers.values() if seq)
     assert heard == told == list(range(1, len(told) + 1))
+
+
+async def test_nobody_is_shown_an_entry_before_its_cause_is_stored(shape: StoreShape) -> None:
+    """events.sqlite is committed first: a reader sees the entry, and after a kill just then it is taken back."""
+    shown: list[int] = []
+
+    def half_a_commit(db: Db) -> None:
+        db.execute("INSERT INTO feed (at_ms, agent, durable, body) VALUES (1, 'iris', 1, x'7b7d')")
+
+    async with open_store(shape, schema.migrate) as store:
+        place = await store.write(open_feed, "boot")
+        feed = Feed(store, place, lambda _: None, logger("test"))
+        await feed.write(lambda _, log: log.append("iris", AgentGone("iris")))
+        await store.write(half_a_commit)
+
+        async def watch() -> None:
+            async with feed.watch(place.epoch, 0) as events:
+                async for event in events:
+                    heard = msgspec.json.decode(event, type=FeedEvent)
+                    shown.append(heard.seq)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            await until(lambda: shown, what="the first entry")
+            await store.read(lambda _: None)
+            await wait_all_tasks_blocked(0.01)
+            nursery.cancel_scope.cancel()
+    assert shown == [1]
