@@ -164,23 +164,28 @@ async def at_rest(at: Desk, message: int) -> bool:
 
 
 @pytest.mark.cage
+@pytest.mark.parametrize("moment", ["it runs", "it has the message"])
 @pytest.mark.parametrize("agent", ["iris", MANAGER_NAME])
-async def test_a_cage_killed_after_its_rebuild_still_hears_of_it(any_hive: RunningHive, agent: str) -> None:
-    """The whole cage, by its init, as soon as it runs: whatever it had reached, one turn ends well for the message."""
+async def test_a_cage_killed_after_its_rebuild_still_hears_of_it(
+    any_hive: RunningHive, agent: str, moment: str
+) -> None:
+    """The whole cage, by its init, as soon as *moment*: whatever it had reached, one turn ends well for the message."""
     async with Client(any_hive.socket("brokerd")) as brokerd:
         known = {each.id for each in (await brokerd.call(ListMessages(limit=200))).messages}
         assert any_hive.hivectl("rebuild", agent)["power"] == "running"
-        os.kill(leader(any_hive, agent), signal.SIGKILL)
 
-        async def rebuilt() -> Message | None:
+        async def rebuilt(*unlike: DeliveryState) -> Message | None:
             page = await brokerd.call(ListMessages(limit=200))
-            return next((m for m in page.messages if m.id not in known and is_rebuilt(m, agent)), None)
+            message = next((m for m in page.messages if m.id not in known and is_rebuilt(m, agent)), None)
+            return message if message and message.deliveries[0].state not in unlike else None
 
         async def done() -> Message | None:
             message = await rebuilt()
-            settled = message and all(each.state is DeliveryState.DONE for each in message.deliveries)
-            return message if settled else None
+            return message if message and message.deliveries[0].state is DeliveryState.DONE else None
 
+        if moment == "it has the message":
+            await until(partial(rebuilt, DeliveryState.QUEUED), what="the message to be taken")
+        os.kill(leader(any_hive, agent), signal.SIGKILL)
         message = await until(done, what="the message to be done", deadline_ms=60_000)
         tail = await brokerd.call(ReadTail(agent=agent, limit=50))
     outcomes = [item.turn.outcome for item in tail.turns if item.turn.message == message.id]
