@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from brokerd.policy.settling import settle
 from protocol.limits import LEASE_MS
 from protocol.messages import DeliveryState
+from protocol.names import OPERATOR
 from protocol.turns import Outcome
 
 LEASE_S = LEASE_MS / 1000
+HOPS_MAX = 2
+"""So few that chains reach it often."""
 
 
 @dataclass
@@ -27,8 +30,19 @@ class Lease:
 
 
 @dataclass
+class Message:
+    """`parties` may answer it in its thread. `hops` start again when it is released."""
+
+    thread: int
+    parties: frozenset[str]
+    hops: int
+
+
+@dataclass
 class Turn:
     agent: str
+    driven_by: int
+    """The delivery that it began with."""
     closed: tuple[int, int, int] | None = None
     """Done, requeued, dead: the answer of its end."""
 
@@ -44,10 +58,60 @@ class Model:
     """The lease that each turn began with."""
     instances: dict[str, str] = field(default_factory=dict)
     leases: dict[str, Lease] = field(default_factory=dict)
+    messages: dict[int, Message] = field(default_factory=dict)
+    parked: set[int] = field(default_factory=set)
+    """Threads, the closed ones among them."""
+    paused: set[str] = field(default_factory=set)
+    hops: dict[str, int] = field(default_factory=dict)
+    """The highest of each agent's last turn."""
 
-    def send(self, message: int, recipients: tuple[str, ...]) -> None:
+    def send(
+        self, message: int, sender: str, recipients: tuple[str, ...], in_reply_to: int | None = None
+    ) -> bool:
+        """Whether it is held."""
+        answered = None if in_reply_to is None else self.messages.get(in_reply_to)
+        is_theirs = answered is not None and (sender == OPERATOR or sender in answered.parties)
+        thread = answered.thread if answered is not None and is_theirs else message
+        hops = 0 if sender == OPERATOR else self.hops.get(sender, 0) + 1
+        self.messages[message] = Message(thread, frozenset({sender, *recipients}), hops)
+        is_held = hops > HOPS_MAX or (thread in self.parked and sender != OPERATOR)
+        held = [name for name in recipients if is_held and name != OPERATOR]
         for place, name in enumerate(recipients):
-            self.deliveries[message * 128 + place] = Delivery(name)
+            state = DeliveryState.HELD if name in held else DeliveryState.QUEUED
+            self.deliveries[message * 128 + place] = Delivery(name, state)
+        if held:
+            self.parked.add(thread)
+        return bool(held)
+
+    def held(self, thread: int) -> list[int]:
+        return [
+            number
+            for number, delivery in self.deliveries.items()
+            if delivery.state is DeliveryState.HELD and self.messages[number >> 7].thread == thread
+        ]
+
+    def holding(self) -> dict[int, int]:
+        """How much each thread holds, of those that hold anything."""
+        return {thread: len(held) for thread in self.parked if (held := self.held(thread))}
+
+    def release(self, thread: int) -> None:
+        for number in self.held(thread):
+            self.deliveries[number].state = DeliveryState.QUEUED
+            self.messages[number >> 7].hops = 0
+        self.parked.remove(thread)
+
+    def close(self, thread: int) -> None:
+        for number in self.held(thread):
+            self.deliveries[number].state = DeliveryState.DEAD
+
+    def retry(self, number: int) -> None:
+        self.deliveries[number] = Delivery(self.deliveries[number].recipient)
+
+    def pause(self, agent: str) -> None:
+        self.paused.add(agent)
+        lease = self.leases.get(agent)
+        if lease is not None and lease.turn is None:
+            del self.leases[agent]
 
     def queued(self, recipient: str) -> list[int]:
         return sorted(
@@ -58,7 +122,7 @@ class Model:
 
     def open_count(self, recipient: str) -> int:
         """Deliveries that are neither done nor dead."""
-        states = (DeliveryState.QUEUED, DeliveryState.IN_TURN)
+        states = (DeliveryState.HELD, DeliveryState.QUEUED, DeliveryState.IN_TURN)
         return sum(each.recipient == recipient and each.state in states for each in self.deliveries.values())
 
     def open_turn(self, agent: str) -> int | None:
@@ -67,7 +131,9 @@ class Model:
         )
 
     def to_take(self, agent: str) -> int | None:
-        """What a take would get: the leased one again, or the oldest."""
+        """What a take would get: the leased one again, or the oldest; nothing in a pause."""
+        if agent in self.paused:
+            return None
         lease = self.leases.get(agent)
         if lease is not None:
             return lease.delivery
@@ -79,13 +145,19 @@ class Model:
     def begin(self, agent: str, turn: int) -> None:
         lease = self.leases[agent]
         lease.turn = turn
-        self.turns[turn] = Turn(agent)
+        self.turns[turn] = Turn(agent, lease.delivery)
         self.tokens[turn] = lease.token
         self.bind(lease.delivery, turn)
+        self.hops[agent] = self.messages[lease.delivery >> 7].hops
 
     def bind(self, delivery: int, turn: int) -> None:
         bound = self.deliveries[delivery]
         bound.state, bound.turn, bound.attempts = DeliveryState.IN_TURN, turn, bound.attempts + 1
+
+    def pull(self, delivery: int, turn: int) -> None:
+        self.bind(delivery, turn)
+        agent = self.turns[turn].agent
+        self.hops[agent] = max(self.hops[agent], self.messages[delivery >> 7].hops)
 
     def end(self, turn: int, outcome: Outcome) -> tuple[int, int, int]:
         """The answer: the first one, if it ended before."""
@@ -129,10 +201,15 @@ class Model:
                     self.end(lease.turn, Outcome.TIMEOUT)
 
     def restart(self, now: float) -> None:
-        """Only what is on disk is left; turns that run get a fresh lease."""
+        """Only what is on disk is left; turns that run get a fresh lease.
+
+        Of a turn that ended, the message that drove it says how far from outside it was.
+        """
         self.now = now
         self.leases.clear()
-        for number, turn in self.turns.items():
+        for number, turn in sorted(self.turns.items()):
+            self.hops[turn.agent] = self.messages[turn.driven_by >> 7].hops
             if turn.closed is None:
-                driven = min(each for each, delivery in self.deliveries.items() if delivery.turn == number)
-                self.leases[turn.agent] = Lease(driven, self.tokens[number], now + LEASE_S, number)
+                self.leases[turn.agent] = Lease(turn.driven_by, self.tokens[number], now + LEASE_S, number)
+                pulled = [each for each, delivery in self.deliveries.items() if delivery.turn == number]
+                self.hops[turn.agent] = max(self.messages[each >> 7].hops for each in pulled)

@@ -13,10 +13,11 @@ from anyio.from_thread import start_blocking_portal
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import structs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from brokerd import upkeep
-from brokerd.handlers import deliveries, feed, messages, turns
+from brokerd.handlers import deliveries, feed, guards, messages, turns
 from brokerd.host import Host, open_host
 from brokerd.settings import BrokerSettings
 from brokerd.store import agents, schema
@@ -25,7 +26,15 @@ from brokerd.store.agents import Known
 from brokerd.store.turns import Ending
 from brokerd.swarm.cages import harness_ended
 from protocol.agent import Attach, BeginTurn, EndTurn, ExtendLease, ReleaseDelivery, TakeDelivery
-from protocol.brokerd import MarkRead, TakeSnapshot
+from protocol.brokerd import (
+    CloseThread,
+    MarkRead,
+    PauseAgent,
+    ReleaseThread,
+    ResumeAgent,
+    RetryDelivery,
+    TakeSnapshot,
+)
 from protocol.messages import DeliveryState
 from protocol.names import OPERATOR
 from protocol.problem import Problem, Refused
@@ -37,7 +46,8 @@ from runtime.clock import new_key
 from runtime.log import logger
 from runtime.store import open_store
 from tests.brokerd.conftest import MEMORY
-from tests.brokerd.model import LEASE_S, Model
+from tests.brokerd.hive import UNHURRIED
+from tests.brokerd.model import HOPS_MAX, LEASE_S, Model
 
 AGENTS = ("iris", "atlas", "damocles")
 T = TypeVar("T")
@@ -49,7 +59,8 @@ outcomes = st.sampled_from(sorted(Outcome))
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[Host]:
     """Brokerd without its sockets."""
-    given = BrokerSettings(state=str(folder), run=str(folder))
+    bounds = structs.replace(UNHURRIED, hops_max=HOPS_MAX)
+    given = BrokerSettings(state=str(folder), run=str(folder), guards=bounds)
     shape = schema.shape_of(given.database, given.events_database)
     async with open_store(shape, schema.migrate) as store:
         host = await open_host(given, store, "boot", logger("model"))
@@ -108,12 +119,28 @@ class BrokerMachine(RuleBasedStateMachine):
         target=sent, sender=st.sampled_from((OPERATOR, *AGENTS)), to=st.sampled_from((*AGENTS, OPERATOR, "*"))
     )
     def send(self, sender: str, to: str) -> tuple[str, Send, Sent | None]:
-        request = Send(to=to, body=f"from {sender}", key=new_key())
+        return self.send_it(sender, to, None)
+
+    @rule(
+        target=sent,
+        sender=st.sampled_from((OPERATOR, *AGENTS)),
+        to=st.sampled_from((*AGENTS, OPERATOR, "*")),
+        earlier=sent,
+    )
+    def send_on(
+        self, sender: str, to: str, earlier: tuple[str, Send, Sent | None]
+    ) -> tuple[str, Send, Sent | None]:
+        """In answer to something, be it theirs or not."""
+        return self.send_it(sender, to, None if earlier[2] is None else earlier[2].message)
+
+    def send_it(self, sender: str, to: str, in_reply_to: int | None) -> tuple[str, Send, Sent | None]:
+        request = Send(to=to, body=f"from {sender}", key=new_key(), in_reply_to=in_reply_to)
         if sender == to:
             self.refused(Problem.DENIED, messages.send, request, sender)
             return sender, request, None
         answer = self.ask(messages.send, request, sender)
-        self.model.send(answer.message, answer.recipients)
+        assert answer.held == self.model.send(answer.message, sender, answer.recipients, in_reply_to)
+        assert answer.thread == self.model.messages[answer.message].thread
         return sender, request, answer
 
     @rule(earlier=sent)
@@ -232,7 +259,7 @@ class BrokerMachine(RuleBasedStateMachine):
         received = self.ask(deliveries.receive, request, agent)
         assert [message.id for message in received.messages] == [delivery >> 7 for delivery in expected]
         for delivery in expected:
-            self.model.bind(delivery, turn)
+            self.model.pull(delivery, turn)
         return agent, request, tuple(delivery >> 7 for delivery in expected)
 
     @rule(earlier=pulls)
@@ -241,6 +268,42 @@ class BrokerMachine(RuleBasedStateMachine):
         if self.model.turns[request.turn].closed is None and got:
             received = self.ask(deliveries.receive, request, agent)
             assert tuple(message.id for message in received.messages) == got
+
+    # What the operator holds back and lets go.
+
+    @rule(agent=agent_names)
+    def pause(self, agent: str) -> None:
+        self.ask(guards.pause_agent, PauseAgent(agent), OPERATOR)
+        self.model.pause(agent)
+
+    @rule(agent=agent_names)
+    def resume(self, agent: str) -> None:
+        self.ask(guards.resume_agent, ResumeAgent(agent), OPERATOR)
+        self.model.paused.discard(agent)
+
+    @precondition(lambda self: self.model.parked)
+    @rule(data=st.data())
+    def release_a_thread(self, data: st.DataObject) -> None:
+        thread = data.draw(st.sampled_from(sorted(self.model.parked)))
+        self.ask(guards.release_thread, ReleaseThread(thread), OPERATOR)
+        self.model.release(thread)
+
+    @precondition(lambda self: self.model.parked)
+    @rule(data=st.data())
+    def close_a_thread(self, data: st.DataObject) -> None:
+        thread = data.draw(st.sampled_from(sorted(self.model.parked)))
+        self.ask(guards.close_thread, CloseThread(thread), OPERATOR)
+        self.model.close(thread)
+
+    @precondition(lambda self: self.model.deliveries)
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.model.deliveries)))
+        if self.model.deliveries[number].state is DeliveryState.DEAD:
+            self.ask(deliveries.retry, RetryDelivery(number), OPERATOR)
+            self.model.retry(number)
+        else:
+            self.refused(Problem.CONFLICT, deliveries.retry, RetryDelivery(number), OPERATOR)
 
     # What goes wrong.
 
@@ -277,10 +340,14 @@ class BrokerMachine(RuleBasedStateMachine):
             number: (each.recipient, each.state.value, each.attempts, each.turn)
             for number, each in self.model.deliveries.items()
         }
+        on_disk_bytes = self.portal.call(self.host.store.read, stored.open_bytes)
         for name in (*AGENTS, OPERATOR):
             inbox = self.host.inboxes.of(name)
             assert (inbox.open, inbox.reserved) == (self.model.open_count(name), 0)
+            assert inbox.size == on_disk_bytes.get(name, 0)
         for name in AGENTS:
+            assert self.host.hops.next(name) == self.model.hops.get(name, 0) + 1
+            assert self.host.inboxes.of(name).is_paused == (name in self.model.paused)
             lease = self.host.leases.of(name)
             expected = self.model.leases.get(name)
             assert (lease and (lease.delivery, lease.token, lease.turn)) == (
@@ -307,6 +374,8 @@ class BrokerMachine(RuleBasedStateMachine):
         for now in snapshot.agents:
             assert now.agent.turn == self.model.open_turn(now.agent.name)
             assert now.inbox == self.model.open_count(now.agent.name)
+            assert now.agent.paused == (now.agent.name in self.model.paused)
+        assert {parked.thread: parked.held for parked in snapshot.parked} == self.model.holding()
 
 
 def read_deliveries(db: Any) -> dict[int, tuple[str, str, int, int | None]]:
