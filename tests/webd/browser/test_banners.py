@@ -1,0 +1,48 @@
+"""What stands above every page: daemons that are down, standing notices, limits."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.hive import RunningHive
+from tests.webd.browser.conftest import picture
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.whole,
+    pytest.mark.cage,
+    pytest.mark.allow_noise(r"net::ERR_|Failed to load resource"),
+]
+
+
+def test_a_daemon_that_is_down_is_said_until_it_is_back(
+    page: Page, hive: RunningHive, axe: Callable[..., list[str]]
+) -> None:
+    page.goto("/")
+    expect(page.locator(".link [role=status]")).to_have_text("live")
+    banner = page.locator(".banner", has_text="egressd is down")
+    expect(banner).to_have_count(0)
+    with hive.daemon_held("egressd"):
+        expect(banner).to_contain_text("agents reach nothing outside")
+        picture(page, f"a daemon down {page.viewport_size and page.viewport_size['width']}")
+        assert axe(page, ".banner") == []
+    expect(banner).to_have_count(0)
+
+
+def test_notices_are_in_a_strip_that_unfolds(desk: Page) -> None:
+    def noticed(route: Any) -> None:
+        answer = route.fetch()
+        notices = '"notices":["the first thing","a second thing","a third <b>thing</b>"]'
+        route.fulfill(response=answer, body=answer.text().replace('"notices":[]', notices))
+
+    desk.route("**/", noticed)
+    desk.route("**/api/v1/stream*", lambda route: route.abort())
+    desk.goto("/")
+    strip = desk.get_by_label("standing notices")
+    expect(strip.locator("li")).to_have_text(["the first thing"])
+    strip.get_by_role("button", name="2 more").click()
+    expect(strip.locator("li")).to_have_text(["the first thing", "a second thing", "a third <b>thing</b>"])
+    strip.get_by_role("button", name="fewer").click()
+    expect(strip.locator("li")).to_have_count(1)
