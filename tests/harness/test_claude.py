@@ -4,6 +4,7 @@ Its only way to the (scripted) Messages API is the one it has in a cage: the pro
 egress socket, CONNECT, TLS with a certificate that it was told to trust.
 """
 
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -13,10 +14,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from harness.claude.reader import TOOL_PREFIX
+from harness.mcp.tools import CARDS
 from harness.places import Places
+from harness.policy.budget import TOOLS_TOKENS_MAX, tokens
 from protocol import agent as wire
 from protocol.settings import AgentSettings, Runner
-from protocol.turns import Outcome
+from protocol.turns import Outcome, ToolReturned
 from runtime.sockets import bind_unix
 from tests.harness.cage import Cage, cage, empty_network, furnish
 from tests.harness.hub import Hub, TurnRecord
@@ -152,11 +156,15 @@ async def test_a_turn_with_a_tool_call(hive: Hive) -> None:
     assert turn.end.usage.input_tokens > 1_000
     assert turn.end.usage.cost_microusd > 0
 
+    assert turn.end.tools == {"send": 1}
+    assert turn.end.notes_bytes == len("I like brooms.\n")
+
     first = hive.api.turns[0]
     assert len(hive.api.turns) == 2
-    assert {tool["name"] for tool in first.body["tools"]} >= {
-        f"mcp__hive__{name}" for name in ("send", "recv", "set_status", "whoami", "list_agents")
-    }
+    ours = [tool for tool in first.body["tools"] if tool["name"].startswith(TOOL_PREFIX)]
+    assert {tool["name"] for tool in ours} == {f"{TOOL_PREFIX}{name}" for name in CARDS}
+    listed = json.dumps(ours, ensure_ascii=False, separators=(",", ":"))
+    assert tokens(listed) <= TOOLS_TOKENS_MAX
     assert not {tool["name"] for tool in first.body["tools"]} & {
         "SendMessage",
         "ListAgents",
@@ -166,9 +174,43 @@ async def test_a_turn_with_a_tool_call(hive: Hive) -> None:
     assert "You are iris" in system
     assert "You sweep the floor." in system
     assert "I like brooms." in str(first.body["messages"])
+    assert "choose the pronouns" in str(first.body["messages"])
     assert first.headers["x-api-key"] == KEY
     assert "haiku" in first.body["model"]
     assert set(hive.doors["iris"].asked) == {f"{HOST}:{hive.api.port}"}
+
+
+async def test_an_agent_with_a_profile_is_not_asked_for_one(hive: Hive) -> None:
+    async with hive.hub.up("iris"), hive.agent("iris", "colleague") as iris:
+        iris.places.profile.write_text("pronouns: they/them\n")
+        hive.hub.write("iris", "hello")
+        assert outcome(await hive.turn()) is Outcome.DONE
+        await iris.stop()
+    assert "pronouns" not in str(hive.api.turns[0].body["messages"])
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("ask_operator", {"question": "may I?", "options": ["yes", "no"], "ttl_s": 60}),
+        ("remind", {"text": "look", "cron": "0 9 * * *", "zone": "Europe/Berlin", "only_if": "test -s x"}),
+        ("open_threads", {}),
+        ("reminder_rollup", {"since_s": 60}),
+    ],
+)
+async def test_the_real_cli_calls_the_tools(hive: Hive, tool: str, arguments: dict[str, object]) -> None:
+    hub, named = hive.hub, {"name": f"{TOOL_PREFIX}{tool}", "arg": json.dumps(arguments)}
+    async with hub.up("iris"), hive.agent("iris", "tool", **named) as iris:
+        hub.write("iris", "hello")
+        turn = await hive.turn()
+        await iris.stop()
+    assert outcome(turn) is Outcome.DONE
+    assert turn.end is not None
+    assert turn.end.tools == {tool: 1}
+    returned = [event for event in turn.events.values() if isinstance(event, ToolReturned)]
+    assert [event.ok for event in returned] == [True], returned
+    assert [each.options for each in hub.questions.values()] == ([("yes", "no")] if "ask" in tool else [])
+    assert [each.only_if for each in hub.reminders.values()] == (["test -s x"] if tool == "remind" else [])
 
 
 async def test_two_agents_and_the_operator(hive: Hive) -> None:
