@@ -20,10 +20,11 @@ def add_arguments(
     request: type[Request],
     supplied: frozenset[str],
     about: Mapping[str, str],
+    plain: frozenset[str] = frozenset(),
 ) -> None:
     """Give *parser* one argument for each field of *request* that is not supplied by the command itself.
 
-    `about` says what a field is for where its type does not.
+    `about` says what a field is for where its type does not; `plain` are optional fields that need no flag.
     """
     for field in msgspec.structs.fields(request):
         if field.name in supplied or _is_key(field):
@@ -31,9 +32,11 @@ def add_arguments(
         kind, choices, said = _kind(field.type)
         help_text = about.get(field.name, said)
         flag = "--" + field.name.replace("_", "-")
+        several = "+" if get_origin(_bare(field.type)) is tuple else None
         if field.required:
-            several = "+" if get_origin(_bare(field.type)) is tuple else None
             parser.add_argument(field.name, type=kind, choices=choices, help=help_text, nargs=several)
+        elif field.name in plain:
+            parser.add_argument(field.name, type=kind, choices=choices, help=help_text, nargs="?")
         elif kind is bool:
             parser.add_argument(
                 flag,
@@ -48,6 +51,7 @@ def add_arguments(
                 dest=field.name,
                 type=kind,
                 choices=choices,
+                nargs=several,
                 metavar=None if choices else "N" if kind is whole_number else field.name.upper(),
                 help=help_text,
             )

@@ -6,23 +6,9 @@ import sys
 import trio
 
 from hivectl import tables
+from hivectl.events import concerns, line
 from hivectl.progress import Absence
-from protocol.brokerd import (
-    AgentChanged,
-    AgentGone,
-    DeliveryChanged,
-    FeedEvent,
-    MessageSent,
-    QuestionChanged,
-    ReminderChanged,
-    Snapshot,
-    TakeSnapshot,
-    ThreadParked,
-    ThreadReleased,
-    TurnChanged,
-    TurnEventAdded,
-    WatchFeed,
-)
+from protocol.brokerd import FeedEvent, MessageSent, Snapshot, TakeSnapshot, WatchFeed
 from protocol.names import OPERATOR, SYSTEM
 from protocol.problem import Problem, Refused
 from runtime.backoff import delays
@@ -80,70 +66,4 @@ def _show(event: FeedEvent, values: argparse.Namespace) -> None:
         return
     if values.messages and not isinstance(event.body, MessageSent):
         return
-    text = tables.document(event) if values.json else line(event)
-    if text:
-        print(text, flush=True)
-
-
-def concerns(event: FeedEvent) -> frozenset[str]:
-    """The agents that an event is about."""
-    match event.body:
-        case MessageSent(message=message):
-            return frozenset({message.sender, *(delivery.recipient for delivery in message.deliveries)})
-        case DeliveryChanged(delivery=delivery):
-            return frozenset({delivery.recipient})
-        case TurnChanged(turn=turn):
-            return frozenset({turn.agent})
-        case TurnEventAdded(agent=agent):
-            return frozenset({agent})
-        case AgentChanged(agent=row):
-            return frozenset({row.name})
-        case AgentGone(name=name):
-            return frozenset({name})
-        case QuestionChanged(question=question):
-            return frozenset({question.asker, question.asked_of})
-        case ReminderChanged(reminder=reminder):
-            return frozenset({reminder.agent})
-        case ThreadParked(parked=parked):
-            return frozenset(parked.agents)
-        case ThreadReleased():
-            return frozenset()
-
-
-def line(event: FeedEvent) -> str:
-    """One event as one line for people; empty when it says nothing new."""
-    at = tables.clock(event.at_ms)
-    match event.body:
-        case MessageSent(message=message):
-            return tables.message_line(message)
-        case DeliveryChanged(delivery=delivery):
-            turn = f" (turn {delivery.turn})" if delivery.turn else ""
-            return f"{at}  #{delivery.message} at {delivery.recipient}: {tables.worded(delivery.state)}{turn}"
-        case TurnChanged(turn=turn):
-            if turn.outcome is None:
-                return f"{at}  {turn.agent}: turn {turn.id} began, woken by {tables.printable(turn.woke_by)}"
-            return (
-                f"{at}  {turn.agent}: turn {turn.id} {tables.worded(turn.outcome)} "
-                f"{tables.printable(turn.detail)}".rstrip()
-            )
-        case TurnEventAdded(agent=agent, event=added):
-            return f"{at}  {agent}  {tables.event_line(added)}"
-        case AgentChanged(agent=row):
-            return f"{at}  {row.name} is {row.activity}" + (
-                f": {tables.printable(row.status)}" if row.status else ""
-            )
-        case AgentGone(name=name):
-            return f"{at}  {name} is gone"
-        case QuestionChanged(question=question):
-            return (
-                f"{at}  {question.asker} asked {question.asked_of}, question {question.id}, {question.state}: "
-                f"{tables.printable(question.text)}"
-            )
-        case ReminderChanged(reminder=reminder):
-            return f"{at}  {reminder.agent}: reminder {reminder.id} is {reminder.state}"
-        case ThreadParked(parked=parked):
-            return (
-                f"{at}  thread {parked.thread} of {' and '.join(parked.agents)} is parked: {parked.held} held"
-            )
-        case ThreadReleased(thread=thread):
-            return f"{at}  thread {thread} goes on"
+    print(tables.document(event) if values.json else line(event), flush=True)
