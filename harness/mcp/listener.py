@@ -19,6 +19,10 @@ SOCKET_MODE: Final = 0o666
 Serve = Callable[[trio.SocketStream, Toolbox], Awaitable[None]]
 
 
+class BadClient(Exception):
+    """The client breaks a rule of the connection; the text says which."""
+
+
 class _Server(Protocol):
     serve_stream: Serve
 
@@ -56,8 +60,17 @@ async def _isolated(stream: trio.SocketStream, toolbox: Toolbox, log: Log) -> No
     try:
         serve_stream = await _load()
         await serve_stream(stream, toolbox)
-    except Exception as defect:
-        log.exception("a connection to the tools met a defect", exc_info=defect)
+    except* BadClient as faults:
+        log.warning("a connection to the tools was ended", reason=_first(faults))
+    except* Exception as defects:
+        log.exception("a connection to the tools met a defect", exc_info=defects)
+
+
+def _first(fault: BaseException) -> str:
+    """The words of a fault inside the groups that tasks wrap around it."""
+    while isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0]
+    return str(fault)
 
 
 async def _load() -> Serve:

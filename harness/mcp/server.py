@@ -15,6 +15,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.message import SessionMessage
 
+from harness.mcp.listener import BadClient
 from harness.mcp.toolbox import Toolbox
 from harness.mcp.tools import CARDS, ToolCard
 from runtime import VERSION
@@ -31,11 +32,11 @@ FromClient = MemoryObjectSendStream[SessionMessage | Exception]
 ToClient = MemoryObjectReceiveStream[SessionMessage]
 
 
-class LineTooLong(Exception):
+class LineTooLong(BadClient):
     """The client sent a line that no call of ours can need."""
 
 
-class RepeatedId(Exception):
+class RepeatedId(BadClient):
     """The client used the id of a request that still waits: the two could not be told apart."""
 
 

@@ -385,7 +385,9 @@ async def test_a_cancelled_call_makes_room(place: Path) -> None:
             assert (await session.ask("ping"))["result"] is not None
 
 
-async def test_an_id_that_waits_already_ends_the_connection(place: Path) -> None:
+async def test_an_id_that_waits_already_ends_the_connection(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     hub = Hub(place)
     async with hub.up("iris"), Client(hub.socket("iris")) as broker:
         toolbox = Toolbox(broker)
@@ -396,6 +398,7 @@ async def test_an_id_that_waits_already_ends_the_connection(place: Path) -> None
             for number in (9, "9"):
                 await session.say({"id": number, "method": "tools/call", "params": call})
             assert await session._stdout.receive_some() == b""
+    assert "a request with the id '9' waits already" in capsys.readouterr().out
 
 
 def pulls(hub: Hub) -> int:

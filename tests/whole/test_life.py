@@ -31,6 +31,12 @@ async def test_a_life(any_hive: RunningHive) -> None:
     assert sent["recipients"] == ["atlas"]
 
     assert hive.hivectl("restart", "atlas")["power"] == "running"
+    before = hive.hivectl("cages")
+    assert hive.hivectl("rebuild", "atlas")["power"] == "running"
+    assert "the way home" in notes(hive, "atlas")
+    booted = {cage["agent"]: cage["started_ms"] for cage in before}
+    anew = [cage["agent"] for cage in hive.hivectl("cages") if cage["started_ms"] != booted[cage["agent"]]]
+    assert anew == ["atlas"]
     assert hive.hivectl("destroy", "atlas", "--yes")["power"] == "kept"
     refused = hive.hivectl_raw("start", "atlas")
     assert refused.returncode == 1
