@@ -148,7 +148,7 @@ class Store:
         self._is_due = False
         group = [self._jobs.popleft() for _ in range(min(len(self._jobs), GROUP_JOBS_MAX))]
         if self._commit_s < QUICK_COMMIT_S and all(job.is_quick for job in group):
-            self._tell(group, self._commit(group))
+            self._tell(group, self._commit(self._db, group))
         else:
             self._is_writing = True
             self._groups.put(group)
@@ -181,11 +181,10 @@ class Store:
     def _serve_groups(self) -> None:
         """The writer thread."""
         while (group := self._groups.get()) is not None:
-            results = self._commit(group)
+            results = self._commit(self._db, group)
             self._token.run_sync_soon(self._tell, group, results)
 
-    def _commit(self, group: list[_Job]) -> list[outcome.Outcome[Any]]:
-        db = self._db
+    def _commit(self, db: Db, group: list[_Job]) -> list[outcome.Outcome[Any]]:
         try:
             if self._broken is not None:
                 raise CommitFailed("the database failed earlier") from self._broken

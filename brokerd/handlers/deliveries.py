@@ -13,6 +13,7 @@ from protocol.messages import SystemEvent
 from protocol.problem import Problem, Refused
 from protocol.rpc import Caller
 from protocol.tools import Received, Recv
+from runtime.later import light
 
 
 def agent_of(caller: Caller) -> str:
@@ -22,6 +23,7 @@ def agent_of(caller: Caller) -> str:
     return caller.agent
 
 
+@light
 async def take(request: TakeDelivery, caller: Caller, host: Host) -> Taken:
     """Lease the oldest waiting delivery, or wait for one, or for the end of a pause.
 
@@ -31,14 +33,13 @@ async def take(request: TakeDelivery, caller: Caller, host: Host) -> Taken:
     inbox = host.inboxes.of(agent)
     deadline = trio.current_time() + request.wait_s
     with inbox.taking() as place:
-        while True:
+        while not place.is_lost:
             arrivals = inbox.arrivals
-            lease = _held_again(agent, inbox, host) or await _lease_next(agent, inbox, place, host)
+            lease = _held_again(agent, inbox, host) or _lease_next(agent, inbox, host)
             if lease is not None:
                 return Taken(_as_delivery(lease, host))
-            place.deadline = deadline
-            if inbox.arrivals == arrivals:
-                await inbox.wait()
+            if inbox.arrivals == arrivals and not await place.arrival(deadline):
+                break
     return Taken(None)
 
 
@@ -58,16 +59,14 @@ def _held_again(agent: str, inbox: Inbox, host: Host) -> Lease | None:
     return host.leases.grant(agent, lease.waiting)
 
 
-async def _lease_next(agent: str, inbox: Inbox, place: trio.CancelScope, host: Host) -> Lease | None:
+def _lease_next(agent: str, inbox: Inbox, host: Host) -> Lease | None:
     if inbox.is_paused:
         return None
     waiting = inbox.first
     if waiting is None and not inbox.is_searched:
-        arrivals = inbox.arrivals
-        waiting = await host.store.read(pulls.oldest_waiting, agent)
-        if waiting is None:
-            inbox.searched(arrivals)
-    if waiting is None or place.cancel_called or inbox.is_paused:
+        waiting = host.store.look(pulls.oldest_waiting, agent)
+        inbox.is_searched = waiting is None
+    if waiting is None:
         return None
     inbox.leave(waiting.delivery)
     return host.leases.grant(agent, waiting)
@@ -81,6 +80,7 @@ def _as_delivery(lease: Lease, host: Host) -> Delivery:
     return Delivery(waiting.delivery, lease.token, waiting.attempts + 1, lease.renew(), message, only_if)
 
 
+@light
 async def extend(request: ExtendLease, caller: Caller, host: Host) -> LeaseHeld:
     return LeaseHeld(host.leases.proven(agent_of(caller), request.delivery, request.token).renew())
 

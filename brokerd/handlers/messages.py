@@ -12,8 +12,10 @@ from protocol.names import EVERYONE, OPERATOR
 from protocol.problem import Refused
 from protocol.rpc import Caller
 from protocol.tools import Send, Sent
+from runtime.later import light
 
 
+@light
 async def send(request: Send, caller: Caller, host: Host) -> Sent:
     """Store a message; when this returns, it is on disk. A used key gets its first answer, whatever changed since."""
     sender = host.roster.sender(caller)
@@ -23,11 +25,11 @@ async def send(request: Send, caller: Caller, host: Host) -> Sent:
         recipients = addressed(request.to, sender.name, host.roster.roles)
         verdict = may_write(sender, request.to, recipients, host.roster.roles)
         if verdict is not Verdict.ALLOWED:
-            await _check_reply(request, sender, recipients, verdict, host)
+            _check_reply(request, sender, recipients, verdict, host)
         host.room.admit(len(request.body))
         return await _guarded(_draft(request, asked, digest, recipients, host), host)
     except Refused:
-        first = await host.store.read(messages.find_sent, asked, digest)
+        first = host.store.look(messages.find_sent, asked, digest)
         if first is None:
             raise
         return first
@@ -62,13 +64,13 @@ def _draft(request: Send, asked: keys.Asked, digest: bytes, recipients: tuple[st
     )
 
 
-async def _check_reply(
+def _check_reply(
     request: Send, sender: Sender, recipients: tuple[str, ...], verdict: Verdict, host: Host
 ) -> None:
     """Whoever wrote to the sender in that thread may be answered there."""
     if verdict is Verdict.AS_REPLY and request.in_reply_to is not None:
         (recipient,) = recipients
-        if await host.store.read(messages.wrote_to, request.in_reply_to, recipient, sender.name):
+        if host.store.look(messages.wrote_to, request.in_reply_to, recipient, sender.name):
             return
     raise not_allowed(sender.name, "everyone" if request.to == EVERYONE else request.to)
 

@@ -20,6 +20,7 @@ from protocol.brokerd import ReadTail, StopTurn, TailPage
 from protocol.problem import Problem, Refused
 from protocol.rpc import Caller
 from protocol.turns import Outcome
+from runtime.later import light
 
 EVENT_BYTES_USUAL: Final = 1_024
 
@@ -51,6 +52,7 @@ async def _end_lease(agent: str, host: Host) -> None:
         )
 
 
+@light
 async def begin(request: BeginTurn, caller: Caller, host: Host) -> TurnBegun:
     """Begin a turn, durably, for a lease that is held. A repeat gives the same turn."""
     agent = agent_of(caller)
@@ -71,6 +73,7 @@ async def begin(request: BeginTurn, caller: Caller, host: Host) -> TurnBegun:
     return TurnBegun(lease.turn)
 
 
+@light
 async def publish(request: PublishEvents, caller: Caller, host: Host) -> None:
     """Add events to the running turn. Refused(limit) past what is kept; a note that says so is still taken."""
     host.room.admit(EVENT_BYTES_USUAL * len(request.events))
@@ -81,6 +84,7 @@ async def publish(request: PublishEvents, caller: Caller, host: Host) -> None:
     await host.feed.write_events(turn_events.publish, agent, request.turn, request.events)
 
 
+@light
 async def end(request: EndTurn, caller: Caller, host: Host) -> TurnClosed:
     """Settle every delivery of the turn with its outcome. A repeat gets the first answer."""
     agent = agent_of(caller)

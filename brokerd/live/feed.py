@@ -131,7 +131,9 @@ class Feed:
                 yield events
 
     async def _follow(self, since: int, live: Watcher[Published]) -> AsyncGenerator[Raw, None]:
-        upto = self.published  # a reader may see further: entries whose cause is still on its way into the other file
+        upto = (
+            self.published
+        )  # a reader may see further: entries whose cause is still on its way into the other file
         while since < upto and (page := await self._store.read(stored.read_after, since, upto)):
             since = page[-1].seq
             for entry in page:

@@ -4,8 +4,10 @@ The database is the queue. An inbox only spares looking there: `first` is the ol
 known, `is_searched` says that nothing else waits. When in doubt, the database is asked.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 import trio
@@ -16,6 +18,8 @@ from brokerd.store.feed import Entry
 from brokerd.store.pulls import Waiting
 from protocol.brokerd import AgentChanged, DeliveryChanged, MessageSent
 from protocol.messages import DeliveryState
+from runtime.later import Later
+from runtime.reactor import this_reactor
 
 
 class Inbox:
@@ -32,12 +36,16 @@ class Inbox:
         self.is_paused = is_paused
         """The operator wants nothing to be taken."""
         self.arrivals = 0
-        self.waiters = 0
         self.first: Waiting | None = None
         self.is_searched = False
         """Whether nothing waits in the database, beside `first`."""
-        self._arrived = trio.Event()
-        self._taker: trio.CancelScope | None = None
+        self._waiting: set[Later[bool]] = set()
+        self._taker: Place | None = None
+
+    @property
+    def waiters(self) -> int:
+        """How many wait for something."""
+        return len(self._waiting)
 
     def arrive(self, waiting: Waiting | None) -> None:
         """Something waits; None when what it is, and its place in the queue, must be looked up."""
@@ -52,40 +60,61 @@ class Inbox:
     def look_again(self) -> None:
         """Whoever waits for something has another look."""
         self.arrivals += 1
-        if self.waiters:
-            self._arrived.set()
-            self._arrived = trio.Event()
+        for told in tuple(self._waiting):
+            told.tell(True)
 
     def leave(self, delivery: int) -> None:
         """A delivery does not wait any more."""
         if self.first is not None and self.first.delivery == delivery:
             self.first = None
 
-    def searched(self, arrivals: int) -> None:
-        """A look into the database found nothing; worthless when something arrived since `arrivals` was read."""
-        if arrivals == self.arrivals:
-            self.is_searched = True
-
-    async def wait(self) -> None:
-        """Until something arrives."""
-        self.waiters += 1
+    async def wait(self, deadline: float = math.inf, told: Later[bool] | None = None) -> bool:
+        """Until something arrives; False when the deadline (trio's time) comes first. Others may end it by `told`."""
+        if deadline <= trio.current_time():
+            return False
+        told = Later() if told is None else told
+        timer = None if deadline == math.inf else this_reactor().at(deadline, partial(told.tell, False))
+        self._waiting.add(told)
         try:
-            await self._arrived.wait()
+            return await told
         finally:
-            self.waiters -= 1
+            self._waiting.discard(told)
+            if timer is not None:
+                timer.cancel()
 
     @contextmanager
-    def taking(self) -> Iterator[trio.CancelScope]:
+    def taking(self) -> Iterator["Place"]:
         """The place of the one who takes the next delivery; whoever held it before is sent away."""
         if self._taker is not None:
-            self._taker.cancel()
-        with trio.CancelScope() as scope:
-            self._taker = scope
-            try:
-                yield scope
-            finally:
-                if self._taker is scope:
-                    self._taker = None
+            self._taker.lose()
+        self._taker = place = Place(self)
+        try:
+            yield place
+        finally:
+            if self._taker is place:
+                self._taker = None
+
+
+class Place:
+    """Held by one take at a time."""
+
+    __slots__ = ("_inbox", "_told", "is_lost")
+
+    def __init__(self, inbox: Inbox) -> None:
+        self.is_lost = False
+        self._inbox = inbox
+        self._told: Later[bool] | None = None
+
+    def lose(self) -> None:
+        """Another take came."""
+        self.is_lost = True
+        if self._told is not None:
+            self._told.tell(False)
+
+    async def arrival(self, deadline: float) -> bool:
+        """Wait for something to arrive; False when the deadline came first, or another take."""
+        self._told = Later()
+        return await self._inbox.wait(deadline, self._told)
 
 
 class Reserved(msgspec.Struct, frozen=True):

@@ -1,14 +1,6 @@
-"""Sends that arrive together are stored together: one job for all that wait, and each sender gets its own answer.
-
-Whoever comes while fewer than JOBS_MAX jobs are under way stores all that wait. When a job is done, the first of
-those who came meanwhile goes on, so no task has to live for it and nobody works for the others for long.
-"""
-
-from collections import deque
-from typing import Final
+"""Sends that arrive together are stored together: one job for all, and each sender gets its own answer."""
 
 import outcome
-import trio
 
 from brokerd.live.feed import Feed
 from brokerd.live.inboxes import Inboxes
@@ -17,27 +9,19 @@ from brokerd.store import messages
 from brokerd.store.messages import Draft
 from protocol.problem import Refused
 from protocol.tools import Sent
+from runtime.later import Later, run_by_hand, soon
 
-DRAFTS_PER_JOB_MAX: Final = 64
-JOBS_MAX: Final = 2
-"""Jobs under way: while one is committed, the next is being collected."""
+DRAFTS_PER_JOB_MAX = 64
 
 
 class _Slot:
     """A draft that waits, and its answer."""
 
-    __slots__ = ("answer", "draft", "is_taken", "told")
+    __slots__ = ("answer", "draft")
 
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
-        self.answer: outcome.Outcome[Sent] | None = None
-        self.is_taken = False
-        self.told: trio.Event | None = None
-        """Set when there is an answer, or when this one may store what waits."""
-
-    def tell(self) -> None:
-        if self.told is not None:
-            self.told.set()
+        self.answer: Later[Sent] = Later(is_shielded=True)
 
 
 class Outbox:
@@ -46,53 +30,45 @@ class Outbox:
     def __init__(self, feed: Feed, inboxes: Inboxes) -> None:
         self._feed = feed
         self._inboxes = inboxes
-        self._waiting: deque[_Slot] = deque()
-        self._jobs = 0
-        self._is_collecting = False
+        self._waiting: list[_Slot] = []
 
     async def send(self, draft: Draft) -> Sent:
         """Store a message; returns when it is on disk. Refused: `limit`, nothing stored; `conflict` for a misused key.
 
-        Not to be cancelled halfway: what one task stores are the messages of others, too.
+        Not to be cancelled halfway: it is stored together with the messages of others. Needs no task.
         """
-        size = bytes_of(draft.body)
-        reserved = self._inboxes.reserve(draft.recipients, size, draft.asked.sender)
+        reserved = self._inboxes.reserve(draft.recipients, bytes_of(draft.body), draft.asked.sender)
+        slot = _Slot(draft)
+        if not self._waiting:
+            soon(self._store_waiting)
+        self._waiting.append(slot)
         try:
-            with trio.CancelScope(shield=True):
-                answer = await self._answered(_Slot(draft))
+            return await slot.answer
         finally:
             self._inboxes.release(reserved)
-        return answer.unwrap()
 
-    async def _answered(self, slot: _Slot) -> outcome.Outcome[Sent]:
-        self._waiting.append(slot)
-        while slot.answer is None:
-            if not slot.is_taken and not self._is_collecting and self._jobs < JOBS_MAX:
-                await self._store_waiting()
-            else:
-                slot.told = trio.Event()
-                await slot.told.wait()
-        return slot.answer
+    def _store_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), DRAFTS_PER_JOB_MAX):
+            _Job(self._feed, waiting[start : start + DRAFTS_PER_JOB_MAX]).start()
 
-    async def _store_waiting(self) -> None:
-        self._is_collecting = True
-        await trio.lowlevel.cancel_shielded_checkpoint()  # whoever has a request now comes along
-        self._is_collecting = False
-        slots = [self._waiting.popleft() for _ in range(min(len(self._waiting), DRAFTS_PER_JOB_MAX))]
-        for slot in slots:
-            slot.is_taken = True
-        self._jobs += 1
-        try:
-            answers = await self._feed.write_new(messages.send, [slot.draft for slot in slots])
-        except Exception as error:
-            for slot in slots:
-                slot.answer = outcome.Error(error)
-        else:
-            for slot, answer in zip(slots, answers, strict=True):
-                slot.answer = outcome.Error(answer) if isinstance(answer, Refused) else outcome.Value(answer)
-        finally:
-            self._jobs -= 1
-            for slot in slots:
-                slot.tell()
-            if self._waiting:
-                self._waiting[0].tell()
+
+class _Job:
+    """Messages that are stored together."""
+
+    def __init__(self, feed: Feed, slots: list[_Slot]) -> None:
+        self._feed = feed
+        self._slots = slots
+
+    def start(self) -> None:
+        run_by_hand(
+            self._feed.write_new(messages.send, [slot.draft for slot in self._slots]), self._answer_each
+        )
+
+    def _answer_each(self, stored: outcome.Outcome[list[Sent | Refused]]) -> None:
+        if isinstance(stored, outcome.Error):
+            for slot in self._slots:
+                slot.answer.end(outcome.Error(stored.error))
+            return
+        for slot, answer in zip(self._slots, stored.unwrap(), strict=True):
+            slot.answer.end(outcome.Error(answer) if isinstance(answer, Refused) else outcome.Value(answer))

@@ -20,7 +20,7 @@ from protocol.messages import DeliveryState, Message, Receipt
 from protocol.names import OPERATOR
 from protocol.problem import Problem, Refused
 from protocol.turns import Outcome
-from runtime.store import Db
+from runtime.store import Db, quick
 
 PLACE_BITS: Final = 7
 """A message has at most 2 ** 7 deliveries (brokerd.policy.recipients.ALL_AT_ONCE_MAX is one less)."""
@@ -261,6 +261,7 @@ class Telling(Struct, frozen=True):
     is_leased: bool
 
 
+@quick
 def tell_leases(db: Db, log: FeedLog, changes: Iterable[Telling]) -> None:
     """Say in the feed that deliveries were leased or given back, as far as they still wait."""
     for telling in changes:

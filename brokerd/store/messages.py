@@ -17,7 +17,7 @@ from protocol.messages import DeliveryState, Message, Receipt, SystemEvent
 from protocol.names import OPERATOR
 from protocol.problem import Refused
 from protocol.tools import Sent
-from runtime.store import Db
+from runtime.store import Db, quick
 
 COLUMNS: Final = (
     "id, coalesce(thread, id) AS thread, in_reply_to, sender, addressed_to, broadcast, body, sent_ms, "
@@ -70,6 +70,7 @@ class Draft(Struct, frozen=True):
     """Whether its deliveries to agents wait for the operator's release."""
 
 
+@quick
 def send(db: Db, log: FeedLog, drafts: Sequence[Draft]) -> list[Sent | Refused]:
     """Store messages in order, each answered for itself: a repeat by its first answer, a misused key by a refusal."""
     first = keys.find(db, [draft.asked for draft in drafts])

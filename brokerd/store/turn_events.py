@@ -9,7 +9,7 @@ from brokerd.store import rows, turns
 from brokerd.store.feed import FeedLog
 from protocol.brokerd import TurnEventAdded
 from protocol.turns import AnyTurnEvent, Failed
-from runtime.store import Db
+from runtime.store import Db, quick
 
 INSERT: Final = "INSERT INTO turn_events (turn, n, body) VALUES"
 KNOWN: Final = "SELECT n FROM turn_events WHERE turn = ? AND n BETWEEN ? AND ?"
@@ -20,6 +20,7 @@ _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyTurnEvent] = msgspec.json.Decoder(AnyTurnEvent)
 
 
+@quick
 def publish(db: Db, log: FeedLog, agent: str, turn: int, events: Sequence[AnyTurnEvent]) -> None:
     """Add events to an open turn, in the order of their numbers; ones that are there already are left alone."""
     turns.check_open(db, turn, agent)

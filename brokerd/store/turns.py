@@ -14,7 +14,7 @@ from protocol.brokerd import TurnChanged
 from protocol.limits import INTEGER_MAX
 from protocol.problem import Problem, Refused
 from protocol.turns import Outcome, Turn, Usage
-from runtime.store import Db
+from runtime.store import Db, quick
 
 COLUMNS: Final = (
     "id, agent, woke_by, message, began_ms, ended_ms, outcome, detail, "
@@ -117,6 +117,7 @@ def check_open(db: Db, turn: int, agent: str) -> None:
         raise Refused(Problem.CONFLICT, f"turn {turn} ended: {row['outcome']}")
 
 
+@quick
 def begin(db: Db, log: FeedLog, agent: str, delivery: int, token: str) -> int:
     """Begin a turn for a leased delivery; a repeat with the same token gives the same turn. `conflict` otherwise."""
     running = open_of(db, agent)
@@ -140,6 +141,7 @@ def begin(db: Db, log: FeedLog, agent: str, delivery: int, token: str) -> int:
     return turn
 
 
+@quick
 def end(db: Db, log: FeedLog, agent: str, turn: int, ending: Ending) -> TurnClosed:
     """Record how a turn ended and settle its deliveries; a repeat returns the first answer. `not_found`: not theirs."""
     row = db.execute(READ, (turn, agent)).fetchone()

@@ -1,6 +1,7 @@
 """What brokerd does without being asked, and that it needs to do hardly anything."""
 
 from contextlib import closing
+from typing import Any
 
 import pytest
 import trio
@@ -165,10 +166,10 @@ async def test_a_disk_that_takes_no_commit_ends_the_process_loudly(
     """What was being stored is not acknowledged, and brokerd does not go on as if nothing had been."""
     real = store.Store._commit
 
-    def fail(self: store.Store, db: store.Db, group: list[object]) -> None:
+    def fail(self: store.Store, db: store.Db, group: list[Any]) -> list[Any]:
         monkeypatch.setattr(store.Store, "_commit", real)
         db.set_progress_handler(lambda: 1, 1)  # every statement is interrupted, COMMIT among them
-        real(self, db, group)  # type: ignore[arg-type]  # the jobs of that group
+        return real(self, db, group)
 
     async def serve() -> None:
         async with unserved.broker():

@@ -15,7 +15,7 @@ from brokerd.store.feed import FeedLog, open_feed
 from protocol.problem import Refused
 from protocol.tools import Sent
 from runtime.log import logger
-from runtime.store import Db, Store, StoreShape, open_store
+from runtime.store import Db, Store, StoreShape, open_store, quick
 from tests.brokerd.store.conftest import migrated, shape
 from tests.brokerd.store.drafts import draft
 
@@ -45,7 +45,7 @@ async def desk(shape: StoreShape, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
             made.jobs.append(len(drafts))
             return real(db, log, drafts)
 
-        monkeypatch.setattr(messages, "send", send)
+        monkeypatch.setattr(messages, "send", quick(send))
         yield made
 
 
@@ -103,7 +103,7 @@ async def test_a_job_that_fails_is_told_to_all_of_it_and_the_next_goes_on(
             def fail(*_: object) -> None:
                 raise ZeroDivisionError
 
-            broken.setattr(messages, "send", fail)
+            broken.setattr(messages, "send", quick(fail))
 
             async def send() -> None:
                 try:
