@@ -7,6 +7,8 @@ was set back, so it is over with the first page whose rows are all too young.
 
 import json
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Final, TypeAlias
 
 from msgspec import Struct
@@ -55,8 +57,8 @@ REMOVE_EVENTS: Final = (
 )
 
 KEYS: Final = "SELECT sender, key, at_ms FROM keys WHERE (sender, key) > (?, ?) ORDER BY sender, key LIMIT ?"
-REMOVE_KEYS_HEAD: Final = "DELETE FROM keys WHERE (sender, key) IN (VALUES"
-REMOVE_KEYS_TAIL: Final = ") AND at_ms < ?"
+REMOVE_KEYS_HEAD: Final = "DELETE FROM keys WHERE at_ms < ? AND sender = ? AND key IN (VALUES"
+REMOVE_KEYS_TAIL: Final = ")"
 OLDEST_OPEN: Final = (
     "SELECT o.recipient, m.sent_ms FROM ("
     "SELECT recipient, min(id) AS id FROM deliveries WHERE state = 'queued' GROUP BY recipient UNION ALL "
@@ -168,7 +170,8 @@ def old_keys(db: Db, after: KeyPlace, before_ms: int, needed: dict[str, int]) ->
 
 def remove_keys(db: Db, keys: Sequence[KeyPlace], before_ms: int) -> int:
     gone = 0
-    for part in rows.parts(keys):
-        statement = rows.values(REMOVE_KEYS_HEAD, len(part), 2) + REMOVE_KEYS_TAIL
-        gone += db.execute(statement, (*(value for key in part for value in key), before_ms)).rowcount
+    for sender, group in groupby(sorted(keys), key=itemgetter(0)):
+        for part in rows.parts([key for _, key in group]):
+            statement = rows.values(REMOVE_KEYS_HEAD, len(part), 1) + REMOVE_KEYS_TAIL
+            gone += db.execute(statement, (before_ms, sender, *part)).rowcount
     return gone

@@ -49,8 +49,8 @@ NOTE_INBOX: Final = (
 )
 FORGET_ALL: Final = "DELETE FROM traffic"
 FORGET_BEFORE: Final = (
-    "DELETE FROM traffic WHERE (step_ms, agent, at_ms) IN ("
-    "SELECT step_ms, agent, at_ms FROM traffic WHERE step_ms = ? AND agent = ? AND at_ms < ? LIMIT ?)"
+    "DELETE FROM traffic WHERE step_ms = ?1 AND agent = ?2 AND at_ms IN ("
+    "SELECT at_ms FROM traffic WHERE step_ms = ?1 AND agent = ?2 AND at_ms < ?3 ORDER BY at_ms LIMIT ?4)"
 )
 NEXT_AGENT: Final = "SELECT min(agent) AS agent FROM traffic WHERE step_ms = ? AND agent > ?"
 
