@@ -39,10 +39,10 @@ async def resume_agent(request: ResumeAgent, caller: Caller, host: Host) -> Mark
 def _resume(db: Db, log: FeedLog, agent: str, manager: str | None) -> tuple[int, bool]:
     since_ms = pauses.since(db, agent)
     seq = pauses.resume(db, log, agent)
-    is_news = since_ms is not None and log.at_ms - since_ms >= PAUSE_TOLD_MS_MIN and agent != manager
-    if is_news:
-        news.goes_on(db, log, agent, since_ms)
-    return seq, is_news
+    if since_ms is None or log.at_ms - since_ms < PAUSE_TOLD_MS_MIN or agent == manager:
+        return seq, False
+    news.goes_on(db, log, agent, since_ms)
+    return seq, True
 
 
 async def release_thread(request: ReleaseThread, caller: Caller, host: Host) -> Marked:

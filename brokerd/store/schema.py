@@ -231,6 +231,7 @@ def broker_004_questions(db: Database) -> None:
         CREATE INDEX questions_asked_of ON questions(asked_of);
         CREATE INDEX questions_open ON questions(id) WHERE ended_ms IS NULL;
         CREATE INDEX questions_open_of ON questions(asker) WHERE ended_ms IS NULL;
+        CREATE INDEX questions_open_to ON questions(asked_of) WHERE ended_ms IS NULL;
         CREATE INDEX questions_due ON questions(deadline_ms) WHERE ended_ms IS NULL AND deadline_ms IS NOT NULL;
         """
     )

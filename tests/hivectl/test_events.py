@@ -36,7 +36,15 @@ MESSAGE = Message(1, 1, None, "atlas", "iris", False, HOSTILE, 0, (RECEIPT,))
 TURN = Turn(7, "iris", "atlas", 1, 0)
 AGENT = Agent("iris", AgentRole.AGENT, Activity.IDLE, 0, HOSTILE)
 QUESTION = Question(3, "iris", "operator", HOSTILE, (), False, QuestionState.OPEN, 0)
-REMINDER = Reminder(4, "iris", "hm1nd", HOSTILE, Once(1), ReminderState.ACTIVE, 0, 1)
+REMINDER = Reminder(
+    id=4,
+    agent="iris",
+    set_by="hm1nd",
+    body=HOSTILE,
+    schedule=Once(1),
+    state=ReminderState.ACTIVE,
+    created_ms=0,
+)
 
 EVENTS: list[tuple[Any, set[str], str]] = [
     (MessageSent(MESSAGE), {"atlas", "iris"}, f"#1  atlas → iris  {SHOWN}  [in turn]"),
