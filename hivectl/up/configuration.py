@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct, structs
 
 from hivectl.places import Places
+from protocol.limits import INTEGER_MAX
 from protocol.names import MANAGER_NAME, AgentName, agent_name_fault
 from protocol.problem import Problem, Refused
 from protocol.settings import CageLimits, Runner
@@ -76,6 +77,8 @@ class HiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     model: Model = Model()
     cages: Cages = Cages()
     agents: Agents = Agents()
+    guards: dict[str, Annotated[int, Meta(ge=1, le=INTEGER_MAX)]] = {}
+    """What no agent gets past; the keys are those of brokerd's own settings."""
 
 
 TEMPLATE: Final = """\
@@ -102,6 +105,10 @@ TEMPLATE: Final = """\
 [agents]
 # first = ["iris"]                           # created by the first start, beside the manager
 # runner = "demo"                            # demo or claude
+
+[guards]                                     # what no agent gets past; all of them: docs/reference/settings.md
+# messages_per_minute = 60
+# hops_max = 40                              # messages of agents in a row, until the operator is asked
 """
 
 
@@ -180,6 +187,7 @@ def render(settings: HiveSettings, places: Places, uid_first: int, who: Ids) -> 
             "run": str(places.run),
             "operator_uids": operators,
             "web_uid": who.web,
+            "guards": settings.guards,
         },
         "webd": {
             "state": str(places.state / "web"),
