@@ -40,7 +40,7 @@ GROUP_JOBS_MAX: Final = 256
 WAITING_JOBS_MAX: Final = 8_192
 READERS_MAX: Final = 4
 BUSY_TIMEOUT_MS: Final = 5_000
-QUICK_COMMIT_S: Final = 0.005
+QUICK_COMMIT_S: Final = 0.02
 """A disk that takes longer than this for a commit is left to the thread."""
 COMMIT_WEIGHT: Final = 0.1
 """How much the newest commit counts in what they take on average."""
