@@ -8,10 +8,11 @@ one waits is of interest, not how many fit in.
 import shutil
 import sqlite3
 import sys
-from contextlib import ExitStack, closing
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from bench.history import Vocabulary
 from bench.hive import hive
 from bench.measure import PAYLOAD, SECONDS, Variant, compare, report
 from bench.processes import load, on_disk
@@ -43,12 +44,13 @@ def lived(folder: Path) -> None:
     shape = schema.shape_of(folder / "broker.sqlite", folder / "events.sqlite")
     schema.migrate(shape.path, shape)
     at_ms = now_ms() - 100 * DAY_MS
+    bodies = Vocabulary().bodies
     with closing(connect(shape)) as db:
         db.execute("PRAGMA main.synchronous = OFF")
         db.execute("PRAGMA broker.synchronous = OFF")
         open_feed(db, "bench")
         for first in range(0, OLD_MESSAGES, JOB):
-            drafts = [_draft(number) for number in range(first, first + JOB)]
+            drafts = [_draft(number, bodies[number % len(bodies)]) for number in range(first, first + JOB)]
             db.execute("BEGIN")
             messages.send(db, FeedLog(db, at_ms), drafts)
             db.execute("COMMIT")
@@ -60,10 +62,10 @@ def lived(folder: Path) -> None:
             db.execute("COMMIT")
 
 
-def _draft(number: int) -> Draft:
+def _draft(number: int, body: str) -> Draft:
     asked = Asked(f"a{number % AGENTS:02}", bytes.fromhex(new_key()))
     to = f"a{(number * 7 + 1) % AGENTS:02}"
-    return Draft(asked, b"d" * keys.DIGEST_BYTES, to, (to,), False, PAYLOAD, None)
+    return Draft(asked, b"d" * keys.DIGEST_BYTES, to, (to,), False, body, None)
 
 
 def sends(lived_in: Path, sweep_after_s: float) -> dict[str, float]:
@@ -90,7 +92,7 @@ def old_messages(state: Path) -> int:
 
 def main() -> None:
     """Measure and print."""
-    with on_disk() as state, ExitStack():
+    with on_disk() as state:
         lived_in = state / "lived"
         lived_in.mkdir()
         lived(lived_in)
