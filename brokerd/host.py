@@ -49,7 +49,7 @@ class Host:
         self.leases = Leases(inboxes, self.tellings.tell)
         self.outbox = Outbox(self.feed, inboxes)
         self.harnesses = Harnesses(self.feed)
-        self.behind = Behind(store, self.feed, inboxes, log)
+        self.behind = Behind(store, self.feed, inboxes, self.room, log)
         self.sweeping = Sweeping(store, settings.retention, log)
         self.scheduler = Scheduler(self.feed, store, inboxes, self.room, log)
         self.deadlines = Deadlines(store, self.feed, log)

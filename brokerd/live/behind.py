@@ -11,6 +11,7 @@ import trio
 
 from brokerd.live.feed import Feed
 from brokerd.live.inboxes import Inboxes
+from brokerd.live.room import Room
 from brokerd.store import behind, traffic
 from protocol.names import OPERATOR, SYSTEM
 from protocol.problem import Problem, Refused
@@ -33,16 +34,19 @@ FULL_S: Final = 10.0
 class Behind:
     """The index's own two tasks."""
 
-    def __init__(self, store: Store, feed: Feed, inboxes: Inboxes, log: Log) -> None:
+    def __init__(self, store: Store, feed: Feed, inboxes: Inboxes, room: Room, log: Log) -> None:
         self._store = store
         self._feed = feed
         self._inboxes = inboxes
+        self._room = room
         self._log = log
+        self._is_told = False
+        """Whether it was said that there is no room."""
 
     async def follow(self) -> None:
         """For ever: take in what was sent."""
-        if await self._store.write(behind.begin_anew_if_ahead):
-            self._log.warning("the index knew messages that are not there; it is made anew")
+        while not await self._surely(self.begin):
+            continue
         seen = -1
         while True:
             if self._feed.published != seen:
@@ -50,6 +54,11 @@ class Behind:
                 if not await self._surely(self.catch_up):
                     seen = -1
             await trio.sleep(LOOK_S)
+
+    async def begin(self) -> None:
+        """Once, before anything is taken in."""
+        if await self._store.write(behind.begin_anew_if_ahead):
+            self._log.warning("the index knew messages that are not there; it is made anew")
 
     async def catch_up(self) -> None:
         """Take in all that is on disk by now."""
@@ -75,13 +84,17 @@ class Behind:
             self._inboxes.noted(peaks)
 
     async def _surely(self, work: Callable[[], Awaitable[None]]) -> bool:
-        """Whether it was done; a full disk is waited out."""
+        """Whether it was done; a full disk is waited out, and the last of it is left to what settles."""
         try:
+            self._room.check()
             await work()
         except Refused as refused:
             if refused.problem is not Problem.STORAGE_FULL:
                 raise
-            self._log.warning("the index waits for room on the disk", reason=refused.detail)
+            if not self._is_told:
+                self._log.warning("the index waits for room on the disk", reason=refused.detail)
+            self._is_told = True
             await trio.sleep(FULL_S)
             return False
+        self._is_told = False
         return True

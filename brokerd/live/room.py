@@ -58,6 +58,10 @@ class Room:
         self._unlooked -= size + ROW_BYTES_MIN
         if self._unlooked < 0:
             self.look()
+        self.check()
+
+    def check(self) -> None:
+        """Refused: `storage_full` while nothing new is stored."""
         if self.fault is not None:
             raise Refused(Problem.STORAGE_FULL, self.fault)
 
@@ -100,13 +104,13 @@ class Room:
                 self._used = await store.read(used_bytes)
             looks += 1
             self.look()
-            if self.fault is None and not ballast.is_laid(self._state):
+            if not ballast.is_laid(self._state):
                 await self._lay_ballast()
             await trio.sleep(LOOK_S)
 
     async def _lay_ballast(self) -> None:
         space, bounds = self.space()
-        if not policy.may_remake_ballast(space, bounds):
+        if not policy.may_lay_ballast(space, bounds, is_full=self.fault is not None):
             return
         try:
             await trio.to_thread.run_sync(ballast.lay, self._state, bounds.ballast_bytes)

@@ -77,10 +77,10 @@ def check_copy(copy_bytes: int, space: Space, bounds: Bounds) -> None:
         )
 
 
-def may_remake_ballast(space: Space, bounds: Bounds) -> bool:
-    """Whether the ballast fits again without using up the reserve at once."""
-    eased = bounds.reserve_bytes + bounds.reserve_bytes // EASE_SHARE
-    return space.free_bytes - bounds.ballast_bytes >= eased
+def may_lay_ballast(space: Space, bounds: Bounds, *, is_full: bool) -> bool:
+    """Whether the ballast fits: without using up the reserve or, when that is used up, before others take the rest."""
+    kept = bounds.ballast_bytes if is_full else bounds.reserve_bytes
+    return space.free_bytes - bounds.ballast_bytes >= kept
 
 
 def unlooked_bytes(space: Space, bounds: Bounds) -> int:

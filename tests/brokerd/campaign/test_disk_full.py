@@ -1,5 +1,6 @@
 """brokerd on a file system of 4 MiB that runs full: what is new is refused, what runs is settled, nothing is lost."""
 
+import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.root, pytest.mark.slow]
 DISK_KIB = 4 * 1024
 BODY = "x" * 4_000
 MESSAGES_MAX = 2_000
+LEFT_BYTES = 448 * 1024
+"""Less than the reserve, and enough to open the databases and to go on."""
+LATER_BYTES = 512 * 1024
+"""Of somebody else's, given back at the end."""
 
 
 @contextmanager
@@ -67,7 +72,7 @@ async def fill(hive: Hive) -> dict[int, Send]:
 def stuff(hive: Hive) -> Path:
     """Somebody else takes the very last of the disk."""
     filler = Path(hive.settings.state) / "somebody's"
-    with filler.open("wb", buffering=0) as file:
+    with filler.open("ab", buffering=0) as file:
         for size in (64 * 1024, 4_096, 512, 1):
             try:
                 while file.write(b"\1" * size):
@@ -106,8 +111,10 @@ async def test_what_is_new_is_refused_and_what_runs_is_settled(
         report = await hive.send("atlas", "operator", "read me")
         first = await hive.send("operator", "iris", "first")
         _, turn = await hive.begun("iris")
+        later = state / "somebody's, later"
+        later.write_bytes(b"\1" * LATER_BYTES)
         acknowledged = await fill(hive)
-        assert len(acknowledged) > 50
+        assert len(acknowledged) > 20
 
         # The reserve is still there: what is new is refused, in every form of it.
         for client, request in (
@@ -136,17 +143,28 @@ async def test_what_is_new_is_refused_and_what_runs_is_settled(
     told = "".join(capsys.readouterr())
     assert told.count("nothing new is stored any more") == 1, "once, not for each refusal"
 
-    # A start on the full disk loses nothing, and goes on settling.
+    # A start with next to no room loses nothing, and goes on settling.
+    stuff(hive)
+    os.truncate(filler, filler.stat().st_size - LEFT_BYTES)
     async with hive.broker():
-        await refused_as_full(hive, "operator", Send(to="iris", body="new", key=new_key()))
+        assert acknowledged.keys() <= stored(hive)
+        stuff(hive)
+        os.truncate(filler, filler.stat().st_size - LEFT_BYTES)
+        clock.jump(room.LOOK_S)
+        await until(lambda: refused_now(hive), what="a refusal")
         _, turn = await hive.begun("iris")
         assert (await hive.end("iris", turn)).done == 1
         filler.unlink()
+        later.unlink()
         clock.jump(room.LOOK_S)
         after = await until(lambda: tried(hive), what="room again")
         await until(lambda: ballast.is_laid(state), what="the ballast to be laid again")
         assert {*acknowledged, first.message, after.message} <= stored(hive)
     assert "there is room again" in "".join(capsys.readouterr())
+
+
+async def refused_now(hive: Hive) -> bool:
+    return await tried(hive) is None
 
 
 async def tried(hive: Hive) -> Sent | None:

@@ -46,7 +46,10 @@ pytestmark = [
 ]
 
 LONG = os.environ.get("HIVE_LONG") == "1"
-SEEDS = 1_000 if LONG else 4
+PARTS = 20 if LONG else 1
+SEEDS = 50 if LONG else 4
+"""Of each part."""
+FIRST_SEED = int(os.environ.get("HIVE_SEED", SystemRandom().randrange(2**32)))
 ENDS_PER_SEED = 6
 AGENTS = ("iris", "atlas")
 BODIES = (10, 300, 5_000, 40_000)
@@ -393,23 +396,23 @@ def campaign(folder_of_all: Path, first_seed: int, seeds: int, *, sync_fails: bo
     return tally
 
 
-def test_nothing_acknowledged_is_lost_whenever_it_ends(tmp_path: Path) -> None:
-    first = int(os.environ.get("HIVE_SEED", SystemRandom().randrange(2**32)))
-    print(f"HIVE_SEED={first} seeds={SEEDS}")
-    tally = campaign(tmp_path, first, SEEDS)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_nothing_acknowledged_is_lost_whenever_it_ends(tmp_path: Path, part: int) -> None:
+    print(f"HIVE_SEED={FIRST_SEED + part * SEEDS} seeds={SEEDS}")
+    tally = campaign(tmp_path, FIRST_SEED + part * SEEDS, SEEDS)
     assert not tally.faults
     assert tally.acknowledged > SEEDS
     print(f"{tally.ends} ends, {tally.acknowledged} acknowledged sends, 0 lost")
 
 
-def test_nothing_acknowledged_is_lost_when_a_sync_fails_and_the_power_goes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_nothing_acknowledged_is_lost_when_a_sync_fails_and_the_power_goes(tmp_path: Path, part: int) -> None:
     """A failed sync of a commit ends the store; one while a log is copied into its database is made up for later.
 
     Only events.sqlite, which may lose its last moments, can be damaged by both together; it is then put aside.
     """
-    first = int(os.environ.get("HIVE_SEED", SystemRandom().randrange(2**32)))
-    print(f"HIVE_SEED={first} seeds={SEEDS}")
-    tally = campaign(tmp_path, first, SEEDS, sync_fails=True)
+    print(f"HIVE_SEED={FIRST_SEED + part * SEEDS} seeds={SEEDS}")
+    tally = campaign(tmp_path, FIRST_SEED + part * SEEDS, SEEDS, sync_fails=True)
     assert not tally.faults
     assert tally.failed_syncs
     print(
