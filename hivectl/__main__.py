@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from hivectl import doctor, journal, login, receipt, requests, restore, status, tables, tail
+from hivectl import doctor, journal, login, rebuild_all, receipt, requests, restore, status, tables, tail
 from hivectl.catalogue import CATALOGUE
 from hivectl.places import places
 from hivectl.program import COMMAND, EXIT_USAGE, Parser, program, speaker, unreachable
@@ -26,7 +26,7 @@ EXIT_INTERRUPTED: Final = 130
 
 Run = Callable[[argparse.Namespace], Awaitable[int]]
 
-COMPOSED = (up, status, tail, receipt, journal, login, doctor, restore)
+COMPOSED = (up, status, tail, rebuild_all, receipt, journal, login, doctor, restore)
 
 
 def parser() -> argparse.ArgumentParser:
