@@ -1,13 +1,12 @@
 """brokerd's settings: where its databases and the hive's sockets are, and who is the operator."""
 
 from pathlib import Path
-from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from brokerd.policy.guards import Guards
 from brokerd.policy.retention import Retention
-from protocol.limits import INTEGER_MAX
+from brokerd.policy.room import Storage
 from runtime.settings import AbsolutePath, LogLevel, Uid
 
 
@@ -24,15 +23,7 @@ class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     operator_uids: tuple[Uid, ...] = (0,)
     admin_gid: Uid | None = None
     """Members of this group are operators too; the operator's socket belongs to it."""
-    reserve_bytes: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
-    """When the disk has less than this left, nothing new is stored (`storage_full`), while what runs is still settled.
-
-    Unless set: 256 MiB, or an eighth of a file system that is smaller than 2 GiB.
-    """
-    databases_bytes_max: Annotated[int, Meta(ge=1024 * 1024, le=INTEGER_MAX)] = 16 * 1024 * 1024 * 1024
-    """What the databases may hold together; past it, nothing new is stored."""
-    backups_kept: Annotated[int, Meta(ge=0, le=100)] = 7
-    """The newest backups that are kept. One is made each night; 0 makes and removes none."""
+    storage: Storage = Storage()
     guards: Guards = Guards()
     retention: Retention = Retention()
     log_level: LogLevel = "info"

@@ -30,7 +30,7 @@ class Backups:
     def __init__(self, settings: BrokerSettings, room: Room, log: Log) -> None:
         self._folder = Path(settings.state) / folder.BACKUPS
         self._shape = schema.shape_of(settings.database, settings.events_database)
-        self._kept = settings.backups_kept
+        self._kept = settings.storage.backups_kept
         self._room = room
         self._log = log
         self._is_making = False

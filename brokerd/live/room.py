@@ -83,8 +83,7 @@ class Room:
         """The file system as it is now, and what that means for the settings."""
         found = os.statvfs(self._state)
         space = Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, self._used)
-        given = self._settings
-        return space, policy.bounds_for(space.total_bytes, given.reserve_bytes, given.databases_bytes_max)
+        return space, policy.bounds_for(space.total_bytes, self._settings.storage)
 
     def ran_out(self, *, settling: bool) -> bool:
         """The disk took nothing, whatever it said before. Whether to try again: what settles gets the ballast."""

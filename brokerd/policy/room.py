@@ -1,9 +1,10 @@
 """Whether there is room for anything new: how much the disk has left, and how much the databases may have."""
 
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from protocol.limits import INTEGER_MAX
 from protocol.problem import Problem, Refused
 
 MIB: Final = 1024 * 1024
@@ -20,6 +21,20 @@ UNLOOKED_SHARE: Final = 8
 """A stored byte takes several: in the row, the feed, an index, and all of these again in the write-ahead log."""
 UNLOOKED_BYTES_MAX: Final = 16 * MIB
 """So much may be stored between two looks at the disk, or less when less is left."""
+
+
+class Storage(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the broker may take of the disk, and what it leaves."""
+
+    reserve_bytes: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
+    """When the disk has less than this left, nothing new is stored (`storage_full`), while what runs is still settled.
+
+    Unless set: 256 MiB, or an eighth of a file system that is smaller than 2 GiB.
+    """
+    databases_bytes_max: Annotated[int, Meta(ge=MIB, le=INTEGER_MAX)] = 16 * 1024 * MIB
+    """What the databases may hold together; past it, nothing new is stored."""
+    backups_kept: Annotated[int, Meta(ge=0, le=100)] = 7
+    """The newest backups that are kept. One is made each night; 0 makes and removes none."""
 
 
 class Space(Struct, frozen=True):
@@ -39,12 +54,12 @@ class Bounds(Struct, frozen=True):
     ballast_bytes: int
 
 
-def bounds_for(total_bytes: int, reserve_bytes: int | None, databases_bytes_max: int) -> Bounds:
-    """`reserve_bytes` as it was set; None takes the usual, less on a small file system."""
+def bounds_for(total_bytes: int, storage: Storage) -> Bounds:
+    """The reserve as it was set; unless it was, the usual one, less on a small file system."""
     usual = min(RESERVE_BYTES, total_bytes // RESERVE_SHARE)
     return Bounds(
-        usual if reserve_bytes is None else reserve_bytes,
-        databases_bytes_max,
+        usual if storage.reserve_bytes is None else storage.reserve_bytes,
+        storage.databases_bytes_max,
         min(BALLAST_BYTES, total_bytes // BALLAST_SHARE),
     )
 

@@ -79,6 +79,8 @@ class HiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     agents: Agents = Agents()
     guards: dict[str, Annotated[int, Meta(ge=1, le=INTEGER_MAX)]] = {}
     """What no agent gets past; the keys are those of brokerd's own settings."""
+    storage: dict[str, Annotated[int, Meta(ge=0, le=INTEGER_MAX)]] = {}
+    """What the broker may take of the disk; the keys are those of brokerd's own settings."""
 
 
 TEMPLATE: Final = """\
@@ -109,6 +111,10 @@ TEMPLATE: Final = """\
 [guards]                                     # what no agent gets past; all of them: docs/reference/settings.md
 # messages_per_minute = 60
 # hops_max = 40                              # messages of agents in a row, until the operator is asked
+
+[storage]                                    # all of them: docs/reference/settings.md
+# reserve_bytes = 268435456                  # with less left on the disk, nothing new is stored
+# backups_kept = 7                           # one is made each night; 0 makes none
 """
 
 
@@ -188,6 +194,7 @@ def render(settings: HiveSettings, places: Places, uid_first: int, who: Ids) -> 
             "operator_uids": operators,
             "web_uid": who.web,
             "guards": settings.guards,
+            "storage": settings.storage,
         },
         "webd": {
             "state": str(places.state / "web"),

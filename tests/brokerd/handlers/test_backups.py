@@ -109,7 +109,7 @@ async def test_a_turn_of_the_time_that_was_undone_ends_nobodys_turn(unserved: Hi
 async def test_one_at_a_time_and_only_the_newest_are_kept(
     hive: Hive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = [(await back_up(hive)).name for _ in range(hive.settings.backups_kept + 2)]
+    made = [(await back_up(hive)).name for _ in range(hive.settings.storage.backups_kept + 2)]
     backups = state_of(hive) / folder.BACKUPS
     assert backup.names(backups) == made[2:]
     (backups / "20200101T000000Z.partial").mkdir()  # as a kill leaves it
@@ -131,8 +131,8 @@ async def test_one_at_a_time_and_only_the_newest_are_kept(
             await back_up(hive)
         assert refused.value.problem is Problem.CONFLICT
         released.set()
-    assert len(backup.names(backups)) == hive.settings.backups_kept
-    assert len(list(backups.iterdir())) == hive.settings.backups_kept
+    assert len(backup.names(backups)) == hive.settings.storage.backups_kept
+    assert len(list(backups.iterdir())) == hive.settings.storage.backups_kept
 
 
 async def test_each_night_makes_one(hive: Hive, clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
