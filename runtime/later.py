@@ -121,7 +121,10 @@ class ByHand:
         self._waits_for: Later[Any] | None = None
 
     def give_up(self) -> None:
-        """Throw GivenUp into it: now, or when what it is shielded for has been told."""
+        """Throw GivenUp into it: now, or where it next waits for something that it is not shielded for.
+
+        What it is shielded for it gets: something was done, and what follows from that is done, too.
+        """
         self._given_up = True
         if self._waits_for is not None and not self._waits_for.is_shielded:
             self._waits_for.wakes(None)
@@ -129,14 +132,14 @@ class ByHand:
 
     def step(self) -> bool:
         """Go on until the next Later; whether it waits for one now."""
+        was_shielded = self._waits_for is not None and self._waits_for.is_shielded
         self._waits_for = None
         _loop.is_by_hand = True
         try:
-            if self._given_up:
+            waits_for = self._work.send(None) if was_shielded or not self._given_up else None
+            if self._given_up and not (isinstance(waits_for, Later) and waits_for.is_shielded):
                 self._given_up = False
                 waits_for = self._work.throw(GivenUp())
-            else:
-                waits_for = self._work.send(None)
             if not isinstance(waits_for, Later):
                 self._work.close()
                 raise TypeError(f"{self._work!r} has no task and may not wait for {waits_for!r}")

@@ -121,6 +121,39 @@ async def test_what_is_given_up_ends_now_or_after_what_it_is_shielded_for(is_shi
     assert isinstance(how.error, GivenUp)
 
 
+async def test_what_was_done_while_shielded_is_gone_on_with_before_it_ends() -> None:
+    """A commit that nobody waits for any more is told to everybody all the same."""
+    kept, commit, more, told = Kept(), Later[int](is_shielded=True), Later[int](is_shielded=True), []
+
+    async def publish() -> None:
+        told.append(await commit)
+        told.append(await more)
+        await Later()
+
+    rest = run_by_hand(publish(), kept.done)
+    assert rest is not None
+    rest.give_up()
+    commit.tell(1)
+    more.tell(2)
+    assert told == [1, 2]
+    (how,) = kept.outcomes
+    assert isinstance(how, outcome.Error)
+    assert isinstance(how.error, GivenUp)
+
+
+async def test_what_is_given_up_in_its_last_wait_ends_as_if_it_had_not_been() -> None:
+    kept, commit = Kept(), Later[int](is_shielded=True)
+
+    async def publish() -> int:
+        return await commit
+
+    rest = run_by_hand(publish(), kept.done)
+    assert rest is not None
+    rest.give_up()
+    commit.tell(1)
+    assert kept.outcomes == [outcome.Value(1)]
+
+
 async def test_steps_are_never_nested() -> None:
     order: list[str] = []
     first, second = Later[int](), Later[int]()
