@@ -8,7 +8,8 @@ from brokerd.store import questions
 from runtime.log import Log
 from runtime.store import Store
 
-EXPIRED_PER_JOB_MAX: Final = 200
+EXPIRED_PER_JOB_MAX: Final = 50
+"""Few enough that a send behind them hardly waits."""
 
 
 class Deadlines:

@@ -123,7 +123,9 @@ def goes_on(db: Db, log: FeedLog, agent: str, since_ms: int) -> None:
 
 
 def untold_events(db: Db) -> list[SystemEvent]:
-    return [SystemEvent(row["event"]) for row in db.execute(UNTOLD_EVENTS)]
+    """Kinds of which something is still to be told."""
+    untold = {row["event"] for row in db.execute(UNTOLD_EVENTS)}
+    return [event for event in DIGESTS if event.value in untold]
 
 
 def tell(db: Db, log: FeedLog, event: SystemEvent, manager: str | None) -> bool:

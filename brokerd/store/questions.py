@@ -208,11 +208,13 @@ def next_deadline(db: Db) -> int | None:
 def expire(db: Db, log: FeedLog, limit: int) -> list[Broken]:
     """End questions whose deadline has passed, the oldest first, and tell their askers; those that cannot be read."""
     broken: list[Broken] = []
+    told: list[Draft] = []
     for row in db.execute(DUE, (log.at_ms, limit)).fetchall():
         found = _end_unanswered(db, log, row, QuestionState.EXPIRED)
         broken += [found] if isinstance(found, Broken) else []
         body = policy.expired_body(row["id"], row["asked_of"], _words(found))
-        _send(db, log, _notice(SYSTEM, row["asker"], SystemEvent.EXPIRED, row["id"], body))
+        told.append(_notice(SYSTEM, row["asker"], SystemEvent.EXPIRED, row["id"], body))
+    messages.send(db, log, told)
     return broken
 
 
@@ -222,11 +224,13 @@ def close(db: Db, log: FeedLog, agent: str, limit: int) -> int:
     Those who asked it are told.
     """
     rows = db.execute(OLDEST_OPEN_OF, (agent, limit)).fetchall()
+    told: list[Draft] = []
     for row in rows:
         found = _end_unanswered(db, log, row, QuestionState.CLOSED)
         if row["asker"] != agent:
             body = policy.closed_body(row["id"], row["asked_of"], _words(found))
-            _send(db, log, _notice(SYSTEM, row["asker"], SystemEvent.EXPIRED, row["id"], body))
+            told.append(_notice(SYSTEM, row["asker"], SystemEvent.EXPIRED, row["id"], body))
+    messages.send(db, log, told)
     return len(rows)
 
 

@@ -1,5 +1,6 @@
 """Questions in the database: what is looked for is found by an index, and nothing is told twice."""
 
+import msgspec
 import pytest
 
 from brokerd.store import questions
@@ -92,6 +93,7 @@ def test_what_is_due_ends_once_the_oldest_deadline_first(db: Db, write: Writer) 
     write(questions.expire, 10)
     assert [questions.read(db, each.id).state for each in asked] == ["open", "expired", "expired", "open"]
     assert write.kinds() == ["QuestionChanged", "MessageSent"] * 2
+    assert [row["about"] for row in db.execute("SELECT about FROM messages")] == [asked[1].id, asked[2].id]
     write(questions.expire, 10)
     assert write.kinds() == []
 
@@ -112,3 +114,13 @@ def test_who_has_something_open(db: Db, write: Writer) -> None:
     assert write(questions.close, "atlas", 10) == 1
     assert questions.agents_with_open(db) == []
     assert write(questions.close, "atlas", 10) == 0
+
+
+@pytest.mark.parametrize("to", ["operator", "atlas"])
+def test_what_is_shown_at_once_is_bounded_and_starts_with_the_oldest(db: Db, write: Writer, to: str) -> None:
+    asked = [ask(write, "\x01" * 8_000, to=to) for _ in range(5)]  # 48 000 bytes each, as JSON
+    found = questions.oldest_open(db, 100, 100_000, to_operator=to == "operator")
+    assert found.questions == tuple(asked[:2])
+    assert len(msgspec.json.encode(found.questions)) <= 100_000
+    assert questions.oldest_open(db, 3, 2**20, to_operator=to == "operator").questions == tuple(asked[:3])
+    assert questions.oldest_open(db, 100, 2**20, to_operator=to != "operator").questions == ()
