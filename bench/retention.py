@@ -1,8 +1,8 @@
 """P10: how long a durable send takes while brokerd removes what is over, and while it does not.
 
 Ours is brokerd with old messages of a hundred agents, their deliveries, keys, turns and words, which it removes; the
-reference is the same with the same database, which it leaves alone. Senders keep a steady pace, as agents do: how long
-one waits is of interest, not how many fit in.
+reference is the same with the same database, which it leaves alone. Eight senders each wait for the answer before they
+send again.
 """
 
 import shutil
