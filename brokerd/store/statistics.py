@@ -196,6 +196,7 @@ class _Reading:
         outcomes, tools = self._outcomes(), self._tools()
         total = self._buckets(self._span.whole())
         steps = self._buckets(self._span) if series else {}
+        fired = occurrences.tallies(self._db, self._span.since_ms)
         last_turns = {row["name"]: row["last_turn_ms"] for row in self._db.execute(LAST_TURN)}
         found = []
         for agent in self._agents:
@@ -218,7 +219,7 @@ class _Reading:
                     last_turn_ms=last_turns.get(agent),
                     notes_bytes=self._notes_before(agent) if whole.notes is None else whole.notes,
                     usage=Usage(**whole.usage),
-                    reminders=occurrences.roll_up(self._db, agent, self._span.since_ms),
+                    reminders=occurrences.roll_up(self._db, agent, self._span.since_ms, fired),
                     series=self._series(agent, steps, inbox) if series else (),
                 )
             )
