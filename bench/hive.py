@@ -7,10 +7,16 @@ from pathlib import Path
 
 from bench.processes import OURS, START_S, folder, on_disk, serving
 
-UNHURRIED = "".join(
-    f"{rate}_per_minute = 1_000_000_000\n"
-    for rate in ("messages", "pair_messages", "bytes", "operator_messages")
+RATES = (
+    "messages_per_minute",
+    "pair_messages_per_minute",
+    "bytes_per_minute",
+    "operator_messages_per_minute",
+    "turns_per_hour",
+    "hour_events_max",
+    "hour_event_bytes_max",
 )
+UNHURRIED = "".join(f"{rate} = 1_000_000_000_000\n" for rate in RATES)
 """Rates that nobody reaches: what is measured is how fast it could be."""
 
 

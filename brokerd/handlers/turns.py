@@ -59,9 +59,13 @@ async def begin(request: BeginTurn, caller: Caller, host: Host) -> TurnBegun:
     lease = host.leases.proven(agent, request.delivery, request.token)
     if lease.turn is not None:
         return TurnBegun(lease.turn)
+    costs = host.rates.begin(agent)
     lease.is_beginning = True
     try:
         lease.turn = await host.feed.write(turns.begin, agent, request.delivery, request.token)
+    except Refused:
+        host.rates.give_back(costs)
+        raise
     finally:
         lease.is_beginning = False
     host.hops.turn_began(agent, lease.waiting.message)

@@ -57,6 +57,7 @@ class Rates:
         self._bytes = Rate("bytes of messages", guards.bytes_per_minute)
         self._operator = Rate("messages", guards.operator_messages_per_minute)
         self._reminders = Rate("reminders", guards.reminders_per_hour, HOUR_S)
+        self._turns = Rate("turns", guards.turns_per_hour, HOUR_S)
         self._events = Rate("turn events", guards.hour_events_max, HOUR_S)
         self._event_bytes = Rate("bytes of turn events", guards.hour_event_bytes_max, HOUR_S)
         self._notes = Rate("notes on a turn", NOTES_PER_MINUTE)
@@ -79,6 +80,12 @@ class Rates:
     def remind(self, sender: str) -> list[Cost]:
         """Count one reminder that is set; the operator's are not counted. As `send`."""
         costs = [] if sender == OPERATOR else [Cost(("reminders", sender, ""), self._reminders, 1)]
+        self._spend(costs)
+        return costs
+
+    def begin(self, agent: str) -> list[Cost]:
+        """Count one turn that begins. As `send`."""
+        costs = [Cost(("turns", agent, ""), self._turns, 1)]
         self._spend(costs)
         return costs
 

@@ -45,6 +45,8 @@ class Guards(Struct, frozen=True, forbid_unknown_fields=True):
     """That the operator sends, from everywhere together."""
     reminders_per_hour: Count = 60
     """That one agent sets; so many at once, too."""
+    turns_per_hour: Count = 2_000
+    """That begin of one agent; so many at once, too."""
     inbox_deliveries_max: Count = 10_000
     """That wait for one recipient, the operator too."""
     inbox_bytes_max: BodyBytes = 32 * 1024 * 1024

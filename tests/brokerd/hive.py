@@ -35,6 +35,7 @@ UNHURRIED: Final = Guards(
     pair_messages_per_minute=100_000,
     bytes_per_minute=2**40,
     operator_messages_per_minute=1_000_000,
+    turns_per_hour=1_000_000,
 )
 """Tests send faster than agents do; what holds them back has tests of its own."""
 

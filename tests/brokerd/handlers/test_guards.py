@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from brokerd.handlers import guards as handlers
-from brokerd.policy.guards import MINUTE_S, Guards
+from brokerd.policy.guards import HOUR_S, MINUTE_S, Guards
 from protocol.agent import BeginTurn, Delivery, PublishEvents, ReportParked, WatchCommands
 from protocol.brokerd import (
     AgentChanged,
@@ -158,6 +158,22 @@ async def test_a_turn_publishes_so_much_and_a_note_of_what_is_missing(hive: Hive
     with pytest.raises(Refused) as refused:  # whose turn it is comes first
         await hive.agent("iris").call(PublishEvents(turn, (Said(9, 1, "x"),)))
     assert refused.value.problem is Problem.CONFLICT
+
+
+@pytest.mark.parametrize("guards", [Guards(turns_per_hour=2)])
+async def test_turns_that_begin_are_counted_and_what_is_refused_waits(hive: Hive, clock: MockClock) -> None:
+    """A harness that begins and interrupts a turn for ever writes a row for each."""
+    await hive.send("operator", "iris")
+    for _ in range(2):
+        _, turn = await hive.begun("iris")
+        await hive.end("iris", turn, Outcome.INTERRUPTED)
+    delivery = await hive.taken("iris")
+    with pytest.raises(Refused, match="iris: at most 2 turns in an hour") as refused:
+        await hive.begin("iris", delivery)
+    assert refused.value.problem is Problem.LIMIT
+    clock.jump(HOUR_S / 2)
+    again, _ = await hive.begun("iris")
+    assert (again.id, again.attempt) == (delivery.id, 1)
 
 
 # Hops.

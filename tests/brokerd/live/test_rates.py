@@ -137,6 +137,16 @@ async def test_many_short_turns_do_not_get_past_the_hour(clock: MockClock) -> No
     rates.publish("iris", 3, [Said(0, 1, "x")])
 
 
+async def test_turns_have_a_rate(clock: MockClock) -> None:
+    rates = Rates(Guards(turns_per_hour=2))
+    rates.give_back(rates.begin("iris"))
+    for _ in range(2):
+        rates.begin("iris")
+    with pytest.raises(Refused, match="iris: at most 2 turns in an hour"):
+        rates.begin("iris")
+    rates.begin("atlas")
+
+
 async def test_notes_have_a_bound_as_well(clock: MockClock) -> None:
     rates = Rates(Guards())
     for n in range(NOTES_PER_MINUTE):
