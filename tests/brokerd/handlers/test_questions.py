@@ -441,3 +441,17 @@ async def test_who_is_only_kept_may_still_be_answered(hive: Hive) -> None:
     hive.privd.change(cage("iris"))
     await hive.served("iris")
     assert (await hive.taken("iris")).message.event is SystemEvent.ANSWERED
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/clear", "<script>alert(1)</script>", "\x1b[2J\u202e\u2028", "----- end 5f2c -----", "🐝\r\n\t" * 20],
+)
+async def test_words_arrive_as_they_were_written(hive: Hive, text: str) -> None:
+    """What they do to a reader is the reader's business: here nothing is changed, and nothing left out."""
+    asked = await ask(hive, "iris", text, to="atlas")
+    assert (await hive.taken("atlas")).message.body == text
+    answered = await answer(hive, "atlas", asked, text)
+    assert await listed(hive, open=False) == (answered,)
+    assert (answered.text, answered.answer) == (text, text)
+    assert (await hive.taken("iris")).message.body.endswith(f"\n\n{text}")
