@@ -36,11 +36,18 @@ class Relay:
         self._broker = broker
         self._held_at: tuple[str, Side] | None = None
         self._cut = trio.Event()
+        self._go_on = trio.Event()
         self.held = trio.Event()
 
     def hold(self, operation: str, side: Side) -> None:
         """Let no line of this kind pass from now on; `held` says that one came."""
         self._held_at, self.held = (operation, side), trio.Event()
+
+    def let_go(self) -> None:
+        """Hold nothing any more, and let pass what is held."""
+        self._held_at = None
+        self._go_on.set()
+        self._go_on = trio.Event()
 
     def cut(self) -> None:
         """End every connection, and hold nothing any more: the harness is gone."""
@@ -94,7 +101,7 @@ class Relay:
                         asked.operation = msgspec.json.decode(line, type=Operation).op
                     if self._held_at == (asked.operation, side):
                         self.held.set()
-                        await trio.sleep_forever()
+                        await self._go_on.wait()
                     await sink.send_all(line + b"\n")
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # one side is gone: so is the other, below

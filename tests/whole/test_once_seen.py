@@ -6,8 +6,6 @@ well for it; the message is done then and never before. For the manager as for e
 
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,19 +15,14 @@ import trio
 
 from privd.cages.running import Record
 from protocol.brokerd import ListMessages, ReadTail
-from protocol.messages import DeliveryState, Message, SystemEvent
+from protocol.messages import DeliveryState, Message
 from protocol.names import MANAGER_NAME
-from protocol.privd import CageRebuilt
-from protocol.settings import AgentRole, AgentSettings
-from protocol.turns import Outcome, Turn
+from protocol.turns import Outcome
 from runtime.client import Client
-from runtime.clock import now_ms
-from tests.brokerd.hive import Hive, Privd
-from tests.brokerd.hive import cage as known_cage
 from tests.brokerd.test_service import Process
-from tests.harness.cage import Cage, cage
+from tests.support.desk import desk, is_rebuilt
 from tests.support.hive import RunningHive
-from tests.support.relay import Relay, Side
+from tests.support.relay import Side
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.whole]
@@ -42,63 +35,6 @@ MOMENTS = {
 }
 
 
-class Desk:
-    """One agent's harness, which can be killed and started again, before a broker that is real."""
-
-    def __init__(self, hive: Hive, agent: str) -> None:
-        self.hive = hive
-        self.agent = agent
-        role = AgentRole.MANAGER if agent == MANAGER_NAME else AgentRole.AGENT
-        self._settings = AgentSettings(agent, role=role)
-        self._cages = hive.folder / "c"
-        self._started = 0
-        self.relay = Relay(
-            self._cages / agent / "run/hive/broker/broker.sock", hive.settings.agent_socket(agent)
-        )
-
-    @asynccontextmanager
-    async def harness(self) -> AsyncIterator[Cage]:
-        self._started += 1
-        async with cage(self._cages, self._settings) as running:
-            await until(
-                lambda: running.log().count("attached to brokerd") >= self._started,
-                what="the harness to attach",
-            )
-            yield running
-
-    async def rebuilt(self) -> Message:
-        """Have the hive say that the cage was rebuilt, and find the message."""
-        self.hive.privd.events.publish(CageRebuilt(self.agent, now_ms()))
-        return await until(self._rebuilt, what="the message about it")
-
-    async def _rebuilt(self) -> Message | None:
-        return next((each for each in await self.hive.messages() if is_rebuilt(each, self.agent)), None)
-
-    async def is_done(self, message: Message) -> bool:
-        return await self.hive.states(message.id) == [DeliveryState.DONE]
-
-    async def turns(self, message: Message) -> list[Turn]:
-        page = await self.hive.operator.call(ReadTail(agent=self.agent, limit=50))
-        return [item.turn for item in page.turns if item.turn.message == message.id]
-
-
-def is_rebuilt(message: Message, agent: str) -> bool:
-    return message.event is SystemEvent.REBUILT and message.to == agent
-
-
-@asynccontextmanager
-async def desk(place: Path, agent: str) -> AsyncIterator[Desk]:
-    """A real broker, and a stand-in for privd that knows the agent's cage."""
-    hive = Hive(place, Privd(place))
-    for name in {MANAGER_NAME, agent}:
-        hive.privd.change(known_cage(name))
-    at = Desk(hive, agent)
-    async with hive.privd.serving(), at.relay.open():
-        with trio.fail_after(60):
-            yield at
-        await hive.forget_connections()
-
-
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("agent", ["iris", MANAGER_NAME])
 async def test_a_harness_killed_while_rebuilt_is_delivered(place: Path, agent: str, moment: str) -> None:
@@ -108,24 +44,24 @@ async def test_a_harness_killed_while_rebuilt_is_delivered(place: Path, agent: s
             message = await at.rebuilt()
             await at.relay.held.wait()
             was_ended = "ended" in moment
-            assert await at.is_done(message) is was_ended
+            assert await at.is_done(message.id) is was_ended
             first.harness.kill()
             await first.harness.wait()
             at.relay.cut()
-        assert await at.is_done(message) is was_ended
+        assert await at.is_done(message.id) is was_ended
         async with at.harness() as second:
-            await until(lambda: at.is_done(message), what="the message to be done")
+            await until(partial(at.is_done, message.id), what="the message to be done")
             after = await at.hive.send("operator", agent, "who")
-            await until(lambda: at_rest(at, after.message), what="the next message to be done")
+            await until(partial(at.is_done, after.message), what="the next message to be done")
             assert await second.stop() == 0
-        outcomes = [turn.outcome for turn in await at.turns(message)]
+        outcomes = [turn.outcome for turn in await at.turns(message.id)]
         begun_before = moment != "taken, and its turn not begun"
         assert sorted(map(str, outcomes)) == sorted(
             ["done"] + (["crashed"] if begun_before and not was_ended else [])
         )
         [receipt] = await at.hive.receipts(message.id)
         assert receipt.turn == next(
-            turn.id for turn in await at.turns(message) if turn.outcome is Outcome.DONE
+            turn.id for turn in await at.turns(message.id) if turn.outcome is Outcome.DONE
         )
 
 
@@ -148,7 +84,7 @@ async def test_a_harness_outlives_a_broker_killed_while_it_waits(place: Path, ag
                 await at.hive.forget_connections()
                 broker = await process.start(brokers)
                 await until(process.serves, what="brokerd to answer again")
-                await until(partial(at_rest, at, sent.message), what="the message to be done")
+                await until(partial(at.is_done, sent.message), what="the message to be done")
                 answers = [each for each in await at.hive.messages() if each.in_reply_to == sent.message]
                 assert [each.sender for each in answers] == [agent]
             assert harness.harness.returncode is None
@@ -157,10 +93,6 @@ async def test_a_harness_outlives_a_broker_killed_while_it_waits(place: Path, ag
             with pytest.raises(OSError, match=r"."):
                 await trio.open_unix_socket(harness.places.tools_socket)
         broker.terminate()
-
-
-async def at_rest(at: Desk, message: int) -> bool:
-    return await at.hive.states(message) == [DeliveryState.DONE]
 
 
 @pytest.mark.cage
