@@ -61,6 +61,16 @@ class Puppet:
 
         self.run(turns)
 
+    def drain(self) -> None:
+        """Read whatever mail is left, so that none of it is dead when the agent goes."""
+
+        async def turns(client: Client) -> None:
+            while (delivery := (await client.call(TakeDelivery(wait_s=0))).delivery) is not None:
+                turn = (await client.call(BeginTurn(delivery.id, delivery.token))).turn
+                await client.call(EndTurn(turn, Outcome.DONE))
+
+        self.run(turns)
+
     def passes_on(self, to: str, body: str) -> Sent:
         """Take the next delivery, and write to somebody in its turn."""
 
@@ -103,5 +113,6 @@ def puppet(hive: RunningHive, ask: Callable[[str, Call[Any]], Any], name: str) -
         made.attach()
         yield made
     finally:
+        made.drain()
         ask("privd", DestroyCage(agent=name))
         ask("privd", PurgeAgent(agent=name, confirm=name))

@@ -14,7 +14,7 @@ from tests.webd.browser.conftest import picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.cage]
 
-PAGES = ["/", "/?q=nothing+is+called+that#matrix", "/?thread=1#matrix", "/agent/iris/", "/agent/iris/journal"]
+PAGES = ["/", "/?q=nothing+is+called+that#matrix", "/?thread=1#matrix", "/agent/iris/", "/agent/iris/stats", "/agent/iris/journal"]
 WIDTHS = [320, 360, 390, 600, 768, 960, 961, 1180, 1300, 1440, 1920, 2560]
 
 
@@ -43,7 +43,7 @@ def test_never_scrolls_sideways(desk: Page, path: str) -> None:
         assert over <= 0, f"{over} px too wide at {width} px"
 
 
-@pytest.mark.parametrize("path", ["/", "/agent/iris/"])
+@pytest.mark.parametrize("path", ["/", "/agent/iris/", "/agent/iris/stats"])
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(desk: Page, path: str) -> None:
     open_page(desk, path)
     reached = set()
