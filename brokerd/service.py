@@ -33,6 +33,7 @@ async def serve_broker(service: Service, settings: BrokerSettings) -> None:
     The operator's socket is bound first: a second brokerd of the same hive ends there, before it touches a database.
     """
     listener = _bind_for_operator(settings)
+    service.resources.callback(listener.socket.close)  # also when it never comes to listening
     _take_folder(service, Path(settings.state))
     shape = schema.shape_of(settings.database, settings.events_database)
     store = await service.resources.enter_async_context(open_store(shape, schema.migrate))

@@ -11,6 +11,7 @@ from brokerd.store import deliveries, folder, soundness, turns
 from brokerd.store.turns import Ending
 from protocol.problem import Refused
 from protocol.turns import Outcome
+from runtime.store import is_damage
 
 NET_S: Final = 5.0
 """How often the database is asked for what nobody was woken for. It never should find anything."""
@@ -19,8 +20,11 @@ NET_S: Final = 5.0
 async def end_on_broken_store(host: Host) -> None:
     """A disk that did not take a commit is not trusted with the next one: the process ends, loudly."""
     await host.store.failed.wait()
-    if soundness.is_corrupt(host.store.fault):
+    if is_damage(host.store.fault):
         folder.doubt(Path(host.settings.state))
+        raise RuntimeError(
+            f"a database is damaged; the next start looks through all of it: {host.store.fault}"
+        )
     raise RuntimeError("a commit failed; nothing more can be stored")
 
 

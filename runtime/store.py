@@ -47,6 +47,9 @@ COMMIT_WEIGHT: Final = 0.1
 SWITCH_INTERVAL_S: Final = 0.0002
 """A writer thread beside a busy loop waits for the interpreter lock this long at most (the default starves it)."""
 
+DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+"""sqlite's codes of a file that it cannot make sense of."""
+
 Db = sqlite3.Connection
 
 
@@ -106,7 +109,7 @@ class Store:
         self._reader_threads = trio.CapacityLimiter(READERS_MAX)
         self._broken: BaseException | None = None
         self.failed = trio.Event()
-        """Set when a commit failed: the daemon must end."""
+        """Set when a commit failed, or a file was found damaged: the daemon must end."""
 
     @property
     def fault(self) -> BaseException | None:
@@ -164,6 +167,9 @@ class Store:
                     return job(db, *args, **kwargs)
                 finally:
                     db.execute("ROLLBACK")
+            except sqlite3.DatabaseError as error:
+                self._token.run_sync_soon(self._mind, error)
+                raise
             finally:
                 self._readers.put(db)
 
@@ -175,8 +181,17 @@ class Store:
         self._looking.execute("BEGIN")
         try:
             return job(self._looking, *args, **kwargs)
+        except sqlite3.DatabaseError as error:
+            self._mind(error)
+            raise
         finally:
             self._looking.execute("ROLLBACK")
+
+    def _mind(self, error: sqlite3.DatabaseError) -> None:
+        """Nothing more is stored in a file that is damaged."""
+        if is_damage(error) and self._broken is None:
+            self._broken = error
+            self.failed.set()
 
     def _serve_groups(self) -> None:
         """The writer thread."""
@@ -311,13 +326,18 @@ def _run_in_savepoint(db: Db, run: Callable[[Db], Any]) -> outcome.Outcome[Any]:
     try:
         result = run(db)
     except Exception as error:
-        if not db.in_transaction:
+        if not db.in_transaction or is_damage(error):
             raise
         db.execute("ROLLBACK TO job")
         db.execute("RELEASE job")
         return outcome.Error(_not_stored(error) if _is_full(error) else error)
     db.execute("RELEASE job")
     return outcome.Value(result)
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether an error says that a file is not what sqlite wrote."""
+    return isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGE
 
 
 def _is_full(error: BaseException) -> bool:

@@ -24,7 +24,7 @@ from brokerd.store import folder, soundness
 from protocol.problem import Problem, Refused
 from runtime import VERSION
 from runtime.service import Unusable
-from runtime.store import StoreShape, connect
+from runtime.store import StoreShape, connect, is_damage
 
 STEP_PAGES: Final = 256
 """Copied between two pauses: one MiB."""
@@ -128,7 +128,7 @@ def copy_faults(file: Path) -> list[str]:
         try:
             return soundness.faults(db)
         except sqlite3.DatabaseError as error:
-            if not soundness.is_corrupt(error):
+            if not is_damage(error):
                 raise
             return [str(error)]
 

@@ -11,11 +11,11 @@ from typing import Final
 
 from brokerd.store import folder
 from runtime.service import Unusable
+from runtime.store import is_damage
 
 CHECKED_FIRST_BYTES_MAX: Final = 64 * 1024 * 1024
 """A file up to this size is looked through at each start, which takes a fraction of a second."""
 FAULTS_MAX: Final = 5
-CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 ORDER BY name"
 
 
@@ -33,16 +33,9 @@ def file_faults(file: Path) -> list[str]:
             names = [row[0] for row in db.execute(TABLES)]
             return [fault for name in names for fault in faults(db, name)][:FAULTS_MAX]
         except sqlite3.DatabaseError as error:
-            if not is_corrupt(error):
+            if not is_damage(error):
                 raise
             return [str(error)]
-
-
-def is_corrupt(error: BaseException | None) -> bool:
-    """Whether an error says that a file is not what sqlite wrote."""
-    return (
-        isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in CORRUPT
-    )
 
 
 def unusable(file: Path, found: list[str]) -> Unusable:
@@ -64,6 +57,6 @@ def believed(file: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if not is_corrupt(error):
+        if not is_damage(error):
             raise
         raise unusable(file, [str(error)]) from None

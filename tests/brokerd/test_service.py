@@ -13,9 +13,11 @@ import trio
 from msgspec import structs
 
 from brokerd.settings import BrokerSettings
+from brokerd.store import folder
 from protocol.hello import Hello
 from runtime.client import Client, Disconnected
-from runtime.settings import SettingsFault, parse_settings
+from runtime.service import Unusable
+from runtime.settings import EXIT_SETTINGS, SettingsFault, parse_settings
 from tests.brokerd.hive import Hive
 from tests.support.waiting import until
 
@@ -194,3 +196,28 @@ async def test_a_socket_of_the_service_manager_is_served(unserved: Hive) -> None
             running.terminate()
             assert await running.wait() == 0
     assert path.exists()  # it is the service manager's
+
+
+@pytest.mark.whole
+async def test_what_cannot_be_served_is_one_line_and_a_code(unserved: Hive) -> None:
+    """Its file, why, and what to do; a supervisor sees that starting it again does not help."""
+    process = Process(unserved)
+    state = Path(unserved.settings.state)
+    state.mkdir()
+    unserved.settings.database.write_bytes(b"no database at all " * 1_000)
+    ended = await trio.run_process(process.command, cwd=CHECKOUT, check=False, capture_stderr=True)
+    assert ended.returncode == EXIT_SETTINGS
+    (line,) = ended.stderr.decode().splitlines()
+    for words in ("cannot be started", str(unserved.settings.database), "damaged", "hivectl restore"):
+        assert words in line
+    unserved.settings.database.unlink()
+    (state / folder.RESTORING).mkdir()
+    ended = await trio.run_process(process.command, cwd=CHECKOUT, check=False, capture_stderr=True)
+    assert ended.returncode == EXIT_SETTINGS
+    assert b"a restore was begun and did not end" in ended.stderr
+    assert sorted(path.name for path in state.iterdir()) == ["lock", "restoring"], "it touched nothing"
+
+
+async def test_one_process_at_a_time_has_the_folder(hive: Hive) -> None:
+    with pytest.raises(Unusable, match=f"process {os.getpid()} works on these databases"):
+        folder.hold(Path(hive.settings.state))

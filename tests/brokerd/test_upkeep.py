@@ -10,9 +10,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from brokerd import upkeep
 from brokerd.live import feed as live_feed
 from brokerd.live.inboxes import Inbox
-from brokerd.store import feed
+from brokerd.store import feed, folder
 from brokerd.store.schema import shape_of
 from protocol.agent import Delivery, WatchCommands
+from protocol.brokerd import ListMessages
 from protocol.limits import LEASE_MS
 from protocol.messages import DeliveryState
 from protocol.problem import Problem, Refused
@@ -20,6 +21,7 @@ from protocol.tools import Received, Recv, SetStatus
 from runtime import store
 from runtime.client import Disconnected
 from runtime.clock import new_key
+from runtime.service import Unusable
 from runtime.store import Db, connect
 from tests.brokerd.hive import Hive
 from tests.support.waiting import until
@@ -181,3 +183,29 @@ async def test_a_disk_that_takes_no_commit_ends_the_process_loudly(
     with pytest.raises(ExceptionGroup) as ended:
         await serve()
     assert ended.group_contains(RuntimeError, match="a commit failed")
+
+
+async def test_a_damaged_database_ends_the_process_and_is_not_served_again(unserved: Hive) -> None:
+    """Whoever meets the damage: the next start looks through everything and says what to do."""
+
+    async def serve() -> None:
+        async with unserved.broker():
+            await unserved.send("operator", "iris", "x" * 60_000)
+            with closing(connect(shape_of(database, events))) as db:
+                db.execute("PRAGMA broker.wal_checkpoint(TRUNCATE)")
+            content = bytearray(database.read_bytes())
+            content[4_096:] = b"\xff" * (len(content) - 4_096)
+            database.write_bytes(content)
+            with pytest.raises((Refused, Disconnected)):
+                await unserved.operator.call(ListMessages())
+            await trio.sleep_forever()
+
+    database, events = unserved.settings.database, unserved.settings.events_database
+    with pytest.raises(ExceptionGroup) as ended:
+        await serve()
+    assert ended.group_contains(RuntimeError, match="a database is damaged")
+    assert folder.is_doubted(database.parent)
+    with pytest.raises(ExceptionGroup) as refused:
+        async with unserved.broker():
+            pass
+    assert refused.group_contains(Unusable, match="hivectl restore")

@@ -8,14 +8,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
 from protocol.problem import Problem, Refused
-from runtime.store import GROUP_JOBS_MAX, CommitFailed, Db, Store, StoreShape, connect, open_store
+from runtime.store import GROUP_JOBS_MAX, CommitFailed, Db, Store, StoreShape, connect, is_damage, open_store
 
 CHECKOUT = Path(__file__).parents[2]
 SCHEMA = "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)"
@@ -546,3 +546,29 @@ async def test_a_look_sees_one_state_and_changes_nothing(tmp_path: Path) -> None
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             store.look(insert, "sneaked in")
         assert store.look(texts) == ["x"]
+
+
+@pytest.mark.parametrize("way", ["read", "look", "write"])
+async def test_a_damaged_file_ends_the_store_whoever_meets_it(tmp_path: Path, way: str) -> None:
+    """One job's failure is not enough: nothing more is to be stored beside what cannot be read."""
+    async with notes(tmp_path) as store:
+        await store.write(insert, "x" * 100_000)
+        await store.write(lambda db: None)
+        file = tmp_path / "notes.sqlite"
+        with closing(sqlite3.connect(file)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        file.write_bytes(file.read_bytes()[:4_096] + b"\xff" * (file.stat().st_size - 4_096))
+
+        async def meet() -> None:
+            if way == "look":
+                store.look(texts)
+            else:
+                await (store.read(texts) if way == "read" else store.write(texts))
+
+        with pytest.raises((sqlite3.DatabaseError, CommitFailed)):
+            await meet()
+        with trio.fail_after(5):
+            await store.failed.wait()
+        assert is_damage(store.fault)
+        with pytest.raises(CommitFailed):
+            await store.write(insert, "after the end")
