@@ -110,6 +110,8 @@ def _leaf_example(info: Type, name: str) -> Any:
             return next(iter(kind)).value
         case shape.IntType(ge=least):
             return 1_750_000_000_000 if name.endswith("_ms") else max(least or 0, 1)
+        case shape.FloatType():
+            return 1.5
         case shape.BoolType():
             return True
         case shape.NoneType():
@@ -159,6 +161,8 @@ def _plain_leaf(info: Type) -> st.SearchStrategy[Any]:
             return st.sampled_from([one.value for one in kind])
         case shape.IntType(ge=least, le=most):
             return st.integers(least if least is not None else -(2**53), most if most is not None else 2**53)
+        case shape.FloatType():
+            return st.floats(allow_nan=False, allow_infinity=False)
         case shape.BoolType():
             return st.booleans()
         case shape.NoneType():
