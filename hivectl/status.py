@@ -8,8 +8,10 @@ from hivectl.places import Places
 from hivectl.program import unreachable
 from protocol.brokerd import Activity, Agent, AgentNow, ParkedThread, TakeSnapshot
 from protocol.hello import Greeting, Hello
+from protocol.names import OPERATOR
 from protocol.privd import Cage, ListCages, Power
 from protocol.problem import Refused
+from protocol.questions import Broken, Question
 from runtime.client import Client, Disconnected
 
 DAEMONS = ("privd", "brokerd", "egressd", "webd")
@@ -26,6 +28,8 @@ async def run(values: argparse.Namespace) -> int:
     cages: tuple[Cage, ...] = ()
     agents: dict[str, AgentNow] = {}
     parked: tuple[ParkedThread, ...] = ()
+    questions: tuple[Question, ...] = ()
+    broken: tuple[Broken, ...] = ()
     if greetings["privd"]:
         async with Client(values.places.socket("privd")) as privd:
             cages = await privd.call(ListCages())
@@ -34,16 +38,21 @@ async def run(values: argparse.Namespace) -> int:
             snapshot = await brokerd.call(TakeSnapshot())
             agents = {row.agent.name: row for row in snapshot.agents}
             parked = snapshot.parked
+            questions = tuple(each for each in snapshot.questions if each.asked_of == OPERATOR)
+            broken = snapshot.broken_questions
     if values.json:
         document: dict[str, Any] = {
             "daemons": greetings,
             "cages": cages,
             "agents": agents,
             "parked": parked,
+            "questions": questions,
+            "broken_questions": broken,
         }
         print(tables.document(document))
     else:
-        print("\n".join([*_lines(greetings, cages, agents, values.places), *map(parked_line, parked)]))
+        lines = _lines(greetings, cages, agents, values.places)
+        print("\n".join([*lines, *map(parked_line, parked), *question_lines(len(questions), len(broken))]))
     return 0 if all(greetings.values()) else EXIT_DOWN
 
 
@@ -97,6 +106,18 @@ def parked_line(parked: ParkedThread) -> str:
         f"⚠ {', '.join(parked.agents)} wrote {parked.hops} messages in a row: thread {parked.thread} holds {what}; "
         f"`release {parked.thread}` lets it go on, `close-thread {parked.thread}` gives them up"
     )
+
+
+def question_lines(waiting: int, broken: int) -> list[str]:
+    """That agents wait for the operator's answers, and that some of what they asked cannot be read."""
+    lines = []
+    if waiting:
+        what = "1 question waits" if waiting == 1 else f"{waiting} questions wait"
+        lines.append(f"? {what} for you: `questions` lists them")
+    if broken:
+        what = "1 question" if broken == 1 else f"{broken} questions"
+        lines.append(f"⚠ {what} cannot be read: `questions` says why")
+    return lines
 
 
 def why_parked(agent: Agent) -> str:

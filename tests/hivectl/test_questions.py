@@ -7,6 +7,7 @@ import pytest
 from hivectl import questions
 from hivectl.arguments import add_arguments, build_request
 from hivectl.catalogue import ABOUT, CATALOGUE
+from hivectl.status import question_lines
 from protocol.brokerd import QuestionPage
 from protocol.problem import Refused
 from protocol.questions import Broken, Question, QuestionState
@@ -92,3 +93,23 @@ def parsed(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_arguments(parser, Answer, COMMAND.supplied, ABOUT, COMMAND.plain)
     return parser.parse_args(words)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "broken", "lines"),
+    [
+        (0, 0, []),
+        (1, 0, ["? 1 question waits for you: `questions` lists them"]),
+        (
+            2,
+            1,
+            [
+                "? 2 questions wait for you: `questions` lists them",
+                "⚠ 1 question cannot be read: `questions` says why",
+            ],
+        ),
+        (0, 3, ["⚠ 3 questions cannot be read: `questions` says why"]),
+    ],
+)
+def test_the_status_says_that_somebody_waits(waiting: int, broken: int, lines: list[str]) -> None:
+    assert question_lines(waiting, broken) == lines
