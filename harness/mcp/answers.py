@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from harness.wake import BROADCAST_HINT
+from harness.wake import BROADCAST_HINT, NUMBERED
 from protocol.messages import Message
 from protocol.questions import Question, QuestionState
 from protocol.reminders import Cron, Every, Once, Reminder, ReminderRollup, ReminderState
@@ -64,7 +64,8 @@ def sent(reply: Sent) -> Fields:
 
 
 def pulled(message: Message) -> Fields:
-    """A message that `recv` brings, without the fate of its deliveries."""
+    """A message that `recv` brings, without the fate of its deliveries; events are named as in a wake prompt."""
+    numbered = {} if message.event not in NUMBERED else {NUMBERED[message.event]: message.about}
     return told(
         {
             "id": message.id,
@@ -73,7 +74,7 @@ def pulled(message: Message) -> Fields:
             "sent": iso(message.sent_ms),
             "in_reply_to": message.in_reply_to,
             "event": message.event,
-            "about": message.about,
+            **numbered,
             "note": BROADCAST_HINT if message.broadcast else None,
             "body": message.body,
         }

@@ -314,7 +314,7 @@ async def test_asked_and_answered_and_reminded(place: Path) -> None:
             hub.write("iris", "which?", sender="atlas", event=SystemEvent.QUESTION, about=99)
             worked, pulled = await session.call("recv")
             assert pulled["messages"][0]["event"] == "question"
-            assert pulled["messages"][0]["about"] == 99
+            assert pulled["messages"][0]["question"] == 99
             worked, set_ = await session.call("remind", text="look", every_s=3_600, only_if="test -e x")
             assert worked
             assert (set_["when"], set_["only_if"]) == ("every 3600 s", "test -e x")
