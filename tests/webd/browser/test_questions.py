@@ -88,7 +88,7 @@ def test_what_agents_ask_each_other_is_shown(desk: Page, puppets: Callable[[str]
     line = desk.locator(f"[data-question='{number}']")
     expect(line).to_contain_text("yes / no")
     expect(desk.locator(f"#q-{number}")).to_have_count(0)
-    expect(desk.locator("#questions .head")).to_contain_text("no pending questions")
+    expect(desk.locator("#questions .head")).to_contain_text("none pending")
     other.call(Answer(question=number, choices=("no",), answer="not yet"))
     expect(line.locator(".result")).to_have_text("◆ other: no · not yet")
 

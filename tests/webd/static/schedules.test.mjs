@@ -31,7 +31,9 @@ test("the usual cron expressions in words, others as they are", () => {
     "0 8-18 * * *": "0 8-18 * * *",
     "0 8 * 1 *": "0 8 * 1 *",
     "@daily": "@daily",
-    "0 8 * * MON": "0 8 * * MON",
+    "0 8 * * MON": "mondays at 08:00",
+    "0 9 * * mon-fri": "weekdays at 09:00",
+    "0 9 * * moo": "0 9 * * moo",
   };
   for (const [expression, words] of Object.entries(said)) assert.equal(cronWords(expression), words);
 });

@@ -142,7 +142,7 @@ export function Questions() {
   const [all, setAll] = useState(false);
   const forms = all ? asked.value : asked.value.slice(0, SHOWN_MAX);
   const lately = ended.value.slice(0, ENDED_SHOWN_MAX);
-  const says = asked.value.length ? `${asked.value.length} for you` : "no pending questions";
+  const says = asked.value.length ? `${asked.value.length} for you` : "none pending";
   return html`
     <section class="questions" id="questions" aria-labelledby="h-questions">
       <${Head} id="h-questions" title="M1ND H4S QU3STI0NS" plain="mind has questions" tone="amber" after=${says} />

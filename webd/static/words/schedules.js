@@ -7,6 +7,7 @@ import { clock } from "./times.js";
 const MINUTE_S = 60;
 const HOUR_S = 60 * MINUTE_S;
 const DAY_S = 24 * HOUR_S;
+const NAMES = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 const DAYS = ["sundays", "mondays", "tuesdays", "wednesdays", "thursdays", "fridays", "saturdays", "sundays"];
 
 /**
@@ -29,8 +30,9 @@ export function everyWords(every_s) {
  * @param {string} expression
  */
 export function cronWords(expression) {
-  const [minute, hour, day, month, weekday, ...rest] = expression.trim().split(/\s+/);
-  if (rest.length || weekday === undefined || month !== "*") return expression;
+  const [minute, hour, day, month, named, ...rest] = expression.trim().split(/\s+/);
+  if (rest.length || named === undefined || month !== "*") return expression;
+  const weekday = named.toLowerCase().replace(/[a-z]{3}/g, (name) => String(NAMES.indexOf(name)));
   const always = day === "*" && weekday === "*";
   const step = /^\*\/([1-9]\d*)$/.exec(minute)?.[1];
   if (always && hour === "*" && step) return `every ${step} minutes`;
