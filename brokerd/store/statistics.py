@@ -18,7 +18,7 @@ from protocol.statistics import AgentStatistics, Bucket, Traffic
 from protocol.turns import Outcome, Usage
 from runtime.store import Db
 
-TURNS_READ_MAX: Final = 100_000
+TURNS_READ_MAX: Final = 50_000
 """Turns that are looked at for one reply, the newest; a span with more of them is cut."""
 NOTES_TURNS_MAX: Final = 50
 """An agent's newest turns among which the size of its notes is looked for when none ended in the span."""
@@ -195,7 +195,7 @@ class _Reading:
     def done(self, *, series: bool) -> Counted:
         outcomes, tools = self._outcomes(), self._tools()
         total = self._buckets(self._span.whole())
-        steps = self._buckets(self._span) if series else {}
+        steps = self._buckets(self._span) if series else total
         fired = occurrences.tallies(self._db, self._span.since_ms)
         last_turns = {row["name"]: row["last_turn_ms"] for row in self._db.execute(LAST_TURN)}
         found = []

@@ -10,6 +10,7 @@ from protocol.agent import EndTurn
 from protocol.brokerd import ListMessages, ReadStatistics, SearchMessages
 from protocol.limits import STATISTICS_BUCKETS_MAX
 from protocol.problem import Problem, Refused
+from protocol.rpc import Call
 from protocol.statistics import AgentStatistics, Statistics, Traffic
 from protocol.turns import Outcome, Usage
 from runtime.clock import now_ms
@@ -85,9 +86,8 @@ async def test_depths_are_noted_and_outlive_a_restart(unserved: Hive, clock: Moc
 
         async def noted() -> bool:
             with unserved.reader() as db:
-                return (
-                    db.execute("SELECT max(inbox_max) FROM traffic WHERE agent = 'iris'").fetchone()[0] == 2
-                )
+                row = db.execute("SELECT max(inbox_max) AS most FROM traffic WHERE agent = 'iris'").fetchone()
+            return bool(row["most"] == 2)
 
         await until(noted, what="the depth of iris's inbox")
     async with unserved.broker():
@@ -148,7 +148,7 @@ async def test_a_lost_index_is_made_again(unserved: Hive) -> None:
     ],
 )
 async def test_what_cannot_be_answered_is_refused(
-    hive: Hive, request_: SearchMessages | ReadStatistics, problem: Problem, words: str
+    hive: Hive, request_: Call[object], problem: Problem, words: str
 ) -> None:
     with pytest.raises(Refused, match=words) as refused:
         await hive.operator.call(request_)

@@ -34,7 +34,7 @@ def plan(db: Db, statement: str) -> list[str]:
     else:
         numbered = [int(number) for number in re.findall(r"\?(\d)", statement)]
         given = [1] * max([*numbered, 0 if numbered else statement.count("?")])
-    return [row["detail"] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", given)]  # type: ignore[arg-type]  # either
+    return [row["detail"] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", given)]
 
 
 @pytest.mark.parametrize(
