@@ -59,6 +59,8 @@ DESK = (1440, 900)
 PHONE = (390, 844)
 PATIENCE_MS = 15_000
 QUIET_S = 60.0
+UNRATED = "[guards]\nmessages_per_minute = 6000\npair_messages_per_minute = 6000\n"
+"""All tests together write more in a minute than agents may."""
 QUIET_LOOK_S = 0.1
 
 WATCH = """
@@ -81,7 +83,7 @@ R = TypeVar("R")
 
 @pytest.fixture(scope="session")
 def hive() -> Iterator[RunningHive]:
-    with started("--runner", "demo", "--agents", "iris") as running:
+    with started("--runner", "demo", "--agents", "iris", settings=UNRATED) as running:
         yield running
 
 

@@ -126,7 +126,7 @@ def test_all_letters_are_read_at_once(desk: Page, puppets: Callable[[str], Puppe
     desk.goto("/")
     letters = desk.locator(".call", has_text=re.compile(r"letter \d"))
     expect(letters).to_have_count(3)
-    desk.get_by_role("button", name="all 3 read").click()
+    desk.get_by_role("button", name="read all 3").click()
     desk.mouse.move(1, 1)
     expect(letters).to_have_count(0)
     assert posts == ["/api/v1/messages/read"]

@@ -14,7 +14,14 @@ from tests.webd.browser.conftest import picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.cage]
 
-PAGES = ["/", "/?q=nothing+is+called+that#matrix", "/?thread=1#matrix", "/agent/iris/", "/agent/iris/stats", "/agent/iris/journal"]
+PAGES = [
+    "/",
+    "/?q=nothing+is+called+that#matrix",
+    "/?thread=1#matrix",
+    "/agent/iris/",
+    "/agent/iris/stats",
+    "/agent/iris/journal",
+]
 WIDTHS = [320, 360, 390, 600, 768, 960, 961, 1180, 1300, 1440, 1920, 2560]
 
 
@@ -111,5 +118,5 @@ def test_a_long_queue_is_folded(page: Page, ask: Callable[[str, Call[Any]], Any]
     expect(page.locator("#calls .head")).to_contain_text("10 waiting")
     shown = page.locator("#calls .call:visible")
     expect(shown).to_have_count(8 if page.viewport_size == {"width": 1440, "height": 900} else 2)
-    page.get_by_role("button", name="all 10").click()
+    page.get_by_role("button", name="all 10", exact=True).click()
     expect(shown).to_have_count(10)

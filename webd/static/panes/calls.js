@@ -162,7 +162,7 @@ const READ_MAX = 100;
 function AllRead() {
   const unread = letters.value.filter((message) => unreadDelivery(message)).slice(0, READ_MAX);
   if (unread.length < 2) return null;
-  return html`<${Deed} deed="read all" tone="quiet" doing="marking…" run=${() => markAllRead(unread)}>all ${unread.length} read<//>`;
+  return html`<${Deed} deed="read all" tone="quiet" doing="marking…" run=${() => markAllRead(unread)}>read all ${unread.length}<//>`;
 }
 
 export function Calls() {
