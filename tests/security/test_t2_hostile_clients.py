@@ -421,3 +421,38 @@ def test_t2_an_agent_cannot_break_its_harness(hive: RunningHive) -> None:
     assert '"serverInfo"' in run_inside(hive, "iris", AT_THE_TOOLS)
     assert leader(hive, "iris") == before
     assert not [cage for cage in cages(hive) if cage["agent"] == "iris" and cage["crashes"]]
+
+
+BETWEEN_TURNS = r"""
+begun = (b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18",'
+         b'"capabilities":{},"clientInfo":{"name":"x","version":"1"}}}\n'
+         b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
+heard = {}
+for name, arguments in (
+    ("send", {"to": "operator", "body": "nobody knows in which turn"}),
+    ("ask_operator", {"question": "may I?"}),
+    ("remind", {"text": "again", "in_s": 1}),
+    ("recv", {}),
+    ("whoami", {}),
+):
+    call = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect("/run/harness/mcp.sock")
+        s.sendall(begun + json.dumps(call).encode() + b"\n")
+        lines = s.makefile("rb")
+        lines.readline()
+        heard[name] = json.loads(lines.readline())["result"]
+print(json.dumps(heard))
+"""
+
+
+def test_t2_what_runs_between_turns_cannot_speak_for_the_agent(hive: RunningHive) -> None:
+    before = hive.hivectl("messages")["messages"]
+    heard = run_inside(hive, "iris", BETWEEN_TURNS)
+    for name in ("send", "ask_operator", "remind", "recv"):
+        assert heard[name]["isError"] is True
+        assert heard[name]["content"][0]["text"].startswith(f"conflict: {name} works only in a turn")
+    assert not heard["whoami"].get("isError")
+    assert hive.hivectl("messages")["messages"] == before
+    assert hive.hivectl("questions")["questions"] == []
