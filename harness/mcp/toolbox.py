@@ -49,7 +49,7 @@ class OpenTurn(Struct, frozen=True):
     delivery: int
     emit: Callable[[TurnEvent], None]
     done: dict[bytes, set[int]] = field(default_factory=dict)
-    """What this turn asked for with a key of its words, and which repetitions of it were done or are being done."""
+    """Digests of what this turn asked for with a key of its words, each with the repetitions that were or are done."""
 
 
 class Toolbox:
@@ -125,7 +125,7 @@ def _keyed(given: Tool[Any], turn: OpenTurn) -> Iterator[Tool[Any]]:
     """
     words = msgspec.to_builtins(given)
     del words["key"]
-    said = msgspec.json.encode([turn.delivery, words], order="deterministic")
+    said = sha256(msgspec.json.encode([turn.delivery, words], order="deterministic")).digest()
     taken = turn.done.setdefault(said, set())
     number = next(each for each in count(1) if each not in taken)
     taken.add(number)
