@@ -115,6 +115,18 @@ def test_looks_are_short_and_lead_on(db: Db, write: Writer, monkeypatch: pytest.
     assert looks == [(numbers[1],), (numbers[2], numbers[3]), (numbers[4],)]
 
 
+def test_a_clock_that_was_set_back_holds_nothing_up(db: Db, write: Writer) -> None:
+    """The first message and the first turn bear a time that is yet to come."""
+    ran(write, NEW, None, "atlas")
+    turn = ran(write, OLD, OLD)
+    message = sent_to(write, "iris")
+    settle(db, message, DeliveryState.DONE)
+    settle(db, message - 1, DeliveryState.DONE)
+    assert retention.old_messages(db, 0, BEFORE).numbers == (message - 1, message)
+    assert retention.old_turns(db, 0, BEFORE).numbers == (turn,)
+    assert retention.turns_with_old_events(db, 0, BEFORE).numbers == (turn,)
+
+
 def ran(write: Writer, began_ms: int, ended_ms: int | None, agent: str = "iris") -> int:
     """A turn with three events."""
     delivery = deliveries.id_of(sent_to(write, agent, at_ms=began_ms), 0)

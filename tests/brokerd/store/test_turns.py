@@ -6,7 +6,7 @@ from brokerd.policy.settling import CRASHES_MAX
 from brokerd.store import agents, deliveries, pulls, turns
 from brokerd.store.turns import Ending
 from protocol.agent import TurnClosed
-from protocol.brokerd import Activity
+from protocol.brokerd import Activity, TurnChanged
 from protocol.messages import DeliveryState, Receipt
 from protocol.problem import Problem, Refused
 from protocol.tools import Recv
@@ -222,3 +222,21 @@ def test_pages_of_turns_lead_back(db: Db, write: Writer) -> None:
         numbers.append(turn)
     assert [turn.id for turn in turns.before(db, "iris", None, 2)] == [numbers[4], numbers[3]]
     assert [turn.id for turn in turns.before(db, "iris", numbers[3], 9)] == numbers[2::-1]
+
+
+def test_the_journal_keeps_what_the_turn_did(db: Db, write: Writer) -> None:
+    _, turn = begun(write)
+    write.told.clear()
+    write(turns.end, "iris", turn, Ending(Outcome.DONE, tools={"send": 2, "Bash": 1}, notes_bytes=77))
+    row = db.execute("SELECT tool_calls, tools, notes_bytes FROM turns WHERE id = ?", (turn,)).fetchone()
+    assert tuple(row) == (3, '{"send":2,"Bash":1}', 77)
+    (shown,) = turns.before(db, "iris", None, 10)
+    (told,) = [entry.body.turn for entry in write.told if isinstance(entry.body, TurnChanged)]
+    assert (shown.tool_calls, told.tool_calls) == (3, 3)
+
+
+def test_a_turn_without_tools_keeps_none(db: Db, write: Writer) -> None:
+    _, turn = begun(write)
+    write(turns.end, "iris", turn, Ending(Outcome.DONE))
+    row = db.execute("SELECT tool_calls, tools, notes_bytes FROM turns WHERE id = ?", (turn,)).fetchone()
+    assert tuple(row) == (0, None, None)
