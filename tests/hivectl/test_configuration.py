@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from brokerd.policy.guards import Guards
+from brokerd.settings import BrokerSettings
 from hivectl.places import Places
 from hivectl.up import configuration
 from hivectl.up.configuration import HiveSettings, ids, render, to_toml
@@ -47,6 +49,14 @@ def test_rendered_settings_are_what_privd_reads(tmp_path: Path, monkeypatch: pyt
     tables = render(HiveSettings(), Places(tmp_path, tmp_path / "run"), 1_000_000, ids(1_000_000))
     settings = parse_settings(to_toml(tables["privd"]), PrivdSettings, origin="privd.toml")
     assert settings.state == str(tmp_path)
+
+
+def test_guards_of_hive_toml_are_what_brokerd_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configuration, "cage_environment", lambda: tmp_path)
+    given = parse_settings("[guards]\nhops_max = 7\n", HiveSettings, origin="hive.toml")
+    tables = render(given, Places(tmp_path, tmp_path / "run"), 1_000_000, ids(1_000_000))
+    settings = parse_settings(to_toml(tables["brokerd"]), BrokerSettings, origin="brokerd.toml")
+    assert settings.guards == Guards(hops_max=7)
 
 
 def test_toml_round_trips_awkward_text() -> None:
