@@ -81,7 +81,7 @@ class Operator:
     """Tells by sending durable messages to the agents in turn."""
 
     def __init__(self, swarm: Hive) -> None:
-        self._peer = Peer(Brokerd(swarm.operator, swarm.run).sender(0))
+        self._peer = Peer(Brokerd(swarm.operator, swarm.run), swarm.operator)
 
     def tell(self, number: int) -> None:
         body = mark(number) + PAYLOAD[30:]

@@ -13,13 +13,12 @@ import time
 from contextlib import ExitStack, closing
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 
-from bench import redis
+from bench import peers
 from bench.hive import hive
 from bench.measure import CHECKOUT, SECONDS, Variant, compare, report
 from bench.processes import OURS, environment, folder, on_disk
-from bench.ways import Brokerd, Exchange, RedisStreams, Way
+from bench.ways import Brokerd, Exchange, Place, Steps, Way
 
 WARM = 20
 
@@ -27,19 +26,31 @@ WARM = 20
 class Peer:
     """One blocking connection."""
 
-    def __init__(self, place: Path) -> None:
-        self.stream = socket.socket(socket.AF_UNIX)
-        self.stream.connect(str(place))
+    def __init__(self, way: Way, place: Place) -> None:
+        self._way = way
+        self.stream = socket.socket(socket.AF_INET if isinstance(place, int) else socket.AF_UNIX)
+        self.stream.connect(("127.0.0.1", place) if isinstance(place, int) else str(place))
 
     def ask(self, exchange: Exchange) -> bytes:
-        self.stream.sendall(exchange.request)
+        if exchange.request:
+            self.stream.sendall(exchange.request)
         said = b""
-        while said.count(b"\n") < exchange.lines:
+        while not exchange.is_whole(said):
             data = self.stream.recv(65536)
-            if not data or b'{"problem"' in data[:12] or data[:1] == b"-":
-                raise SystemExit(f"asked {exchange.request[:80]!r}, heard {said + data!r}")
             said += data
+            if not data or self._way.is_refusal(said):
+                raise SystemExit(f"asked {exchange.request[:80]!r}, heard {said!r}")
         return said
+
+    def go(self, steps: Steps) -> bytes:
+        """One exchange after the other; what the last of them returns."""
+        try:
+            exchange = next(steps)
+            while True:
+                exchange = steps.send(self.ask(exchange))
+        except StopIteration as end:
+            taken: bytes = end.value
+            return taken
 
     def close(self) -> None:
         self.stream.close()
@@ -47,21 +58,14 @@ class Peer:
 
 def receive(way: Way, pair: int, control: Connection) -> None:
     """The receiver: tells when it held each message, and when it is ready for the next."""
-    with closing(Peer(way.receiver(pair))) as peer:
-        for exchange in way.greet(pair):
+    with closing(Peer(way, way.receiver(pair))) as peer:
+        for exchange in way.greet(pair, sends=False):
             peer.ask(exchange)
         while True:
             control.send(0)
-            taken = peer.ask(way.take(pair))
+            taken = peer.go(way.take(pair))
             held_ns = time.monotonic_ns()
-            steps = way.settle(pair, taken)
-            exchange = next(steps)
-            while True:
-                answer = peer.ask(exchange)
-                try:
-                    exchange = steps.send(answer)
-                except StopIteration:
-                    break
+            peer.go(way.settle(pair, taken))
             control.send(held_ns)
 
 
@@ -72,10 +76,15 @@ def wake(way: Way, seconds: float = SECONDS) -> dict[str, float]:
     receiver.start()
     spent: list[float] = []
     try:
-        with closing(Peer(way.sender(0))) as peer:
-            until = time.monotonic() + seconds
-            while time.monotonic() < until or len(spent) < WARM * 2:
-                ours.recv()
+        ours.recv()  # its queue is there
+        with closing(Peer(way, way.sender(0))) as peer:
+            for exchange in way.greet(0, sends=True):
+                peer.ask(exchange)
+            until, is_first = time.monotonic() + seconds, True
+            while time.monotonic() < until or len(spent) < (2 if way.is_slow else WARM * 2):
+                if not is_first:
+                    ours.recv()
+                is_first = False
                 time.sleep(0.0005)  # until the receiver is parked
                 sent_ns = time.monotonic_ns()
                 peer.ask(way.send(0))
@@ -83,7 +92,7 @@ def wake(way: Way, seconds: float = SECONDS) -> dict[str, float]:
     finally:
         receiver.terminate()
         receiver.join()
-    counted = sorted(spent[WARM:])
+    counted = sorted(spent if way.is_slow else spent[WARM:])
     return {"p50_us": statistics.median(counted), "p99_us": counted[len(counted) * 99 // 100]}
 
 
@@ -101,9 +110,10 @@ def one_commit() -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     with hive(1) as swarm, folder() as run, on_disk() as state, ExitStack() as servers:
-        ways: list[Way] = [Brokerd(swarm.operator, swarm.run / "agents")]
-        if place := redis.start(servers, run, state):
-            ways.append(RedisStreams(place))
+        ways = [
+            Brokerd(swarm.operator, swarm.run / "agents"),
+            *peers.start(servers, run, state, 1, slow=True),
+        ]
         variants = [Variant(way.name, partial(wake, way)) for way in ways]
         variants.append(Variant("one commit by sqlite3 alone", one_commit))
         compare(variants)

@@ -1,40 +1,68 @@
-"""What a sender and a receiver say to a broker: brokerd, or Redis streams. Bytes only, no sockets.
+"""What a sender and a receiver say to a broker. Bytes only, no sockets: the clients are the same for every broker.
 
-An exchange is a request and the number of lines its answer has. `settle` is a generator: it yields exchanges and is
-sent their answers, because what is said next depends on them.
+An exchange is a request and how one knows that its answer is whole. `take` and `settle` are generators: they yield
+exchanges and are sent their answers, because what is said next depends on them; `take` returns what was taken.
 """
 
 import json
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from bench.measure import PAYLOAD
 from bench.redis import command
 from runtime.clock import new_key
 
+Place = Path | int
+"""A unix socket, or a port of the loopback."""
+
 
 class Exchange(NamedTuple):
-    """A request, and how many lines its answer has."""
+    """A request, and whether what was heard is the whole answer to it."""
 
     request: bytes
-    lines: int
+    is_whole: Callable[[bytes], bool]
 
 
-class Way(Protocol):
+Steps = Generator[Exchange, bytes, bytes]
+
+
+def lines(number: int) -> Callable[[bytes], bool]:
+    """An answer of so many lines."""
+    return lambda heard: heard.count(b"\n") >= number
+
+
+class Way:
     """One broker: where its two ends are, and what is said there."""
 
-    name: str
+    name = ""
+    is_slow = False
+    """Whether a message takes seconds: a few say all there is to say."""
 
-    def sender(self, pair: int) -> Path: ...
-    def receiver(self, pair: int) -> Path: ...
-    def greet(self, pair: int) -> list[Exchange]: ...
-    def send(self, pair: int) -> Exchange: ...
-    def take(self, pair: int) -> Exchange: ...
-    def settle(self, pair: int, taken: bytes) -> Generator[Exchange, bytes, None]: ...
+    def sender(self, pair: int) -> Place:
+        raise NotImplementedError
+
+    def receiver(self, pair: int) -> Place:
+        return self.sender(pair)
+
+    def greet(self, pair: int, *, sends: bool) -> list[Exchange]:
+        """What one end says first, and what makes the queue of the pair new and empty. The receiver comes first."""
+        return []
+
+    def send(self, pair: int) -> Exchange:
+        raise NotImplementedError
+
+    def take(self, pair: int) -> Steps:
+        raise NotImplementedError
+
+    def settle(self, pair: int, taken: bytes) -> Steps:
+        raise NotImplementedError
+
+    def is_refusal(self, heard: bytes) -> bool:
+        return heard.startswith((b'{"problem"', b"-"))
 
 
-class Brokerd:
+class Brokerd(Way):
     """A message by the operator to an agent; its harness takes it, begins a turn and ends it, which is the ack."""
 
     name = "brokerd"
@@ -49,28 +77,28 @@ class Brokerd:
     def receiver(self, pair: int) -> Path:
         return self._agents / f"a{pair:02}" / "broker" / "broker.sock"
 
-    def greet(self, pair: int) -> list[Exchange]:
-        return [line({"op": "attach", "instance": new_key(), "version": "bench"})]
+    def greet(self, pair: int, *, sends: bool) -> list[Exchange]:
+        return [] if sends else [line({"op": "attach", "instance": new_key(), "version": "bench"})]
 
     def send(self, pair: int) -> Exchange:
         return line(
             {"op": "send", "to": f"a{pair:02}", "body": PAYLOAD, "key": new_key(), "in_reply_to": None}
         )
 
-    def take(self, pair: int) -> Exchange:
-        return line({"op": "take_delivery", "wait_s": 60})
+    def take(self, pair: int) -> Steps:
+        return (yield line({"op": "take_delivery", "wait_s": 60}))
 
-    def settle(self, pair: int, taken: bytes) -> Generator[Exchange, bytes, None]:
+    def settle(self, pair: int, taken: bytes) -> Steps:
         delivery = json.loads(taken)["ok"]["delivery"]
         begun = yield line({"op": "begin_turn", "delivery": delivery["id"], "token": delivery["token"]})
-        yield line({"op": "end_turn", "turn": json.loads(begun)["ok"]["turn"], "outcome": "done"})
+        return (yield line({"op": "end_turn", "turn": json.loads(begun)["ok"]["turn"], "outcome": "done"}))
 
 
 def line(request: dict[str, object]) -> Exchange:
-    return Exchange(json.dumps(request).encode() + b"\n", 1)
+    return Exchange(json.dumps(request).encode() + b"\n", lines(1))
 
 
-class RedisStreams:
+class RedisStreams(Way):
     """A stream for each pair with a consumer group of one; XACK is the ack."""
 
     name = "Redis streams, always"
@@ -81,20 +109,19 @@ class RedisStreams:
     def sender(self, pair: int) -> Path:
         return self._place
 
-    def receiver(self, pair: int) -> Path:
-        return self._place
-
-    def greet(self, pair: int) -> list[Exchange]:
+    def greet(self, pair: int, *, sends: bool) -> list[Exchange]:
+        if sends:
+            return []
         stream = f"cycle{pair:02}"
         return [
-            Exchange(command("DEL", stream).encode(), 1),
-            Exchange(command("XGROUP", "CREATE", stream, "g", "$", "MKSTREAM").encode(), 1),
+            Exchange(command("DEL", stream).encode(), lines(1)),
+            Exchange(command("XGROUP", "CREATE", stream, "g", "$", "MKSTREAM").encode(), lines(1)),
         ]
 
     def send(self, pair: int) -> Exchange:
-        return Exchange(command("XADD", f"cycle{pair:02}", "*", "body", PAYLOAD).encode(), 2)
+        return Exchange(command("XADD", f"cycle{pair:02}", "*", "body", PAYLOAD).encode(), lines(2))
 
-    def take(self, pair: int) -> Exchange:
+    def take(self, pair: int) -> Steps:
         words = (
             "XREADGROUP",
             "GROUP",
@@ -108,8 +135,8 @@ class RedisStreams:
             f"cycle{pair:02}",
             ">",
         )
-        return Exchange(command(*words).encode(), 13)
+        return (yield Exchange(command(*words).encode(), lines(13)))
 
-    def settle(self, pair: int, taken: bytes) -> Generator[Exchange, bytes, None]:
+    def settle(self, pair: int, taken: bytes) -> Steps:
         entry = taken.split(b"\r\n")[7].decode()
-        yield Exchange(command("XACK", f"cycle{pair:02}", "g", entry).encode(), 1)
+        return (yield Exchange(command("XACK", f"cycle{pair:02}", "g", entry).encode(), lines(1)))

@@ -8,7 +8,7 @@ that is refused is refused there, and only what is allowed takes the short way.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Generic, TypeVar
 
 import outcome
@@ -64,6 +64,8 @@ class Parked(Generic[H]):
         self._fd = stream.socket.fileno()
         self._reactor = this_reactor()
         self._reactor.watch(self._fd, self._readable)
+        if session.unheard:
+            soon(self._hear_first)
 
     def stop(self) -> None:
         """The daemon goes down: what waits is told so, work in hand is finished."""
@@ -94,8 +96,17 @@ class Parked(Generic[H]):
         else:
             self._has_spoken = True
 
+    def _hear_first(self) -> None:
+        """The light request that the session left."""
+        if self._fd >= 0 and self._request is None:
+            unheard, self._session.unheard = self._session.unheard, b""
+            self._ask(unheard, self._session.asked_lightly(unheard))
+
     def _hear(self) -> None:
         if self._fd < 0 or self._request is not None:
+            return
+        if self._session.unheard:
+            self._has_spoken = True
             return
         try:
             untrusted = os.read(self._fd, READ_BYTES)
@@ -106,12 +117,16 @@ class Parked(Generic[H]):
         if not untrusted:
             self.end()
             return
-        asked = None if len(untrusted) == READ_BYTES else self._session.asked_lightly(untrusted)
+        self._ask(untrusted, self._session.asked_lightly(untrusted) if len(untrusted) < READ_BYTES else None)
+
+    def _ask(self, untrusted: bytes, asked: tuple[Request, Coroutine[Any, Any, Any]] | None) -> None:
         if asked is None:
             self._to_task(untrusted, b"")
             return
         self._request, work = asked
         self._rest = run_by_hand(work, self._answer)
+        if self._has_spoken and self._request is not None and self._request.waits:
+            self._interrupted()
 
     def _interrupted(self) -> None:
         """The peer left or spoke while it should have waited."""

@@ -89,8 +89,8 @@ class Session(Generic[H]):
         self._splitter = frames.Splitter(surface.frame_bytes_max)
         self._unsent = b""
         self._has_spoken = False
-        self._was_light = False
-        """Whether the request before needed no task."""
+        self.unheard = b""
+        """A light request that is left to the one who parks this."""
 
     @property
     def log(self) -> Log:
@@ -114,10 +114,14 @@ class Session(Generic[H]):
                 await self._send(unsent)
             while not self._stopping:
                 frame = await self._next_frame(math.inf if self._has_spoken else FIRST_FRAME_S)
-                if frame is None or not await self._answer(frame):
+                if frame is None:
                     return False
                 self._has_spoken = True
-                if parks and self._was_light and not self._stopping:
+                if parks and not self._splitter and self._is_light(frame):
+                    self.unheard = frame + frames.END
+                elif not await self._answer(frame):
+                    return False
+                if parks and self._surface.light and not self._stopping:
                     is_parked = True
                     return True
         except PeerLeft as left:
@@ -134,6 +138,12 @@ class Session(Generic[H]):
         """Take up what a parked session left: what it heard and cannot do itself, what the peer did not take yet."""
         self._splitter.feed(heard)
         self._unsent = unsent
+
+    def _is_light(self, untrusted_frame: bytes) -> bool:
+        asked = self.asked_lightly(untrusted_frame + frames.END)
+        if asked is not None:
+            asked[1].close()
+        return asked is not None
 
     def asked_lightly(self, untrusted: bytes) -> tuple[Request, Coroutine[Any, Any, Any]] | None:
         """The one whole request that these bytes are, and the work of its handler; None unless it needs no task."""
@@ -190,7 +200,6 @@ class Session(Generic[H]):
             await self._send(frames.encode_refusal(refused))
             return False
         more = not isinstance(request, Watch)
-        self._was_light = type(request) in self._surface.light
         try:
             reply = await self._do(request)
         except Refused as refused:

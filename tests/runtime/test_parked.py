@@ -312,6 +312,20 @@ async def test_what_waits_is_given_up_when_its_peer_leaves(tmp_path: Path, half:
         await until(lambda: served.listening.connections == 0, what="its place")
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_first_request_may_wait_and_is_given_up_like_any_other(tmp_path: Path, leaves: bool) -> None:
+    async with daemon(tmp_path) as served, await trio.open_unix_socket(served.path) as stream:
+        peer = Peer(stream)
+        await peer.says(Hang())
+        if leaves:
+            await stream.aclose()
+            await until(lambda: served.host.ended == ["hang"], what="its end")
+        else:
+            await served.parked(1)
+            served.host.bell.tell("rung")
+            assert await peer.hears() == {"ok": "rung"}
+
+
 async def test_speaking_out_of_turn_ends_what_waits(tmp_path: Path) -> None:
     async with daemon(tmp_path) as served, served.peer() as peer:
         await peer.says(Hang())
