@@ -44,10 +44,11 @@ LOOKS = 2_000
 SENDS_ALONE = 200
 LATER_MS = 4_000_000_000_000
 NOW_MS = 3_000_000_000_000
+BEGAN = time.perf_counter()
 
 INSERT = (
-    "INSERT INTO reminders (agent, set_by, body, schedule, state, created_ms, changed_ms, next_ms) "
-    "VALUES (?, 'operator', ?, ?, 'active', 1, 1, ?)"
+    "INSERT INTO reminders (agent, set_by, body, schedule, recurs, state, created_ms, changed_ms, next_ms) "
+    "VALUES (?, 'operator', ?, ?, 0, 'active', 1, 1, ?)"
 )
 FIND_DUE = (
     "CREATE TEMP TABLE due AS SELECT row_number() OVER (ORDER BY next_ms, id) AS n, id, agent, set_by, body, "
@@ -141,7 +142,6 @@ class Brokerd:
         self.inboxes = Inboxes({})
         self.store = store
         self.hoard = hoard
-        self.began = time.perf_counter()
 
     async def open(self) -> None:
         log = logger("bench")
@@ -156,7 +156,7 @@ class Brokerd:
         self.scheduler = Scheduler(self.feed, self.store, self.inboxes, room, log, self._wall)
 
     def _wall(self) -> int:
-        return NOW_MS + round((time.perf_counter() - self.began) * 1_000)
+        return NOW_MS + round((time.perf_counter() - BEGAN) * 1_000)
 
     def _arrived(self, entry: Entry) -> None:
         self.inboxes.follow(entry)
@@ -312,7 +312,7 @@ def main() -> None:
             Variant("nothing fires", partial(send_alone, few)),
         ]
         compare(sent)
-        report("P8 sends meanwhile", "as short as can be", sent, "p50_us", more_is_better=False)
+        report("P8 longest send meanwhile", "as short as can be", sent, "most_us", more_is_better=False)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,6 @@ DUE_MAX: Final = 10_000
 """Reminders that are due and known by their numbers; the others are found when these have fired."""
 FIRED_PER_JOB_MAX: Final = 200
 """Reminders that fire in one transaction: few enough that a send behind them hardly waits."""
-JOBS_MAX: Final = 2
-"""Jobs under way: while one is told, the next is written."""
 WORKED_OUT_PER_JOB_MAX: Final = 100
 FULL_S: Final = 5.0
 """While the disk takes nothing new, reminders wait this long before they try again."""
@@ -97,15 +95,8 @@ class Scheduler:
     async def _fire(self) -> None:
         """What is due now, a batch at a time."""
         due = await self._store.read(firing.find_due, self.wall(), DUE_MAX)
-        starts = iter(range(0, len(due), FIRED_PER_JOB_MAX))
-
-        async def fire() -> None:
-            for start in starts:
-                await self._fire_batch(due[start : start + FIRED_PER_JOB_MAX])
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(JOBS_MAX):
-                nursery.start_soon(fire)
+        for start in range(0, len(due), FIRED_PER_JOB_MAX):
+            await self._fire_batch(due[start : start + FIRED_PER_JOB_MAX])
 
     async def _fire_batch(self, numbers: list[int]) -> None:
         """On a disk that takes nothing new, these wait; they are found again."""

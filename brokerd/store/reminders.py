@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from brokerd.policy.reminders import check_active, check_edit, edited_schedule
-from brokerd.policy.schedules import Wish, next_after, schedule_of
+from brokerd.policy.schedules import Wish, is_recurring, next_after, schedule_of
 from brokerd.store import keys
 from brokerd.store.feed import FeedLog
 from brokerd.store.keys import Asked, First
@@ -25,11 +25,12 @@ COLUMNS: Final = (
 )
 READ: Final = f"SELECT {COLUMNS} FROM reminders WHERE id = ?"
 INSERT: Final = (
-    "INSERT INTO reminders (agent, set_by, body, schedule, only_if, state, created_ms, changed_ms, next_ms) "
-    f"VALUES (?, ?, ?, ?, ?, 'active', ?6, ?6, ?7) RETURNING {COLUMNS}"
+    "INSERT INTO reminders (agent, set_by, body, schedule, recurs, only_if, state, created_ms, changed_ms, next_ms) "
+    f"VALUES (?, ?, ?, ?, ?, ?, 'active', ?7, ?7, ?8) RETURNING {COLUMNS}"
 )
 EDIT: Final = (
-    f"UPDATE reminders SET body = ?, schedule = ?, only_if = ?, next_ms = ? WHERE id = ? RETURNING {COLUMNS}"
+    "UPDATE reminders SET body = ?, schedule = ?, recurs = ?, only_if = ?, next_ms = ? "
+    f"WHERE id = ? RETURNING {COLUMNS}"
 )
 MOVE: Final = f"UPDATE reminders SET next_ms = ? WHERE id = ? RETURNING {COLUMNS}"
 END: Final = (
@@ -44,7 +45,10 @@ OPEN_OF: Final = "SELECT id FROM reminders WHERE agent = ? AND state = 'active' 
 AGENTS_WITH_OPEN: Final = "SELECT DISTINCT agent FROM reminders WHERE state = 'active'"
 SET_CLOCK: Final = "UPDATE reminder_clock SET at_ms = ?"
 READ_CLOCK: Final = "SELECT at_ms FROM reminder_clock"
-ACTIVE_FROM: Final = f"SELECT {COLUMNS} FROM reminders WHERE id > ? AND state = 'active' ORDER BY id LIMIT ?"
+RECURRING: Final = (
+    "SELECT id, schedule, next_ms FROM reminders INDEXED BY reminders_recurring "
+    "WHERE id > ? AND state = 'active' AND recurs ORDER BY id LIMIT ?"
+)
 
 ACTIVE: Final = (
     f"SELECT {COLUMNS} FROM reminders WHERE state = 'active' AND (next_ms, id) > (?, ?) "
@@ -143,6 +147,7 @@ def set_reminder(db: Db, log: FeedLog, new: NewReminder, at_ms: int) -> Reminder
                 new.asked.sender,
                 new.body,
                 _encoder.encode(schedule),
+                is_recurring(schedule),
                 new.only_if,
                 at_ms,
                 next_after(schedule, at_ms, zone_of),
@@ -168,6 +173,7 @@ def edit(db: Db, log: FeedLog, request: EditReminder, at_ms: int) -> Reminder:
         (
             before.body if request.text is None else request.text,
             _encoder.encode(schedule or before.schedule),
+            is_recurring(schedule or before.schedule),
             only_if,
             before.next_ms if schedule is None else next_after(schedule, at_ms, zone_of),
             before.id,
@@ -268,7 +274,7 @@ def clock(db: Db) -> int:
 
 
 class Moved(Struct, frozen=True):
-    """A step through all reminders: where it ended (None at the end) and the earliest time that it set."""
+    """A step through all that recur: where it ended (None at the end) and the earliest time that it set."""
 
     last: int | None
     next_ms: int | None
@@ -276,7 +282,7 @@ class Moved(Struct, frozen=True):
 
 def work_out_anew(db: Db, log: FeedLog, after: int, at_ms: int, limit: int) -> Moved:
     """The clock went back: those whose schedule has an earlier time than the one they wait for get that one."""
-    rows = db.execute(ACTIVE_FROM, (after, limit)).fetchall()
+    rows = db.execute(RECURRING, (after, limit)).fetchall()
     earliest: int | None = None
     for row in rows:
         try:

@@ -292,6 +292,7 @@ def broker_006_reminders(db: Database) -> None:
             set_by TEXT NOT NULL,
             body TEXT NOT NULL,
             schedule BLOB NOT NULL,             -- AnySchedule as JSON
+            recurs INTEGER NOT NULL,            -- whether the schedule has more than one time
             only_if TEXT,
             state TEXT NOT NULL,                -- active ended cancelled
             created_ms INTEGER NOT NULL,
@@ -306,6 +307,7 @@ def broker_006_reminders(db: Database) -> None:
         ) STRICT;
         CREATE INDEX reminders_due ON reminders(next_ms) WHERE state = 'active';
         CREATE INDEX reminders_of ON reminders(agent, next_ms) WHERE state = 'active';
+        CREATE INDEX reminders_recurring ON reminders(id) WHERE state = 'active' AND recurs;
         CREATE INDEX reminders_over ON reminders(id, agent) WHERE state <> 'active';
         CREATE INDEX reminders_over_since ON reminders(changed_ms) WHERE state <> 'active';
 

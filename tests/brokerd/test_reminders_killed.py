@@ -23,8 +23,8 @@ AGENTS = ("iris", "atlas")
 REMINDERS = 10_000  # half for each agent: their inboxes hold as many
 KILLS = 3
 INSERT = (
-    "INSERT INTO reminders (agent, set_by, body, schedule, state, created_ms, changed_ms, next_ms) "
-    "VALUES (?, 'operator', 'look', ?, 'active', 1, 1, ?)"
+    "INSERT INTO reminders (agent, set_by, body, schedule, recurs, state, created_ms, changed_ms, next_ms) "
+    "VALUES (?1, 'operator', 'look', ?2, instr(?2, 'once') = 0, 'active', 1, 1, ?3)"
 )
 FIRED = "SELECT count(*) FROM messages WHERE event = 'reminder'"
 TWICE = "SELECT about FROM messages WHERE event = 'reminder' GROUP BY about HAVING count(*) > 1"

@@ -44,8 +44,8 @@ START_MS = 1_800_000_000_000
 DAY_MS = 86_400_000
 FOUND = "SELECT about, body FROM messages WHERE event = 'reminder' ORDER BY id"
 INSERT = (
-    "INSERT INTO reminders (agent, set_by, body, schedule, state, created_ms, changed_ms, next_ms) "
-    "VALUES (?, 'operator', 'look', ?, 'active', 1, 1, ?)"
+    "INSERT INTO reminders (agent, set_by, body, schedule, recurs, state, created_ms, changed_ms, next_ms) "
+    "VALUES (?1, 'operator', 'look', ?2, instr(?2, 'once') = 0, 'active', 1, 1, ?3)"
 )
 
 
