@@ -11,6 +11,7 @@ import pytest
 from tests.support.hive import RunningHive, hive
 
 ORDINARY_UID = 61_234
+UNHURRIED = "[guards]\nmessages_per_minute = 100000\npair_messages_per_minute = 100000\n"
 
 
 @pytest.fixture
@@ -23,8 +24,11 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def demo_hive() -> Iterator[RunningHive]:
-    """A hive of demo agents hm1nd and iris, in the cages that the one who runs the tests can make."""
-    with hive("--runner", "demo", "--agents", "iris") as running:
+    """A hive of demo agents hm1nd and iris, in the cages that the one who runs the tests can make.
+
+    They may send faster than agents do: what holds them back has tests of its own.
+    """
+    with hive("--runner", "demo", "--agents", "iris", settings=UNHURRIED) as running:
         yield running
 
 
