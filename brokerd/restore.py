@@ -18,7 +18,7 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -99,10 +99,14 @@ def main() -> int:
 
 
 def listed(state: Path) -> list[Listed]:
-    """The backups there are, oldest first."""
+    """The backups that can be read, oldest first. Why another cannot is said when it is asked for."""
     backups = state / folder.BACKUPS
-    found = [(name, backup.read_manifest(backups / name)) for name in backup.names(backups)]
-    return [Listed(name, each.at_ms, each.bytes, each.version) for name, each in found]
+    found: list[Listed] = []
+    for name in backup.names(backups):
+        with suppress(Unusable):
+            each = backup.read_manifest(backups / name)
+            found.append(Listed(name, each.at_ms, each.bytes, each.version))
+    return found
 
 
 def go_on_without_log(state: Path, at_ms: int) -> Restored:

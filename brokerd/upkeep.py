@@ -33,7 +33,7 @@ async def look_through(host: Host) -> None:
     for file in (host.settings.database, host.settings.events_database):
         if file.stat().st_size <= soundness.CHECKED_FIRST_BYTES_MAX:
             continue
-        found = await trio.to_thread.run_sync(soundness.file_faults, file)
+        found = await trio.to_thread.run_sync(soundness.file_faults, file, abandon_on_cancel=True)
         if found:
             folder.doubt(Path(host.settings.state))
             raise soundness.unusable(file, found)

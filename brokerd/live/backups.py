@@ -1,5 +1,6 @@
 """Backups while brokerd serves: one at a time, in a thread of their own, at a request and each night."""
 
+import sqlite3
 import time
 from datetime import datetime
 from pathlib import Path
@@ -53,8 +54,8 @@ class Backups:
                 backup.make, self._shape, self._folder, name, at_ms, _pause
             )
             gone = await trio.to_thread.run_sync(backup.clear, self._folder, self._kept)
-        except OSError as error:
-            raise Refused(Problem.FAILED, f"the backup cannot be written: {error}") from error
+        except (OSError, sqlite3.Error) as error:
+            raise Refused(Problem.FAILED, f"the backup was not made: {error}") from error
         self._log.info("backed up", backup=name, bytes=made.bytes, removed=gone)
         return BackedUp(name, made.bytes, at_ms)
 

@@ -97,24 +97,26 @@ class Room:
 
     async def watch(self, store: Store) -> None:
         """For ever: look, and lay the ballast again once it fits."""
-        looks = 0
+        looks = lay_from = 0
         while True:
             if looks % COUNT_EVERY_LOOKS == 0:
                 self._used = await store.read(used_bytes)
-            looks += 1
             self.look()
-            if not ballast.is_laid(self._state):
-                await self._lay_ballast()
+            if looks >= lay_from and not ballast.is_laid(self._state) and not await self._lay_ballast():
+                lay_from = looks + COUNT_EVERY_LOOKS
+            looks += 1
             await trio.sleep(LOOK_S)
 
-    async def _lay_ballast(self) -> None:
+    async def _lay_ballast(self) -> bool:
+        """Whether it did not fail; that it does not fit is no failure."""
         space, bounds = self.space()
-        if not policy.may_lay_ballast(space, bounds, is_full=self.fault is not None):
-            return
-        try:
-            await trio.to_thread.run_sync(ballast.lay, self._state, bounds.ballast_bytes)
-        except OSError as error:
-            self._log.warning("the ballast cannot be laid", error=str(error))
+        if policy.may_lay_ballast(space, bounds, is_full=self.fault is not None):
+            try:
+                await trio.to_thread.run_sync(ballast.lay, self._state, bounds.ballast_bytes)
+            except OSError as error:
+                self._log.warning("the ballast cannot be laid", error=str(error))
+                return False
+        return True
 
     def databases_bytes(self) -> int:
         """The files as they are, and what their logs will add."""

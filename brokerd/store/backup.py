@@ -158,9 +158,13 @@ def names(backups: Path) -> list[str]:
 
 
 def newest_ms(backups: Path) -> int | None:
-    """When the newest was made; None without any."""
-    there = names(backups)
-    return read_manifest(backups / there[-1]).at_ms if there else None
+    """When the newest was made that can be read; None without any."""
+    for name in reversed(names(backups)):
+        try:
+            return read_manifest(backups / name).at_ms
+        except Unusable:
+            continue
+    return None
 
 
 def clear(backups: Path, kept: int) -> list[str]:
@@ -189,4 +193,4 @@ def read_manifest(backup: Path) -> Manifest:
 
 def size_of(backups: Path) -> int:
     """The bytes of all backups."""
-    return sum(read_manifest(backups / name).bytes for name in names(backups))
+    return sum(file.stat().st_size for name in names(backups) for file in (backups / name).iterdir())

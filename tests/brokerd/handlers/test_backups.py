@@ -159,6 +159,24 @@ async def test_no_backup_takes_the_last_room(hive: Hive, monkeypatch: pytest.Mon
     assert not (state_of(hive) / folder.BACKUPS).exists()
 
 
+async def test_one_that_cannot_be_read_hides_no_other(hive: Hive) -> None:
+    made = [(await back_up(hive)).name for _ in range(3)]
+    backups = state_of(hive) / folder.BACKUPS
+    (backups / made[2] / backup.MANIFEST).write_bytes(b"{")
+    assert [listed.name for listed in restore.listed(state_of(hive))] == made[:2]
+    assert backup.newest_ms(backups) is not None
+    assert backup.size_of(backups) > 0
+    assert (await back_up(hive)).name > made[2]
+
+
+async def test_a_copy_that_is_damaged_is_no_backup(hive: Hive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup, "copy_faults", lambda _: ["a fault"])
+    with pytest.raises(Refused, match="is damaged") as refused:
+        await back_up(hive)
+    assert refused.value.problem is Problem.FAILED
+    assert not list((state_of(hive) / folder.BACKUPS).iterdir())
+
+
 # restore
 
 
@@ -256,3 +274,33 @@ async def test_the_program(backed_up: Hive) -> None:
     refused = ran("20200101T000000Z")
     assert refused.returncode == 78
     assert refused.stderr.endswith(f"there are: {listed['name']}\n")
+
+
+async def test_a_backup_does_not_hold_up_the_end(unserved: Hive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brokerd that is told to stop gives it up, and leaves nothing of it."""
+    pauses: list[None] = []
+
+    def slowly() -> None:
+        pauses.append(None)
+        trio.from_thread.check_cancelled()
+        trio.from_thread.run(trio.sleep, 0.01)
+
+    monkeypatch.setattr(live, "_pause", slowly)
+    monkeypatch.setattr(backup, "STEP_PAGES", 1)
+    backups = state_of(unserved) / folder.BACKUPS
+    async with unserved.broker():
+        for _ in range(4):
+            await unserved.send("operator", "iris", "x" * 60_000)
+
+    async def give_up(task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+        log = logger("test")
+        with trio.CancelScope() as scope:
+            task_status.started(scope)
+            await Backups(unserved.settings, Room(unserved.settings, log), log).make()
+
+    async with trio.open_nursery() as nursery:
+        scope = await nursery.start(give_up)
+        await until(lambda: len(pauses) > 3, what="the copy to be under way")
+        scope.cancel()
+    assert scope.cancelled_caught
+    assert not list(backups.iterdir())

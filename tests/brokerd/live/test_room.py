@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from brokerd.live import room as live
 from brokerd.live.room import Room
-from brokerd.policy.room import MIB, Space, Storage
+from brokerd.policy.room import MIB, Bounds, Space, Storage
 from brokerd.settings import BrokerSettings
 from brokerd.store import ballast, schema
 from protocol.problem import Problem, Refused
@@ -29,7 +29,7 @@ class SmallerRoom(Room):
     free_bytes = 1_000 * MIB
     looks = 0
 
-    def space(self) -> tuple[Space, live.Bounds]:
+    def space(self) -> tuple[Space, Bounds]:
         space, bounds = super().space()
         self.looks += 1
         return Space(self.free_bytes, space.total_bytes, space.used_bytes), bounds
