@@ -72,6 +72,8 @@ FEED_BACKLOG_ROWS_MAX: Final = 20_000
 """A watcher further behind than this is told to take a new snapshot instead."""
 WATCH_QUEUE_FRAMES_MAX: Final = 4_096
 """Frames that wait for one slow watcher before its watch is ended with `limit`."""
+WATCH_QUEUE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""The same, in bytes: frames of the feed may be large."""
 
 # Cages.
 AGENTS_MAX: Final = 120

@@ -58,7 +58,7 @@ class Feed:
         self._log = log
         self._room = room
         self._early: dict[int, Entry] = {}
-        self._watchers: Fanout[Published] = Fanout()
+        self._watchers: Fanout[Published] = Fanout(size_of=_size_of)
 
     async def write(self, job: Job[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `job(db, log, …)` in the writer's next transaction; when it returns, all is on disk.
@@ -153,6 +153,10 @@ class Feed:
         oldest_kept = self.published - FEED_BACKLOG_ROWS_MAX
         while await self._store.write(stored.forget_before, oldest_kept, TRIM_ROWS) == TRIM_ROWS:
             continue
+
+
+def _size_of(published: Published) -> int:
+    return len(memoryview(published.event))
 
 
 class _Change(Generic[T]):

@@ -55,7 +55,7 @@ async def test_one_that_falls_behind_gets_what_was_waiting_and_then_the_reason()
             assert await anext(quick) == number
         assert [await anext(slow) for _ in range(5)] == [0, 1, 2, 3, 4]
         for _ in range(2):
-            with pytest.raises(Refused, match="more than 5 events were waiting") as caught:
+            with pytest.raises(Refused, match="more than 5 events or") as caught:
                 await anext(slow)
             assert caught.value.problem is Problem.LIMIT
 
@@ -80,10 +80,31 @@ async def test_taking_what_waits_has_a_bound_and_leaves_the_rest() -> None:
 
 
 async def test_one_that_fell_behind_is_told_by_taking_and_waiting_alike() -> None:
-    watcher: Watcher[int] = Watcher(queue_max=1)
+    watcher: Watcher[int] = Watcher(queue_max=1, bytes_max=1)
     watcher.offer(1)
     watcher.offer(2)
     watcher.offer(3)
     assert watcher.take_waiting(10) == [1]
     with pytest.raises(Refused, match="limit"):
         await anext(watcher)
+
+
+async def test_what_waits_is_bounded_in_bytes_too() -> None:
+    source: Fanout[bytes] = Fanout(size_of=len, bytes_max=100)
+    with source.subscribed() as slow, source.subscribed() as quick:
+        for _ in range(3):
+            source.publish(b"x" * 50)
+            assert len(await anext(quick)) == 50
+        assert slow.take_waiting(10) == [b"x" * 50] * 2
+        with pytest.raises(Refused, match="or 100 bytes") as caught:
+            await anext(slow)
+        assert caught.value.problem is Problem.LIMIT
+
+
+async def test_one_event_larger_than_the_bound_reaches_who_is_not_behind() -> None:
+    source: Fanout[bytes] = Fanout(size_of=len, bytes_max=100)
+    with source.subscribed() as watcher:
+        source.publish(b"x" * 200)
+        assert len(await anext(watcher)) == 200
+        source.publish(b"y")
+        assert await anext(watcher) == b"y"
