@@ -37,7 +37,9 @@ def who_acts_on_crash(agent: str, agents: Mapping[str, AgentRole]) -> str:
 
 def crash_notice(agent: str, how: str, journal: Iterable[str]) -> str:
     """A cage ended without being asked; with the last lines of its journal, each behind the agent's name."""
-    head = f"container_crash: the cage of {agent} {quoted(how)}; it starts again unless that happens too often."
+    head = (
+        f"container_crash: the cage of {agent} {quoted(how)}; it starts again unless that happens too often."
+    )
     lines = list(journal)
     if not lines:
         return head
