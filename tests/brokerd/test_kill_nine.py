@@ -98,11 +98,12 @@ class Campaign:
                 assert (closed.done, closed.requeued, closed.dead) == (1 + len(pulled), 0, 0)
                 self.ended_done += [delivery.message.id, *(message.id for message in pulled)]
 
-    async def watch(self) -> None:
+    async def watch(self, *, task_status: trio.TaskStatus[None]) -> None:
         """A dashboard: follows the feed over every kill."""
         async with Client(self.hive.settings.operator_socket) as client:
             start = await client.call(TakeSnapshot(), patience_s=PATIENCE_S)
             epoch, since = start.epoch, start.seq
+            task_status.started()  # what is sent from now on is heard
             while not self.done:
                 try:
                     async with client.watch(WatchFeed(epoch, since)) as events:
@@ -125,7 +126,7 @@ async def test_nothing_is_lost_and_nothing_happens_twice(hive_on_disk: Hive) -> 
         await until(process.serves, what="brokerd to answer")
         await hive.served(*RECIPIENTS)
         async with trio.open_nursery() as workers:
-            workers.start_soon(campaign.watch)
+            await workers.start(campaign.watch)
             for name in RECIPIENTS:
                 workers.start_soon(campaign.serve_agent, name)
             async with trio.open_nursery() as senders:
