@@ -94,7 +94,7 @@ class Recv(Tool[Received], frozen=True):
 
 
 class ReadReceipt(Tool[Message], frozen=True):
-    """What became of a message that you sent: for each recipient queued, leased, in_turn, done or dead."""
+    """What became of a message that you sent: for each recipient held, queued, leased, in_turn, done or dead."""
 
     tool_name: ClassVar[str] = "receipt"
 
