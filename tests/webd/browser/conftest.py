@@ -24,7 +24,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from protocol.brokerd import Activity, CloseThread, MarkRead, ResumeAgent, Snapshot, TakeSnapshot
 from protocol.names import OPERATOR
+from protocol.problem import Refused
 from protocol.rpc import Call
 from protocol.tools import Answer
 from runtime.client import Client
@@ -115,7 +116,8 @@ def all_read(ask: Callable[[str, Call[Any]], Any]) -> None:
     now = quiet(ask)
     for question in now.questions:
         if question.asked_of == OPERATOR:
-            ask("brokerd", Answer(question=question.id, answer="never mind", choices=question.options[:1]))
+            with suppress(Refused):  # its asker has gone meanwhile
+                ask("brokerd", Answer(question=question.id, answer="never mind", choices=question.options[:1]))
     for thread in now.parked:
         ask("brokerd", CloseThread(thread=thread.thread))
     unread = tuple(
