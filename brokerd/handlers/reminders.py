@@ -4,8 +4,7 @@ from brokerd.handlers.deliveries import agent_of
 from brokerd.host import Host
 from brokerd.policy.bodies import check_body
 from brokerd.policy.pages import fitting
-from brokerd.policy.recipients import Sender
-from brokerd.policy.reminders import listed, may_see, reminded
+from brokerd.policy.reminders import check_cancel, listed, reminded
 from brokerd.policy.schedules import Wish
 from brokerd.store import deliveries, firing, keys, occurrences, reminders
 from brokerd.store.reminders import NewReminder
@@ -75,14 +74,8 @@ def _tell(faults: list[str], host: Host) -> None:
 
 
 async def cancel(request: CancelReminder, caller: Caller, host: Host) -> Reminder:
-    _check_own(request.reminder, host.roster.sender(caller), host)
+    check_cancel(host.roster.sender(caller), host.store.look(reminders.read, request.reminder))
     return await host.feed.write(reminders.cancel, request.reminder)
-
-
-def _check_own(reminder: int, sender: Sender, host: Host) -> None:
-    """Refuse (`not_found`) an agent what is another's: it is not told that there is one."""
-    if not may_see(sender, host.store.look(reminders.read, reminder).agent):
-        raise reminders.not_found(reminder)
 
 
 async def edit(request: EditReminder, caller: Caller, host: Host) -> Reminder:
@@ -119,6 +112,5 @@ async def skip(request: SkipDelivery, caller: Caller, host: Host) -> None:
     finally:
         if lease is not None:
             lease.is_beginning = False
-    if lease is not None:
-        host.leases.settled(agent, lease)
+    host.leases.settled(agent, request.delivery)
     host.log.info("reminder skipped", agent=agent, delivery=request.delivery, detail=request.detail)

@@ -101,9 +101,10 @@ class Leases:
             self._inboxes.of(agent).arrive(None)
         return lease
 
-    def settled(self, agent: str, lease: Lease) -> None:
-        """The delivery of a lease was done without a turn."""
-        if self._held.get(agent) is lease:
+    def settled(self, agent: str, delivery: int) -> None:
+        """A delivery was done without a turn: whatever lease there is on it ends."""
+        lease = self._held.get(agent)
+        if lease is not None and lease.delivery == delivery:
             del self._held[agent]
 
     def end_turn(self, agent: str, turn: int) -> None:

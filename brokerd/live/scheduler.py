@@ -53,9 +53,11 @@ class Scheduler:
         self._store = store
         self._inboxes = inboxes
         self._log = log
-        self._next_ms: float = -math.inf
-        """What the sleep is for; while awake, earlier than everything, for it looks again before it sleeps."""
+        self._next_ms = math.inf
+        """What the sleep is for."""
         self._earlier = trio.Event()
+        self._ahead_ms = 0.0
+        """How far the wall clock was ahead of the clock that only ever runs, when they were last looked at."""
 
     def mind(self, reminder: Reminder) -> None:
         """A reminder was set or moved: wake up when it comes before the one that is waited for."""
@@ -66,31 +68,40 @@ class Scheduler:
         """For ever. Cancelled anywhere, it has fired a batch whole or not at all."""
         if self.wall() + BACK_MS_MIN < self._store.look(reminders.clock):
             await self._work_out_anew()
+        self._ahead_ms = self._ahead()
         while True:
             self._earlier, self._next_ms = trio.Event(), math.inf
             next_ms = self._store.look(reminders.next_due)
             if next_ms is None:
                 await self._earlier.wait()
+                self._ahead_ms = self._ahead()
             elif next_ms <= self.wall():
                 await self._fire()
-            elif await self._sleep_until(next_ms):
+            else:
+                await self._sleep_until(next_ms)
+            if self._was_put_back():
                 await self._work_out_anew()
 
-    async def _sleep_until(self, next_ms: int) -> bool:
-        """Until that time, or until there is an earlier one; True when the clock was put back meanwhile."""
-        self._next_ms = min(self._next_ms, next_ms)
-        ahead = self._ahead()
+    async def _sleep_until(self, next_ms: int) -> None:
+        """Until that time, or until there is an earlier one, or the clock was put back."""
+        self._next_ms = next_ms
         while not self._earlier.is_set() and (left_ms := next_ms - self.wall()) > 0:
             with trio.move_on_after(min(LOOK_S, left_ms / 1000)):
                 await self._earlier.wait()
-            before, ahead = ahead, self._ahead()
-            if ahead < before - BACK_MS_MIN:
-                return True
-        return False
+            if self._is_behind():
+                return
+            self._ahead_ms = self._ahead()
 
     def _ahead(self) -> float:
-        """How far the wall clock is ahead of the clock that only ever runs."""
         return self.wall() - trio.current_time() * 1000
+
+    def _is_behind(self) -> bool:
+        return self._ahead() < self._ahead_ms - BACK_MS_MIN
+
+    def _was_put_back(self) -> bool:
+        """Whether the clock was put back since it was last looked at. Small corrections are not."""
+        was_put_back, self._ahead_ms = self._is_behind(), self._ahead()
+        return was_put_back
 
     async def _fire(self) -> None:
         """What is due now, a batch at a time."""
@@ -122,7 +133,6 @@ class Scheduler:
         self._log.warning("the clock was put back; the next times of reminders are worked out anew")
         place: int | None = 0
         while place is not None:
-            moved = await self._feed.write_surely(
+            place = await self._feed.write_surely(
                 reminders.work_out_anew, place, self.wall(), WORKED_OUT_PER_JOB_MAX
             )
-            place = moved.last

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from brokerd.policy.recipients import Sender
 from brokerd.policy.schedules import Wish, ZoneOf, schedule_of
 from protocol.brokerd import EditReminder
+from protocol.names import OPERATOR
 from protocol.problem import Problem, Refused
 from protocol.reminders import AnySchedule, Cron, Reminder, ReminderState
 from protocol.settings import AgentRole
@@ -37,6 +38,22 @@ def listed(sender: Sender, agent: str | None) -> str | None:
 def may_see(sender: Sender, agent: str) -> bool:
     """Whether the reminders of an agent are the sender's business."""
     return sender.role is not AgentRole.AGENT or sender.name == agent
+
+
+def check_cancel(sender: Sender, reminder: Reminder) -> None:
+    """Whoever set a reminder may cancel it; the manager what agents set; the operator all.
+
+    Refused: `denied`, and `not_found` for another agent's, of which an agent is not told.
+    """
+    if not may_see(sender, reminder.agent):
+        raise not_found(reminder.id)
+    is_managed = sender.role is AgentRole.MANAGER and reminder.set_by != OPERATOR
+    if sender.role is not None and sender.name != reminder.set_by and not is_managed:
+        raise Refused(Problem.DENIED, f"reminder {reminder.id} was set by {reminder.set_by}: ask there")
+
+
+def not_found(reminder: int) -> Refused:
+    return Refused(Problem.NOT_FOUND, f"there is no reminder {reminder}")
 
 
 def check_active(reminder: Reminder) -> None:

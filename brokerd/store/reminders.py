@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from brokerd.policy.reminders import check_active, check_edit, edited_schedule
+from brokerd.policy.reminders import check_active, check_edit, edited_schedule, not_found
 from brokerd.policy.schedules import Wish, is_recurring, next_after, schedule_of
 from brokerd.store import keys
 from brokerd.store.feed import FeedLog
@@ -113,10 +113,6 @@ def read(db: Db, reminder: int) -> Reminder:
     if row is None:
         raise not_found(reminder)
     return reminder_from(row)
-
-
-def not_found(reminder: int) -> Refused:
-    return Refused(Problem.NOT_FOUND, f"there is no reminder {reminder}")
 
 
 def find_set(db: Db, asked: Asked, digest: bytes) -> Reminder | None:
@@ -273,17 +269,12 @@ def clock(db: Db) -> int:
     return at_ms
 
 
-class Moved(Struct, frozen=True):
-    """A step through all that recur: where it ended (None at the end) and the earliest time that it set."""
+def work_out_anew(db: Db, log: FeedLog, after: int, at_ms: int, limit: int) -> int | None:
+    """The clock went back: those whose schedule has an earlier time than the one they wait for get that one.
 
-    last: int | None
-    next_ms: int | None
-
-
-def work_out_anew(db: Db, log: FeedLog, after: int, at_ms: int, limit: int) -> Moved:
-    """The clock went back: those whose schedule has an earlier time than the one they wait for get that one."""
+    One step, behind the reminder `after`; the last one that was looked at, None at the end.
+    """
     rows = db.execute(RECURRING, (after, limit)).fetchall()
-    earliest: int | None = None
     for row in rows:
         try:
             following = next_after(_schedule_decoder.decode(row["schedule"]), at_ms, zone_of)
@@ -291,6 +282,5 @@ def work_out_anew(db: Db, log: FeedLog, after: int, at_ms: int, limit: int) -> M
             continue  # its firing will tell
         if following is not None and following < row["next_ms"]:
             tell(log, db.execute(MOVE, (following, row["id"])).fetchone())
-            earliest = following if earliest is None else min(earliest, following)
     set_clock(db, at_ms)
-    return Moved(rows[-1]["id"] if len(rows) == limit else None, earliest)
+    return rows[-1]["id"] if len(rows) == limit else None

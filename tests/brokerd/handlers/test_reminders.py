@@ -152,7 +152,9 @@ async def test_one_agent_has_so_many(hive: Hive) -> None:
         await remind(hive, "iris")
     await remind(hive, "operator", agent="atlas")
     first = (await listing(hive, "iris")).reminders[0]
-    await hive.agent("iris").call(CancelReminder(first.id))
+    with pytest.raises(Refused, match=rf"^denied: reminder {first.id} was set by operator: ask there"):
+        await hive.agent("iris").call(CancelReminder(first.id))
+    await hive.operator.call(CancelReminder(first.id))
     await remind(hive, "iris")
 
 

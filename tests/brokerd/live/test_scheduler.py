@@ -424,3 +424,25 @@ async def test_cancelled_in_the_middle_it_has_fired_whole_batches(desk: Desk) ->
     async with desk.running():
         again = await desk.until_fired(2_000)
     assert sorted(again) == list(range(1, 2_001))
+
+
+async def test_a_clock_that_is_put_back_while_it_fires_is_noticed(
+    desk: Desk, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = await desk.remind(every_s=600)
+    real = firing.fire_due
+
+    def put_back(*arguments: object) -> firing.Fired:
+        fired = real(*arguments)  # type: ignore[arg-type]
+        desk.ahead_ms -= DAY_MS
+        return fired
+
+    monkeypatch.setattr(firing, "fire_due", put_back)
+    async with desk.running():
+        await wait_all_tasks_blocked()
+        clock.jump(600)
+
+        async def is_moved() -> bool:
+            return 0 < ((await desk.row(every.id)).next_ms or 0) < START_MS
+
+        await until(is_moved, what="the interval worked out anew")

@@ -5,6 +5,7 @@ import pytest
 from brokerd.policy.recipients import Sender
 from brokerd.policy.reminders import (
     check_active,
+    check_cancel,
     check_edit,
     edited_schedule,
     listed,
@@ -73,6 +74,25 @@ def test_whose_are_listed() -> None:
 
 def reminder(state: ReminderState) -> Reminder:
     return Reminder(1, "iris", "iris", "look", Once(NOW_MS), state, 1)
+
+
+def test_who_may_cancel_what() -> None:
+    def set_by(name: str) -> Reminder:
+        return Reminder(1, "iris", name, "look", Once(NOW_MS), ReminderState.ACTIVE, 1)
+
+    for sender, name in (
+        (IRIS, "iris"),
+        (MANAGER, "hm1nd"),
+        (MANAGER, "iris"),
+        (OPERATOR, "operator"),
+        (OPERATOR, "iris"),
+    ):
+        check_cancel(sender, set_by(name))
+    for sender, name in ((IRIS, "operator"), (IRIS, "hm1nd"), (MANAGER, "operator")):
+        with pytest.raises(Refused, match=f"^denied: reminder 1 was set by {name}: ask there"):
+            check_cancel(sender, set_by(name))
+    with pytest.raises(Refused, match=r"^not_found: there is no reminder 1$"):
+        check_cancel(Sender("atlas", AgentRole.AGENT), set_by("iris"))
 
 
 def test_only_what_is_still_to_fire_can_be_changed() -> None:

@@ -109,8 +109,8 @@ def test_a_time_that_has_fired_does_not_fire_again(write: Writer, db: Db) -> Non
     reminder = remind(write)
     fire(write, START_MS + MINUTE_MS)
     settle(write, 1)
-    moved = write(reminders.work_out_anew, 0, START_MS + 1, 10)
-    assert (moved.last, moved.next_ms) == (None, START_MS + MINUTE_MS)
+    assert write(reminders.work_out_anew, 0, START_MS + 1, 10) is None
+    assert reminders.next_due(db) == START_MS + MINUTE_MS
     assert fire(write, START_MS + MINUTE_MS) == Fired(1, 0, 0)
     row = reminders.read(db, reminder.id)
     assert (row.next_ms, row.attempted, row.skipped) == (START_MS + 2 * MINUTE_MS, 1, 0)

@@ -92,7 +92,7 @@ def test_a_broken_row_is_named_and_hides_no_other(write: Writer, db: Db) -> None
     found = reminders.active(db, "iris", None, 10)
     assert [each.id for each in found.reminders] == [whole.id]
     assert found.faults[0].startswith(f"reminder {broken.id}: ")
-    assert write(reminders.work_out_anew, 0, START_MS - DAY_MS, 10).last is None
+    assert write(reminders.work_out_anew, 0, START_MS - DAY_MS, 10) is None
 
 
 def test_a_clock_that_was_put_back_moves_what_recurs(write: Writer, db: Db) -> None:
@@ -100,14 +100,9 @@ def test_a_clock_that_was_put_back_moves_what_recurs(write: Writer, db: Db) -> N
     every = remind(write, every_s=3_600)
     cron = remind(write, cron="0 * * * *")
     back_ms = START_MS - DAY_MS
-    place, steps = 0, 0
-    while True:
-        moved = write(reminders.work_out_anew, place, back_ms, 2)
-        steps += 1
-        if moved.last is None:
-            break
-        place = moved.last
-    assert steps == 2
+    assert write(reminders.work_out_anew, 0, back_ms, 1) == every.id
+    assert write(reminders.work_out_anew, every.id, back_ms, 1) == cron.id
+    assert write(reminders.work_out_anew, cron.id, back_ms, 1) is None
     assert reminders.read(db, once.id).next_ms == once.next_ms
     for each in (every, cron):
         next_ms = reminders.read(db, each.id).next_ms
