@@ -135,12 +135,15 @@ async def test_one_at_a_time_and_only_the_newest_are_kept(
     assert len(list(backups.iterdir())) == hive.settings.storage.backups_kept
 
 
-async def test_each_night_makes_one(hive: Hive, clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    now_ms = 1_790_000_000_000
+async def test_each_night_makes_one(
+    unserved: Hive, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hive, now_ms = unserved, 1_790_000_000_000
     monkeypatch.setattr(live, "now_ms", lambda: now_ms)
     made = state_of(hive) / folder.BACKUPS
-    clock.jump(live.LOOK_S)
-    await until(lambda: len(backup.names(made)) == 1, what="the first backup")
+    async with hive.broker():
+        clock.jump(live.LOOK_S)
+        await until(lambda: len(backup.names(made)) == 1, what="the first backup")
     log = logger("test")
     backups = Backups(hive.settings, Room(hive.settings, log), log)
     for _ in range(3):
