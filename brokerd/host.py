@@ -16,7 +16,7 @@ from brokerd.live.scheduler import Scheduler
 from brokerd.live.sweeping import Sweeping
 from brokerd.live.tellings import Tellings
 from brokerd.settings import BrokerSettings
-from brokerd.store import agents, deliveries, feed, pauses, pulls, turns
+from brokerd.store import agents, behind, deliveries, feed, pauses, pulls, turns
 from brokerd.swarm.roster import Roster
 from runtime.log import Log
 from runtime.store import Store
@@ -77,6 +77,7 @@ async def open_host(settings: BrokerSettings, store: Store, boot: str, log: Log)
         else:
             roster.know(row.known)
     host = Host(settings, store, place, inboxes, roster, hops, log)
+    host.behind.must_begin_anew = await store.read(behind.is_ahead)
     await host.feed.write(agents.start_anew)
     for running in await store.read(turns.read_open):
         host.leases.resume(running, await store.read(pulls.waiting_of, running.delivery))

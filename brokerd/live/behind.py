@@ -40,6 +40,8 @@ class Behind:
         self._inboxes = inboxes
         self._room = room
         self._log = log
+        self.must_begin_anew = False
+        """Whether, at the start, it knew messages that are not there (brokerd.store.behind)."""
         self._is_told = False
         """Whether it was said that there is no room."""
 
@@ -57,7 +59,9 @@ class Behind:
 
     async def begin(self) -> None:
         """Once, before anything is taken in."""
-        if await self._store.write(behind.begin_anew_if_ahead):
+        if self.must_begin_anew:
+            await self._store.write(behind.begin_anew)
+            self.must_begin_anew = False
             self._log.warning("the index knew messages that are not there; it is made anew")
 
     async def catch_up(self) -> None:

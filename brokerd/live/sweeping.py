@@ -85,9 +85,18 @@ class Sweeping:
         while place is not None:
             found = await self._store.read(look, place, before_ms)
             for part in _parts(found.numbers, rows):
-                gone += await self._gently(remove, part, before_ms)
+                gone += await self._sweep_part(remove, part, before_ms)
             place = found.place
             await trio.sleep(PAUSE_MIN_S)
+        return gone
+
+    async def _sweep_part(self, remove: Remove, part: Sequence[int], before_ms: int) -> int:
+        """One transaction, or several where rows are long."""
+        gone = 0
+        while some := await self._gently(remove, part, before_ms):
+            gone += some
+            if gone == len(part):
+                break
         return gone
 
     async def _sweep_events(self, before_ms: int) -> int:

@@ -19,6 +19,8 @@ from runtime.store import Db
 
 LOOKED_AT_ROWS: Final = 1_000
 """Rows in one look."""
+CHARS_MAX: Final = 128 * 1024
+"""Of bodies that are removed in one transaction, about: each word is taken out of the index."""
 
 IS_OVER: Final = (
     "m.sent_ms < ?2 AND NOT EXISTS (SELECT 1 FROM deliveries AS d WHERE d.id BETWEEN m.id << 7 AND (m.id << 7) + 127 "
@@ -29,7 +31,8 @@ MESSAGES: Final = (
     "ORDER BY m.id LIMIT ?3"
 )
 STILL_OVER: Final = (
-    f"SELECT m.id FROM json_each(?1) AS asked CROSS JOIN messages AS m ON m.id = asked.value WHERE {IS_OVER}"
+    "SELECT m.id, length(m.body) AS size FROM json_each(?1) AS asked "
+    f"CROSS JOIN messages AS m ON m.id = asked.value WHERE {IS_OVER}"
 )
 REMOVE_DELIVERIES: Final = (
     "DELETE FROM deliveries WHERE id IN (SELECT d.id FROM json_each(?) AS gone "
@@ -102,8 +105,14 @@ def _look(db: Db, statement: str, after: int, before_ms: int) -> Found:
 
 
 def remove_messages(db: Db, numbers: Sequence[int], before_ms: int) -> int:
-    """Remove messages with all that belongs to them, as far as they are still over."""
-    over = [row["id"] for row in db.execute(STILL_OVER, (json.dumps(numbers), before_ms))]
+    """Remove messages with all that belongs to them, as far as they are still over; fewer when they are long."""
+    over: list[int] = []
+    chars = 0
+    for row in db.execute(STILL_OVER, (json.dumps(numbers), before_ms)).fetchall():
+        over.append(row["id"])
+        chars += row["size"]
+        if chars >= CHARS_MAX:
+            break
     gone = json.dumps(over)
     search.forget(db, gone)
     history.forget(db, gone)

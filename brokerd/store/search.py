@@ -46,6 +46,8 @@ READ: Final = f"SELECT {COLUMNS} FROM messages WHERE id = ?"
 
 UNINDEXED_ROWS_MAX: Final = 2_000
 """Messages that are looked at without the index for one page; it may come out short, its `before` leads on."""
+UNINDEXED_CHARS_MAX: Final = 1024 * 1024
+"""… and of their bodies."""
 COMPLETIONS_MAX: Final = 64
 """Words that a beginning stands for, which are asked for one by one; past that, their lists are merged first."""
 INDEXED_BEGINNING_CHARS: Final = 3
@@ -73,12 +75,12 @@ def find(db: Db, search: Search, agent: str | None, start: int, limit: int) -> H
     """The newest messages before `start`. The index may know some that are gone since."""
     head: int = db.execute(HEAD).fetchone()["head"]
     with _scratch(db) as scratch:
-        looked_at = _copy_unindexed(db, scratch, head, start)
+        stopped_at = _copy_unindexed(db, scratch, head, start)
         found = _matching(scratch, expression(search, agent), NEWER_THAN_ALL, limit)
         if len(found) == limit:
             return Hits(tuple(found), found[-1])
-        if len(looked_at) == UNINDEXED_ROWS_MAX:
-            return Hits(tuple(found), looked_at[-1])
+        if stopped_at is not None:
+            return Hits(tuple(found), stopped_at)
         completions = _completions(db, scratch, search)
     if completions is None or completions:
         indexed = expression(search, agent, completions)
@@ -95,13 +97,19 @@ def _scratch(db: Db) -> Iterator[Db]:
         yield scratch
 
 
-def _copy_unindexed(db: Db, scratch: Db, head: int, start: int) -> list[int]:
-    """The numbers of what is not indexed yet, newest first."""
-    rows = [tuple(row) for row in db.execute(UNINDEXED, (head, start, UNINDEXED_ROWS_MAX))]
+def _copy_unindexed(db: Db, scratch: Db, head: int, start: int) -> int | None:
+    """Index what is not indexed yet, the newest first; the last message when it was too much for all of it."""
+    copied, chars = 0, 0
     scratch.execute("BEGIN")
-    scratch.executemany(ADD_ONE, reversed(rows))
+    for row in db.execute(UNINDEXED, (head, start, UNINDEXED_ROWS_MAX)):
+        scratch.execute(ADD_ONE, tuple(row))
+        copied, chars = copied + 1, chars + len(row["body"])
+        if copied == UNINDEXED_ROWS_MAX or chars >= UNINDEXED_CHARS_MAX:
+            scratch.execute("COMMIT")
+            last: int = row["id"]
+            return last
     scratch.execute("COMMIT")
-    return [number for number, _, _ in rows]
+    return None
 
 
 def _matching(db: Db, asked: str, start: int, limit: int) -> list[int]:

@@ -1,5 +1,7 @@
 """Statistics and search at a running brokerd: what was done a moment ago counts."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -153,3 +155,36 @@ async def test_what_cannot_be_answered_is_refused(
     with pytest.raises(Refused, match=words) as refused:
         await hive.operator.call(request_)
     assert refused.value.problem is problem
+
+
+async def test_an_older_copy_of_the_messages_gets_an_index_of_its_own(
+    unserved: Hive, clock: MockClock
+) -> None:
+    """The next messages get numbers under which the index knows others."""
+    async with unserved.broker():
+        for n in range(3):
+            await unserved.send("operator", "iris", f"lost {n}")
+        clock.jump(live.LOOK_S)
+
+        async def taken_in() -> bool:
+            with unserved.reader() as db:
+                return bool(db.execute("SELECT head FROM behind").fetchone()["head"] == 3)
+
+        await until(taken_in, what="the index to follow")
+    with closing(sqlite3.connect(unserved.settings.database)) as db:
+        db.executescript(
+            "DELETE FROM messages; DELETE FROM deliveries; UPDATE sqlite_sequence SET seq = 0 WHERE name = 'messages';"
+        )
+    async with unserved.broker():
+        sent = [(await unserved.send("operator", "iris", "other")).message for _ in range(4)]
+        clock.jump(live.LOOK_S)
+
+        async def made_anew() -> bool:
+            with unserved.reader() as db:
+                return bool(db.execute("SELECT count(*) FROM words_docsize").fetchone()[0] == len(sent))
+
+        await until(made_anew, what="the index to be made anew")
+        page = await unserved.operator.call(SearchMessages(text="other"))
+        assert [message.id for message in page.messages] == sent[::-1] == [4, 3, 2, 1]
+        assert (await unserved.operator.call(SearchMessages(text="lost"))).messages == ()
+        assert (await of(unserved, "iris")).received.operator == 4

@@ -33,8 +33,7 @@ def test_a_few_at_a_time_and_none_that_may_not_be_on_disk(db: Db, write: Writer)
 def test_numbers_that_are_gone_are_passed_at_once(db: Db, write: Writer) -> None:
     last = sent(write, 10)
     db.execute("DELETE FROM messages WHERE id BETWEEN 1 AND 7")
-    assert behind.catch_up(db, last, 2) == 9
-    assert behind.catch_up(db, last, 2) == 10
+    assert [behind.catch_up(db, last, 2) for _ in range(2)] == [9, 10]
     db.execute("DELETE FROM messages")
     sent(write, 1)
     db.execute("DELETE FROM messages")
@@ -43,17 +42,27 @@ def test_numbers_that_are_gone_are_passed_at_once(db: Db, write: Writer) -> None
 
 def test_with_no_messages_there_is_nothing_to_do(db: Db) -> None:
     assert (behind.last_message(db), behind.head(db), behind.catch_up(db, 0, 10)) == (0, 0, 0)
-    assert not behind.begin_anew_if_ahead(db)
+    assert not behind.is_ahead(db)
+
+
+def test_long_messages_are_taken_in_one_by_one(
+    db: Db, write: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(behind, "CHARS_MAX", 10)
+    send(write, draft(body="x" * 4), draft(body="y" * 20), draft(body="z" * 4), draft(body="z" * 6))
+    assert [behind.catch_up(db, 4, 100) for _ in range(3)] == [2, 4, 4]
+    assert counts(db)[2] == 4
 
 
 def test_messages_of_another_past_are_forgotten(db: Db, write: Writer) -> None:
     """broker.sqlite is an older copy: its next messages get numbers that the index has seen."""
     behind.catch_up(db, sent(write, 5), 100)
-    assert not behind.begin_anew_if_ahead(db)
+    assert not behind.is_ahead(db)
     db.execute("DELETE FROM messages WHERE id > 3")
     db.execute("DELETE FROM deliveries WHERE id >> 7 > 3")
     db.execute("UPDATE broker.sqlite_sequence SET seq = 3 WHERE name = 'messages'")
-    assert behind.begin_anew_if_ahead(db)
+    assert behind.is_ahead(db)
+    behind.begin_anew(db)
     assert (behind.head(db), counts(db)) == (0, [0, 0, 0])
     assert behind.catch_up(db, 3, 100) == 3
     assert [message.id for message in history.newest(db, "iris", None, 9)[0]] == [3, 2, 1]

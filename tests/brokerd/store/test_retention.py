@@ -77,6 +77,14 @@ def test_what_came_back_since_it_was_looked_at_stays(db: Db, write: Writer) -> N
     assert counts(db, "messages", "deliveries") == [1, 1]
 
 
+def test_long_messages_go_a_few_at_a_time(db: Db, write: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "CHARS_MAX", 10)
+    numbers = [sent_to(write, "iris", body="x" * 6) for _ in range(5)]
+    for number in numbers:
+        settle(db, number, DeliveryState.DONE)
+    assert [retention.remove_messages(db, numbers, BEFORE) for _ in range(4)] == [2, 2, 1, 0]
+
+
 def test_a_thread_without_its_root_stays_readable(db: Db, write: Writer) -> None:
     write.now_ms = OLD
     (root,) = send(write, draft("operator", ("iris",)))

@@ -109,6 +109,18 @@ def test_a_page_without_an_index_may_be_short_but_leads_on(
     assert found(db, "rare") == [rare]
 
 
+def test_long_messages_without_an_index_make_short_pages(
+    db: Db, write: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "UNINDEXED_CHARS_MAX", 100)
+    numbers = said(write, *(f"word {number} " + "x" * 60 for number in range(5)))
+    wanted = search_for("word")
+    assert wanted is not None
+    page, before = search.newest(db, wanted, None, None, 10)
+    assert ([message.id for message in page], before) == (numbers[:2:-1], numbers[3])
+    assert found(db, "word") == numbers[::-1]
+
+
 def test_what_is_gone_is_not_found_and_taken_out_once(db: Db, write: Writer) -> None:
     first, second, third = said(write, "hello one", "hello two", "hello three")
     index(write, second)
