@@ -59,17 +59,22 @@ class Command:
     retyped: str | None = None
     slow: bool = False
     supplied: frozenset[str] = field(default_factory=frozenset)
+    said: str | None = None
+    """What it does, where the request's own words are for an agent."""
     plain: frozenset[str] = field(default_factory=frozenset)
 
     @property
     def summary(self) -> str:
-        """The first clause of the request's docstring."""
+        """What it does: the first clause of the request's docstring."""
+        if self.said is not None:
+            return self.said
         clause = re.split(r"[.;:](?:\s|$)", (self.request.__doc__ or "").strip())[0]
         return " ".join((clause[:1].lower() + clause[1:]).split())
 
 
 DESTROYS = "destroys the cage of {agent}; its notes and credentials are kept"
 CLOSES = "gives up what thread {thread} holds; `retry` brings single deliveries back"
+REMINDS = "have a message sent to an agent later: --agent, and one of --in-s, --at, --every-s and --cron"
 PURGES = "deletes for good everything that {agent} left behind"
 
 ABOUT = {
@@ -123,12 +128,14 @@ CATALOGUE = (
     Command("read", MarkRead, "brokerd", tables.done),
     Command("questions", ListQuestions, "brokerd", questions.questions),
     Command("answer", Answer, "brokerd", questions.question, plain=frozenset({"answer"})),
-    Command("remind", Remind, "brokerd", reminders.reminder),
-    Command("reminders", ListReminders, "brokerd", reminders.reminders),
+    Command("remind", Remind, "brokerd", reminders.reminder, said=REMINDS),
+    Command("reminders", ListReminders, "brokerd", reminders.reminders, said="reminders, the next one first"),
     Command("edit-reminder", EditReminder, "brokerd", reminders.reminder),
     Command("fire", FireReminder, "brokerd", reminders.reminder),
     Command("cancel-reminder", CancelReminder, "brokerd", reminders.reminder),
-    Command("reminder-rollup", RollUpReminders, "brokerd", reminders.rollup),
+    Command(
+        "reminder-rollup", RollUpReminders, "brokerd", reminders.rollup, said="how reminders went lately"
+    ),
     Command("stats", ReadStatistics, "brokerd", statistics.statistics),
     Command("turns", ReadTail, "brokerd", tables.turns),
     Command("cancel", StopTurn, "brokerd", tables.done),

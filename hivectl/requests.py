@@ -15,7 +15,9 @@ PATIENCE_S = 5.0
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", command: Command) -> None:
-    child = commands.add_parser(command.name, help=command.summary, description=command.request.__doc__)
+    child = commands.add_parser(
+        command.name, help=command.summary, description=command.said or command.request.__doc__
+    )
     add_arguments(child, command.request, command.supplied, ABOUT, command.plain)
     if command.confirm:
         child.add_argument("--yes", action="store_true", help="do not ask")
