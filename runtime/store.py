@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import outcome
 import trio
@@ -90,6 +90,16 @@ class StoreShape:
     """
 
 
+class GroupEnd(Protocol):
+    """What writes once for all jobs of a group, at its end."""
+
+    def begin(self) -> None:
+        """A group begins, perhaps the same one a second time: forget what the last one left."""
+
+    def write(self, db: Db) -> None:
+        """All jobs were run; the commit follows."""
+
+
 class Store:
     """A handle for tasks; made by `open_store`."""
 
@@ -108,6 +118,7 @@ class Store:
         self._reading = trio.CapacityLimiter(READERS_MAX)
         self._reader_threads = trio.CapacityLimiter(READERS_MAX)
         self._broken: BaseException | None = None
+        self.group_ends: list[GroupEnd] = []
         self.failed = trio.Event()
         """Set when a commit failed, or a file was found damaged: the daemon must end."""
 
@@ -203,12 +214,14 @@ class Store:
         try:
             if self._broken is not None:
                 raise CommitFailed("the database failed earlier") from self._broken
-            db.execute("BEGIN IMMEDIATE")
+            self._begin(db)
             results = _run_together(db, group)
             if results is None:
                 db.execute("ROLLBACK")
-                db.execute("BEGIN IMMEDIATE")
+                self._begin(db)
                 results = [_run_in_savepoint(db, job.run) for job in group]
+            for end in self.group_ends:
+                end.write(db)
             began = time.monotonic()
             db.execute("COMMIT")
             self._commit_s += (time.monotonic() - began - self._commit_s) * COMMIT_WEIGHT
@@ -216,6 +229,11 @@ class Store:
             self._undo(db, error)
             results = [outcome.Error(_not_stored(error)) for _ in group]
         return results
+
+    def _begin(self, db: Db) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        for end in self.group_ends:
+            end.begin()
 
     def _tell(self, group: list[_Job], results: list[outcome.Outcome[Any]]) -> None:
         """In the event loop, once for a whole group: to wake the loop costs the writer more than a small job."""

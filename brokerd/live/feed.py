@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 
 from brokerd.live.room import Room
 from brokerd.store import feed as stored
-from brokerd.store.feed import Entry, FeedLog, FeedPlace, StoredEntry
+from brokerd.store.feed import Entry, FeedGroup, FeedLog, FeedPlace, StoredEntry
 from protocol.limits import FEED_BACKLOG_ROWS_MAX
 from protocol.problem import Problem, Refused
 from runtime.backoff import delays
@@ -58,6 +58,8 @@ class Feed:
         self._log = log
         self._room = room
         self._early: dict[int, Entry] = {}
+        self._group = FeedGroup()
+        store.group_ends.append(self._group)
         self._watchers: Fanout[Published] = Fanout(size_of=_size_of)
 
     async def write(self, job: Job[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -107,7 +109,7 @@ class Feed:
 
     async def _run(self, change: "_Change[T]") -> T:
         write = self._store.write_quickly if change.is_quick else self._store.write
-        result, entries = await write(_logged, now_ms(), change)
+        result, entries = await write(_logged, now_ms(), change, self._group)
         self._publish(entries)
         return result
 
@@ -170,8 +172,8 @@ class _Change(Generic[T]):
         self.durable = durable
 
 
-def _logged(db: Db, at_ms: int, change: _Change[T]) -> tuple[T, list[Entry]]:
-    log = FeedLog(db, at_ms)
+def _logged(db: Db, at_ms: int, change: _Change[T], group: FeedGroup) -> tuple[T, list[Entry]]:
+    log = FeedLog(db, at_ms, group)
     result = change.run(db, log)
     log.flush(durable=change.durable)
     return result, log.entries

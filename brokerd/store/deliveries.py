@@ -13,7 +13,7 @@ from msgspec import Struct
 from brokerd.policy.bodies import bytes_of
 from brokerd.policy.settling import settle
 from brokerd.store import occurrences, rows
-from brokerd.store.feed import FeedLog, last_seq
+from brokerd.store.feed import FeedLog
 from protocol.agent import TurnClosed
 from protocol.brokerd import DeliveryChanged
 from protocol.messages import DeliveryState, Message, Receipt
@@ -203,7 +203,7 @@ def mark_read(db: Db, log: FeedLog, messages: Iterable[int]) -> int:
         for mine in of_message(db, message):
             if mine.recipient == OPERATOR and mine.state is DeliveryState.QUEUED:
                 _change(db, log, mine.id, DeliveryState.DONE, None, mine.attempts)
-    return log.entries[-1].seq if log.entries else last_seq(db)
+    return log.last()
 
 
 def bury(db: Db, log: FeedLog, recipient: str, limit: int) -> int:

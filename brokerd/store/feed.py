@@ -5,7 +5,8 @@ is there, so that at the next start what was told too much is taken back, and a 
 is noticed and gets a new epoch.
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -58,35 +59,68 @@ class Entry(Struct, frozen=True, gc=False):
     """Bytes of its message's body."""
 
 
-class FeedLog:
-    """What one job adds to the feed. Entries are numbered as they come and written together by `flush`."""
+class FeedGroup:
+    """What all jobs of one transaction add to the feed: numbered on, and written once at its end."""
 
-    def __init__(self, db: Db, at_ms: int) -> None:
+    def __init__(self) -> None:
+        self._rows: list[tuple[Any, ...]] = []
+        self._last: int | None = None
+        self._last_durable: int | None = None
+
+    def begin(self) -> None:
+        self._rows = []
+        self._last = self._last_durable = None
+
+    def last(self, db: Db) -> int:
+        """The number of the newest entry, written already or not."""
+        if self._last is None:
+            self._last = last_seq(db)
+        return self._last
+
+    def add(self, entries: Sequence[Entry], *, durable: bool) -> None:
+        """A job has done its work."""
+        flag = int(durable)
+        self._rows += [(each.seq, each.at_ms, each.agent, flag, each.encoded) for each in entries]
+        self._last = entries[-1].seq
+        if durable:
+            self._last_durable = self._last
+
+    def write(self, db: Db) -> None:
+        rows.insert(db, INSERT, self._rows)
+        if self._last_durable is not None:
+            db.execute(SET_HEAD, (self._last_durable,))
+
+
+class FeedLog:
+    """What one job adds to the feed. Entries are numbered as they come and written by `flush`, or with their group."""
+
+    def __init__(self, db: Db, at_ms: int, group: FeedGroup | None = None) -> None:
         self.at_ms = at_ms
         self.entries: list[Entry] = []
         self._db = db
+        self._group = FeedGroup() if group is None else group
+        self._is_alone = group is None
         self._last = 0
+
+    def last(self) -> int:
+        """The number of the newest entry of the feed, written already or not."""
+        return self.entries[-1].seq if self.entries else self._group.last(self._db)
 
     def append(self, agent: str, body: AnyFeedBody, opened: int = 0, size: int = 0) -> int:
         """Add one entry; its number."""
         if not self.entries:
-            self._last = last_seq(self._db)
+            self._last = self._group.last(self._db)
         self._last += 1
         self.entries.append(Entry(self._last, self.at_ms, agent, body, _encoder.encode(body), opened, size))
         return self._last
 
     def flush(self, *, durable: bool) -> None:
         """Write what was added. `durable` when the job also changed broker.sqlite."""
-        if not self.entries:
-            return
-        flag = int(durable)
-        rows.insert(
-            self._db,
-            INSERT,
-            [(each.seq, each.at_ms, each.agent, flag, each.encoded) for each in self.entries],
-        )
-        if durable:
-            self._db.execute(SET_HEAD, (self._last,))
+        if self.entries:
+            self._group.add(self.entries, durable=durable)
+        if self._is_alone:
+            self._group.write(self._db)
+            self._group.begin()
 
 
 class FeedPlace(Struct, frozen=True):

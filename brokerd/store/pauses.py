@@ -3,7 +3,7 @@
 from typing import Final
 
 from brokerd.store import agents
-from brokerd.store.feed import FeedLog, last_seq
+from brokerd.store.feed import FeedLog
 from protocol.brokerd import AgentChanged
 from runtime.store import Db
 
@@ -35,5 +35,5 @@ def resume(db: Db, log: FeedLog, agent: str) -> int:
 
 def _tell(db: Db, log: FeedLog, agent: str, changed: int) -> int:
     if not changed:
-        return last_seq(db)
+        return log.last()
     return log.append(agent, AgentChanged(agents.agent_from(agents.read(db, agent))))
