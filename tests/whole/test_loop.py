@@ -66,7 +66,9 @@ async def test_a_paused_agent_waits_in_its_cage() -> None:
             return [receipt.state for receipt in message.deliveries]
 
         running.hivectl("restart", "iris")
-        assert "idle, paused" in running.hivectl_raw("status").stdout
+        await until(
+            lambda: "idle, paused" in running.hivectl_raw("status").stdout, what="the harness to come back"
+        )
         assert await standing() == [DeliveryState.QUEUED]
         running.hivectl("resume", "iris")
 
