@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from brokerd.store import wal
 from protocol.brokerd import Backup
@@ -107,3 +108,18 @@ async def test_root_restores_as_the_brokers_own_user(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert {path.stat().st_uid for path in (folder / "broker").rglob("*")} == {owner}
     assert bodies(folder) == ["kept"]
+
+
+async def test_a_backup_is_made_while_the_hive_is_up(folder: Path) -> None:
+    (folder / "run").symlink_to(folder)  # where hivectl looks for sockets
+    hive = Hive(folder, Privd(folder))
+    hive.privd.change(cage("hm1nd"))
+    async with hive.privd.serving(), hive.broker():
+        done = await trio.to_thread.run_sync(hivectl, folder, "backup")
+        refused = await trio.to_thread.run_sync(hivectl, folder, "restore", "--yes")
+    assert done.returncode == 0, done.stderr
+    name = done.stdout.split()[1].rstrip(",")
+    assert done.stdout.rstrip().endswith(f"to go back to it: restore {name}")
+    assert refused.returncode == 1
+    assert "works on these databases; stop the hive first" in refused.stderr
+    assert len(json.loads(hivectl(folder, "restore", "--list", "--json").stdout)) == 2

@@ -17,7 +17,7 @@ from brokerd.live import backups as live
 from brokerd.live.backups import Backups
 from brokerd.live.room import Room
 from brokerd.store import backup, folder
-from protocol.brokerd import BackedUp, Backup, WatchFeed
+from protocol.brokerd import BackedUp, Backup, SearchMessages, WatchFeed
 from protocol.problem import Problem, Refused
 from protocol.tools import Sent
 from protocol.turns import Outcome
@@ -82,6 +82,9 @@ async def test_who_watched_is_told_to_look_anew_after_a_restore(unserved: Hive) 
         assert now.epoch != place.epoch
         assert now.seq >= place.seq
         assert [message.body for message in now.messages] == ["hello"]
+        for words, found in (("never", []), ("hello", ["hello"])):
+            page = await hive.operator.call(SearchMessages(text=words))
+            assert [message.body for message in page.messages] == found
         with pytest.raises(Refused) as refused:
             async with hive.operator.watch(WatchFeed(place.epoch, place.seq)) as events:
                 await anext(events)
