@@ -110,12 +110,17 @@ def _stepping(descriptor: int, pause: Callable[[], None]) -> Callable[[int, int,
 
 
 def _looked_through(file: Path, pause: Callable[[], None]) -> Copied:
-    """Put a copied file on disk and look through it; Refused(failed) when it is damaged, as its original is then."""
+    """Put a copied file on disk and look through it; Refused(failed) when it is damaged, as its original is then.
+
+    The next start looks through the original before it serves it.
+    """
     found = copy_faults(file)
     if found:
+        folder.doubt(file.parents[2])
         raise Refused(
             Problem.FAILED,
-            f"the copy of {file.name} is damaged ({'; '.join(found)}); no backup was made, the older ones are kept",
+            f"{file.name} is damaged ({'; '.join(found)}): no backup was made, the older ones are kept; "
+            "restart brokerd to have all of it looked through",
         )
     with file.open("rb") as copied:
         os.fsync(copied.fileno())

@@ -181,6 +181,7 @@ async def test_a_copy_that_is_damaged_is_no_backup(hive: Hive, monkeypatch: pyte
         await back_up(hive)
     assert refused.value.problem is Problem.FAILED
     assert not list((state_of(hive) / folder.BACKUPS).iterdir())
+    assert folder.is_doubted(state_of(hive)), "the next start looks through the original"
 
 
 # restore
