@@ -160,10 +160,12 @@ async def test_a_thread_that_went_on_too_long_waits_for_the_operator(
         async with browser.stream("parked,flow") as frames:
             await frames.next("snapshot")
             await hive.send("iris", "begin")
+            sent = []
             for one, other in ((iris, "atlas"), (atlas, "iris"), (iris, "atlas")):
                 turn = await one.begin()
-                held = await one.send(other, "and you?")
+                sent.append(await one.send(other, "and you?"))
                 await one.end(turn)
+            held = sent[-1]
             told = (await frames.next("parked")).data
             assert (told["d"]["thread"], told["d"]["held"]) == (int(told["k"]), 1)
             assert set(told["d"]["agents"]) == {"iris", "atlas"}

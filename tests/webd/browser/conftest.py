@@ -117,7 +117,9 @@ def all_read(ask: Callable[[str, Call[Any]], Any]) -> None:
     for question in now.questions:
         if question.asked_of == OPERATOR:
             with suppress(Refused):  # its asker has gone meanwhile
-                ask("brokerd", Answer(question=question.id, answer="never mind", choices=question.options[:1]))
+                ask(
+                    "brokerd", Answer(question=question.id, answer="never mind", choices=question.options[:1])
+                )
     for thread in now.parked:
         ask("brokerd", CloseThread(thread=thread.thread))
     unread = tuple(

@@ -1,5 +1,6 @@
 """What stands above every page: daemons that are down, standing notices, limits."""
 
+import re
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -52,3 +53,25 @@ def test_notices_are_in_a_strip_that_unfolds(desk: Page) -> None:
     expect(strip.locator("li")).to_have_text(["the first thing", "a second thing", "a third <b>thing</b>"])
     strip.get_by_role("button", name="fewer").click()
     expect(strip.locator("li")).to_have_count(1)
+
+
+def test_an_agent_at_its_limit_says_until_when(page: Page, axe: Callable[..., list[str]]) -> None:
+    until_ms = 1_900_000_020_000  # 2030-03-17 17:47 UTC
+
+    def limited(route: Any) -> None:
+        answer = route.fetch()
+        head, found, row = answer.text().partition('"iris":{"name":"iris"')
+        assert found, "the page begins without iris"
+        row = re.sub(r'"state":"\w+"', '"state":"limited"', row, count=1)
+        row = row.replace('"until_ms":null', f'"until_ms":{until_ms}', 1)
+        route.fulfill(response=answer, body=head + found + row)
+
+    page.route("**/api/v1/stream*", lambda route: route.abort())
+    page.route(re.compile("/(agent/iris/)?$"), limited)
+    page.goto("/")
+    expect(page.locator("[data-agent=iris] .state")).to_contain_text("rate-limited until ~17 Mar 18:47")
+    expect(page.locator(".banner.limit")).to_contain_text("iris until ~17 Mar 18:47")
+    picture(page, f"limited {page.viewport_size and page.viewport_size['width']}")
+    assert axe(page, ".banner.limit") == []
+    page.goto("/agent/iris/")
+    expect(page.locator(".id .state")).to_contain_text("rate-limited until ~17 Mar 18:47")

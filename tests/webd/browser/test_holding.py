@@ -32,10 +32,12 @@ def state_of(ask: Callable[[str, Call[Any]], Any], message: int) -> str:
 def run_on(ask: Callable[[str, Call[Any]], Any], *round_: Puppet) -> int:
     """Let them write to each other until a message is held: its thread."""
     ask("brokerd", Send(to=round_[0].name, body="begin", key=new_key()))
-    for hop in range(HOPS_MAX + 1):
-        sent = round_[hop % len(round_)].passes_on(round_[(hop + 1) % len(round_)].name, f"hop {hop}")
-    assert sent.held
-    return sent.thread
+    sent = [
+        round_[hop % len(round_)].passes_on(round_[(hop + 1) % len(round_)].name, f"hop {hop}")
+        for hop in range(HOPS_MAX + 1)
+    ]
+    assert [each.held for each in sent] == [False] * HOPS_MAX + [True]
+    return sent[-1].thread
 
 
 @pytest.mark.parametrize("how", ["release", "close"])

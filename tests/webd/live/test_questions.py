@@ -54,8 +54,8 @@ def test_the_words_of_an_agent_are_made_plain_and_still_known_as_they_were_writt
 
 def test_there_is_a_bound() -> None:
     questions = Questions()
-    for number in range(1, OPEN_KEPT_MAX + 2):
-        told = questions.changed(question(number))
-    assert told == []
+    for number in range(1, OPEN_KEPT_MAX + 1):
+        assert questions.changed(question(number)) != []
+    assert questions.changed(question(OPEN_KEPT_MAX + 1)) == []
     assert len(questions.rows()) == OPEN_KEPT_MAX
     assert questions.changed(replace(question(1), text="again")) != []

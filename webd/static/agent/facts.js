@@ -1,11 +1,13 @@
 /** What is known about an agent now: its facts, its last hour, what waits in its inbox, and how to part with it. */
 import { html } from "../html.js";
-import { flow } from "../live/store.js";
+import { now_ms, zone } from "../live/clock.js";
+import { flow, reminders } from "../live/store.js";
 import { Destroy } from "../parts/power.js";
 import { Head } from "../parts/head.js";
 import { Pulse } from "../parts/pictures.js";
 import { Since } from "../parts/times.js";
 import { count, money, short } from "../words/amounts.js";
+import { dueWords } from "../words/schedules.js";
 
 /** @import {ComponentChildren} from "../vendor/preact.js" */
 /** @import {Agent} from "../types/wire" */
@@ -73,13 +75,19 @@ function Next({ name }) {
       (delivery) => delivery.recipient === name && (delivery.state === "queued" || delivery.state === "leased"),
     ),
   );
+  const due = [...reminders.value.values()]
+    .filter((reminder) => reminder.agent === name)
+    .sort((a, b) => (a.next_ms ?? 0) - (b.next_ms ?? 0));
   return html`
     <section aria-labelledby="h-next">
-      <${Head} id="h-next" title="N3XT" plain="next" after=${count(waiting.length, "letter")} />
+      <${Head} id="h-next" title="N3XT" plain="next"
+        after=${count(waiting.length, "letter") + (due.length ? ` · ${count(due.length, "reminder")}` : "")} />
       ${
-        waiting.length
+        waiting.length + due.length
           ? html`<ol class="queue">${waiting.slice(0, QUEUE_SHOWN).map(({ id, sender, body }) => html`
-            <li key=${id}><span class=${`chip ${sender === "operator" ? "op" : ""}`}>${sender}</span><span>${body}</span></li>`)}</ol>`
+            <li key=${id}><span class=${`chip ${sender === "operator" ? "op" : ""}`}>${sender}</span><span>${body}</span></li>`)}
+            ${due.slice(0, QUEUE_SHOWN).map(({ id, next_ms, body }) => html`
+            <li key=${`r${id}`}><span class="due">${dueWords(next_ms ?? 0, now_ms.value, zone.value)}</span><span>${body}</span></li>`)}</ol>`
           : html`<p class="fine">nothing waits for it.</p>`
       }
     </section>`;
