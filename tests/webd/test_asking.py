@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -140,11 +141,20 @@ async def test_a_dead_delivery_is_queued_again(hive: WebHive, keys: Iterator[str
     for _ in range(ATTEMPTS_MAX):
         turn = await iris.begin()
         await iris.end(turn, Outcome.TIMEOUT)
-    [unread] = (await browser.get("/api/state")).json["snapshot"]["topics"]["unread"]
+
+    async def waiting() -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = (await browser.get("/api/state")).json["snapshot"]["topics"]["unread"]
+        return rows
+
+    async def is_dead() -> bool:
+        return await waiting() != []
+
+    await until(is_dead, what="the dead delivery")
+    [unread] = await waiting()
     [delivery] = unread["deliveries"]
     assert (unread["id"], delivery["state"]) == (number, "dead")
     await acted(browser, f"deliveries/{delivery['id']}/retry", key=next(keys))
-    assert (await browser.get("/api/state")).json["snapshot"]["topics"]["unread"] == []
+    assert await waiting() == []
     assert (await iris.take()).message.id == number
     again = await browser.post(f"/api/v1/deliveries/{delivery['id']}/retry", {"key": next(keys)})
     assert (again.status, again.json["problem"]) == (409, "conflict")

@@ -375,7 +375,7 @@ async def test_a_reader_that_falls_far_behind_gets_a_snapshot_instead(hive: WebH
         page.take(await frames.next("snapshot"))
         await hive.send("iris")
         turn = await iris.begin()
-        for _ in range(80):
+        for _ in range(50):
             await iris.says(turn, *["x" * 6_000] * 50)  # far more than the kernel holds for us
         await iris.end(turn)
         await until(lambda: turn_has_ended(browser, turn), what="the end of the turn, seen by others")

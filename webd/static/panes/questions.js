@@ -1,11 +1,12 @@
 /**
  * M1ND H4S QU3STI0NS: every question as a form, the oldest first; what agents ask each other, and what was answered lately.
  */
-import { html, useState, valueTo } from "../html.js";
+import { html, useDerived, useState, valueTo } from "../html.js";
 import { answer } from "../act/deeds.js";
 import { draft } from "../act/drafts.js";
 import { get } from "../act/post.js";
 import { tell } from "../act/toasts.js";
+import { now_ms } from "../live/clock.js";
 import { asked, between, broken, ended } from "../live/store.js";
 import { Deed } from "../parts/buttons.js";
 import { Guarded } from "../parts/guarded.js";
@@ -22,6 +23,8 @@ const SHOWN_MAX = 4;
 const PHONE_MAX = 1;
 const ENDED_SHOWN_MAX = 3;
 const PAGE = 20;
+const MINUTE_MS = 60_000;
+const LATELY_MS = 10 * MINUTE_MS;
 
 /** What was chosen so far, as a draft: it survives a reload. @param {number} id */
 function useChoices(id) {
@@ -112,8 +115,11 @@ const Line = ({ question }) => html`
 const BrokenRow = ({ row }) => html`
   <p class="undrawn" role="alert"><b>✕ question ${row.id} cannot be read</b> ${row.fault}. its asker waits; brokerd's log has more.</p>`;
 
-/** Questions that ended before the page knew of them, page by page. */
-function Earlier() {
+/**
+ * Questions that have ended, page by page, without those that are shown above.
+ * @param {{known: number[]}} props
+ */
+function Earlier({ known }) {
   const [rows, setRows] = useState(/** @type {Question[]} */ ([]));
   const [before, setBefore] = useState(/** @type {number | null | undefined} */ (undefined));
   const [busy, setBusy] = useState(false);
@@ -129,8 +135,7 @@ function Earlier() {
       setBusy(false);
     }
   };
-  const known = new Set(ended.value.slice(0, ENDED_SHOWN_MAX).map((row) => row.id));
-  const shown = rows.filter((row) => !known.has(row.id));
+  const shown = rows.filter((row) => !known.includes(row.id));
   return html`
     ${shown.length > 0 && html`<ul class="askeds" aria-label="earlier questions">${shown.map((row) => html`<${Line} key=${row.id} question=${row} />`)}</ul>`}
     ${before === null
@@ -141,7 +146,9 @@ function Earlier() {
 export function Questions() {
   const [all, setAll] = useState(false);
   const forms = all ? asked.value : asked.value.slice(0, SHOWN_MAX);
-  const lately = ended.value.slice(0, ENDED_SHOWN_MAX);
+  const minute = useDerived(() => Math.floor(now_ms.value / MINUTE_MS), []);
+  const since_ms = minute.value * MINUTE_MS - LATELY_MS;
+  const lately = ended.value.filter((row) => (row.ended_ms ?? 0) > since_ms).slice(0, ENDED_SHOWN_MAX);
   const says = asked.value.length ? `${asked.value.length} for you` : "none pending";
   return html`
     <section class="questions" id="questions" aria-labelledby="h-questions">
@@ -158,9 +165,9 @@ export function Questions() {
         ${between.value.map((row) => html`<${Guarded} key=${row.id} what=${`question ${row.id}`}><${Line} question=${row} /><//>`)}
       </ul>`}
       ${lately.length > 0 &&
-      html`<ul class="askeds" aria-label="answered lately">
+      html`<ul class="askeds lately" aria-label="answered lately">
         ${lately.map((row) => html`<${Guarded} key=${row.id} what=${`question ${row.id}`}><${Line} question=${row} /><//>`)}
       </ul>`}
-      <${Earlier} />
+      <${Earlier} known=${lately.map((row) => row.id)} />
     </section>`;
 }
