@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from brokerd.policy.guards import Guards
 from protocol.brokerd import ListMessages
 from protocol.messages import DeliveryState
 from tests.support.waiting import until
 from tests.webd.support.browser import Browser, Frames
-from tests.webd.support.hive import WebHive
+from tests.webd.support.hive import WebHive, web_hive
 from tests.webd.support.page import Page
 from webd.live import flow, journals
 from webd.sessions import STREAMS_PER_SESSION_MAX
@@ -368,22 +369,23 @@ async def look_for_a_while(browser: Browser, page: Page, seconds: float) -> None
             await follow(page, frames)
 
 
-async def test_a_reader_that_falls_far_behind_gets_a_snapshot_instead(hive: WebHive) -> None:
-    iris = await hive.agent("iris")
-    browser, page = await hive.browser(), Page()
-    async with browser.stream("flow,tail:iris") as frames:
-        page.take(await frames.next("snapshot"))
-        await hive.send("iris")
-        turn = await iris.begin()
-        for _ in range(50):
-            await iris.says(turn, *["x" * 6_000] * 50)  # far more than the kernel holds for us
-        await iris.end(turn)
-        await until(lambda: turn_has_ended(browser, turn), what="the end of the turn, seen by others")
-        with trio.fail_after(30):
-            async for frame in frames:
-                page.take(frame)
-                if page.turns.get(turn, {}).get("outcome"):
-                    break
+async def test_a_reader_that_falls_far_behind_gets_a_snapshot_instead(short_folder: Path) -> None:
+    async with web_hive(short_folder, guards=Guards(turn_event_bytes_max=64 * 1024 * 1024)) as hive:
+        iris = await hive.agent("iris")
+        browser, page = await hive.browser(), Page()
+        async with browser.stream("flow,tail:iris") as frames:
+            page.take(await frames.next("snapshot"))
+            await hive.send("iris")
+            turn = await iris.begin()
+            for _ in range(80):
+                await iris.says(turn, *["x" * 6_000] * 50)  # far more than the kernel holds for us
+            await iris.end(turn)
+            await until(lambda: turn_has_ended(browser, turn), what="the end of the turn, seen by others")
+            with trio.fail_after(30):
+                async for frame in frames:
+                    page.take(frame)
+                    if page.turns.get(turn, {}).get("outcome"):
+                        break
     assert page.snapshots == ["new", "slow"]
     assert len(page.events) >= 2_000
 
