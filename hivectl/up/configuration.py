@@ -81,6 +81,8 @@ class HiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What no agent gets past; the keys are those of brokerd's own settings."""
     storage: dict[str, Annotated[int, Meta(ge=0, le=INTEGER_MAX)]] = {}
     """What the broker may take of the disk; the keys are those of brokerd's own settings."""
+    retention: dict[str, Annotated[int, Meta(ge=1, le=INTEGER_MAX)]] = {}
+    """For how many days what is over is kept; the keys are those of brokerd's own settings."""
 
 
 TEMPLATE: Final = """\
@@ -115,6 +117,10 @@ TEMPLATE: Final = """\
 [storage]                                    # all of them: docs/reference/settings.md
 # reserve_bytes = 268435456                  # with less left on the disk, nothing new is stored
 # backups_kept = 7                           # one is made each night; 0 makes none
+
+[retention]                                  # days; all of them: docs/reference/settings.md
+# messages_days = 90                         # after the last delivery of a message ended
+# turn_events_days = 30
 """
 
 
@@ -195,6 +201,7 @@ def render(settings: HiveSettings, places: Places, uid_first: int, who: Ids) -> 
             "web_uid": who.web,
             "guards": settings.guards,
             "storage": settings.storage,
+            "retention": settings.retention,
         },
         "webd": {
             "state": str(places.state / "web"),

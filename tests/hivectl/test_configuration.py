@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from brokerd.policy.guards import Guards
+from brokerd.policy.retention import Retention
 from brokerd.settings import BrokerSettings
 from hivectl.places import Places
 from hivectl.up import configuration
@@ -57,6 +58,16 @@ def test_guards_of_hive_toml_are_what_brokerd_reads(tmp_path: Path, monkeypatch:
     tables = render(given, Places(tmp_path, tmp_path / "run"), 1_000_000, ids(1_000_000))
     settings = parse_settings(to_toml(tables["brokerd"]), BrokerSettings, origin="brokerd.toml")
     assert settings.guards == Guards(hops_max=7)
+
+
+def test_retention_of_hive_toml_is_what_brokerd_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configuration, "cage_environment", lambda: tmp_path)
+    given = parse_settings("[retention]\nmessages_days = 7\n", HiveSettings, origin="hive.toml")
+    tables = render(given, Places(tmp_path, tmp_path / "run"), 1_000_000, ids(1_000_000))
+    settings = parse_settings(to_toml(tables["brokerd"]), BrokerSettings, origin="brokerd.toml")
+    assert settings.retention == Retention(messages_days=7)
 
 
 def test_toml_round_trips_awkward_text() -> None:
