@@ -4,12 +4,13 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 from bench.measure import PAYLOAD
-from bench.processes import serving, skip
+from bench.processes import START_S, serving, skip
 from bench.ways import Exchange, Place, Steps, Way
 
 PREPARE = """
@@ -120,6 +121,11 @@ def start(servers: ExitStack, run: Path, state: Path, pairs: int) -> Way | None:
             log=run / "postgres.log",
         )
     )
+    until = time.monotonic() + START_S
+    while subprocess.run([bin_ / "pg_isready", "-q", "-h", sockets], check=False).returncode:
+        if time.monotonic() > until:
+            raise SystemExit("Postgres does not get ready")  # its socket is there before it is
+        time.sleep(0.05)
     make = [bin_ / "psql", "-h", sockets, "-U", "postgres", "-q", "-c", SCHEMA]
     subprocess.run([str(part) for part in make], check=True, capture_output=True)
     return Postgres(place)
