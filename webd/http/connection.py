@@ -234,11 +234,13 @@ class Connection:
         await self._send(self._h11.send(h11.Data(data=data)))
 
     async def _send(self, data: bytes | None) -> None:
+        self._place.waits()
         with trio.move_on_after(self._patience.taken_s) as scope:
             try:
                 await self._stream.send_all(data or b"")
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 raise Gone from None
+        self._place.is_answered()
         if scope.cancelled_caught:
             self._log.info("a browser stopped reading", address=self._address)
             raise Gone

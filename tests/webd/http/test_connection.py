@@ -290,6 +290,18 @@ async def test_whoever_has_waited_longest_gives_up_their_place(
             await stream.aclose()
 
 
+async def test_whoever_does_not_read_its_answer_gives_up_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 1)
+    async with place() as site:
+        async with await trio.open_tcp_stream("127.0.0.1", site.port) as stream:
+            await stream.send_all(b"GET /flood HTTP/1.1\r\nHost: here\r\n\r\n")
+            received = b""
+            with trio.fail_after(10):
+                while statuses(received) != [200]:  # 503 until the kernel takes no more for it
+                    received = await raw(site.port, LAST_GET)
+                await site.flood_ended.wait()
+
+
 async def test_a_newcomer_is_told_when_everybody_is_being_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "CONNECTIONS_MAX", 1)
     async with place() as site:

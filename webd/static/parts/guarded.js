@@ -17,6 +17,11 @@ export class Guarded extends Component {
     return { fault: error instanceof Error ? error.message : String(error) };
   }
 
+  /** What has changed since is tried again. @param {{children?: ComponentChildren}} before */
+  componentDidUpdate(before) {
+    if (this.state.fault && before.children !== this.props.children) this.setState({ fault: "" });
+  }
+
   render() {
     const { fault } = this.state;
     if (!fault) return this.props.children;
