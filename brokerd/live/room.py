@@ -25,21 +25,21 @@ from runtime.store import Db, Store
 LOOK_S: Final = 1.0
 COUNT_EVERY_LOOKS: Final = 30
 """How much the databases hold is asked less often: it changes slowly."""
+COUNT_PAGES: Final = tuple(
+    (f"PRAGMA {name}.page_count", f"PRAGMA {name}.freelist_count", f"PRAGMA {name}.page_size")
+    for name in ("main", schema.BROKER)
+)
 ROW_BYTES_MIN: Final = 4_096
 """What a row costs beside its text, at least."""
 
 
 def used_bytes(db: Db) -> int:
     """Pages of both databases that hold something: what was deleted is used again before a file grows."""
-
-    def ask(name: str, what: str) -> int:
-        number: int = db.execute(f"PRAGMA {name}.{what}").fetchone()[0]
-        return number
-
-    return sum(
-        (ask(name, "page_count") - ask(name, "freelist_count")) * ask(name, "page_size")
-        for name in ("main", schema.BROKER)
-    )
+    used = 0
+    for counts in COUNT_PAGES:
+        pages, free, page_bytes = (db.execute(count).fetchone()[0] for count in counts)
+        used += (pages - free) * page_bytes
+    return used
 
 
 class Room:

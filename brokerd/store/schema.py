@@ -44,7 +44,9 @@ def migrate(path: Path, shape: StoreShape) -> None:
                 steps.apply(made)
                 _sign(connection)
     folder.trust(path.parent)
-    folder.sync(path.parent)  # or a journal that was removed may be found again after a power cut, and be obeyed
+    folder.sync(
+        path.parent
+    )  # or a journal that was removed may be found again after a power cut, and be obeyed
 
 
 def _check_not_lost(database: Path, events_database: Path) -> None:
@@ -86,14 +88,17 @@ def _check_known(made: Database, steps: Migrations, file: Path) -> None:
 def _sign(connection: sqlite3.Connection) -> None:
     """Note the newest version that wrote here."""
     (number,) = connection.execute("PRAGMA user_version").fetchone()
-    if number < number_of(VERSION):
-        connection.execute(f"PRAGMA user_version = {number_of(VERSION)}")
+    if number < VERSION_NUMBER:
+        connection.execute(f"PRAGMA user_version = {VERSION_NUMBER}")
 
 
 def number_of(version: str) -> int:
     """`1.2.3` as the whole number that a file keeps."""
     major, minor, patch = (int(part) for part in version.split(".")[:3])
     return (major * 1_000 + minor) * 1_000 + patch
+
+
+VERSION_NUMBER: Final = number_of(VERSION)
 
 
 def version_of(number: int) -> str:

@@ -16,13 +16,14 @@ from runtime.store import is_damage
 CHECKED_FIRST_BYTES_MAX: Final = 64 * 1024 * 1024
 """A file up to this size is looked through at each start, which takes a fraction of a second."""
 FAULTS_MAX: Final = 5
+QUICK_CHECK: Final = "SELECT * FROM pragma_quick_check(?)"
 TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 ORDER BY name"
 
 
 def faults(db: sqlite3.Connection, table: str | None = None) -> list[str]:
     """What is wrong with the connection's file, or with one table of it; empty when it is sound."""
-    subject = FAULTS_MAX if table is None else f'"{table}"'
-    found = [row[0] for row in db.execute(f"PRAGMA quick_check({subject})")]
+    subject = FAULTS_MAX if table is None else table
+    found = [row[0] for row in db.execute(QUICK_CHECK, (subject,))]
     return [] if found == ["ok"] else found[:FAULTS_MAX]
 
 

@@ -31,7 +31,7 @@ def pages_for(disk_bytes: int) -> int:
 
 def keep_short(db: Db, pages: int) -> None:
     """Instead of growing it."""
-    db.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {pages:d}")
 
 
 def grow(db: Db) -> None:

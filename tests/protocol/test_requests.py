@@ -18,7 +18,7 @@ from tests.support.shapes import example, examples, requests
 
 GOLDEN = Path(__file__).parent / "golden"
 ALL = requests()
-MODULES = {"agent": agent, "brokerd": brokerd, "hello": hello, "privd": privd, "webd": webd}
+MODULES = {"agent": agent, "brokerd": brokerd, "hello": hello, "privd": privd, "tools": tools, "webd": webd}
 
 each = pytest.mark.parametrize("request_", ALL, ids=lambda request: request.__name__)
 
