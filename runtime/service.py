@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import trio
 
@@ -335,6 +335,9 @@ def run_service(name: str, main: Callable[[Service], Awaitable[None]]) -> int:
 
 def _unusable_in(fault: BaseException) -> Unusable | None:
     """The reason in a group of faults, when there is nothing else in it."""
-    while isinstance(fault, BaseExceptionGroup) and len(fault.exceptions) == 1:
-        fault = fault.exceptions[0]
+    while isinstance(fault, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", fault)
+        if len(group.exceptions) > 1:
+            return None
+        fault = group.exceptions[0]
     return fault if isinstance(fault, Unusable) else None
