@@ -302,7 +302,9 @@ def tools_page() -> str:
     for tool in TOOLS:
         text += f"\n## {tool.tool_name}\n\n{in_one_line(tool.__doc__)}\n\n"
         if tool.aliases:
-            text += f"Also as {', '.join(f'`{name}`' for name in tool.aliases)}, with the operator as `to`.\n\n"
+            text += (
+                f"Also as {', '.join(f'`{name}`' for name in tool.aliases)}, with the operator as `to`.\n\n"
+            )
         rows = [field_row(tool, field) for field in fields_of(tool) if field.name not in tool.supplied]
         text += table(("argument", "type", "default", "meaning"), rows) if rows else "No arguments.\n"
     return text

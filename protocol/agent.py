@@ -125,7 +125,9 @@ class EndTurn(Call[TurnClosed], frozen=True):
     conversation: Annotated[str, Meta(max_length=100)] | None = None
     until_ms: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
     """With rate_limited: when the limit is said to end."""
-    tools: Annotated[dict[ToolName, Count], Meta(max_length=TURN_TOOLS_MAX)] = field(default_factory=dict[str, int])
+    tools: Annotated[dict[ToolName, Count], Meta(max_length=TURN_TOOLS_MAX)] = field(
+        default_factory=dict[str, int]
+    )
     """How often each tool was called."""
     notes_bytes: Count | None = None
     """The size of the agent's notes after the turn."""

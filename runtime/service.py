@@ -337,7 +337,7 @@ def _unusable_in(fault: BaseException) -> Unusable | None:
     """The reason in a group of faults, when there is nothing else in it."""
     while isinstance(fault, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", fault)
-        if len(group.exceptions) > 1:
+        if len(group.exceptions) != 1:
             return None
-        fault = group.exceptions[0]
+        (fault,) = group.exceptions
     return fault if isinstance(fault, Unusable) else None

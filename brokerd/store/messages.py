@@ -126,9 +126,7 @@ def _place(db: Db, draft: Draft) -> _Place:
     row = _thread_of(db, draft.in_reply_to, sender)
     if row is None:
         return _Place(None, draft.held)
-    return _Place(
-        row["thread"], draft.held or (bool(row["is_parked"]) and may_be_held(sender, draft.event))
-    )
+    return _Place(row["thread"], draft.held or (bool(row["is_parked"]) and may_be_held(sender, draft.event)))
 
 
 def _message(draft: Draft, place: _Place, number: int, at_ms: int) -> Message:
