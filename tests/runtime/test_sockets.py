@@ -178,7 +178,7 @@ for owner in (Ownership(uid=0), Ownership()):
         print(fault)
 """
     tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:2]:
+    for parent in tmp_path.parents[:-2]:
         parent.chmod(0o755)
     command = [sys.executable, "-c", code, str(tmp_path / "a.sock")]
     done = await trio.run_process(command, cwd=Path(__file__).parents[2], capture_stdout=True)
