@@ -123,9 +123,10 @@ class Parked(Generic[H]):
         if asked is None:
             self._to_task(untrusted, b"")
             return
-        self._request, work = asked
+        request, work = asked
+        self._request = request
         self._rest = run_by_hand(work, self._answer)
-        if self._has_spoken and self._request is not None and self._request.waits:
+        if self._has_spoken and request.waits and self._request is request:
             self._interrupted()
 
     def _interrupted(self) -> None:

@@ -211,6 +211,7 @@ class Store:
             self._token.run_sync_soon(self._tell, group, results)
 
     def _commit(self, db: Db, group: list[_Job]) -> list[outcome.Outcome[Any]]:
+        results: list[outcome.Outcome[Any]] | None
         try:
             if self._broken is not None:
                 raise CommitFailed("the database failed earlier") from self._broken

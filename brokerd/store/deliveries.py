@@ -58,7 +58,9 @@ COUNT_HELD: Final = (
     "SELECT recipient, count(*) AS open FROM deliveries WHERE state = 'held' GROUP BY recipient"
 )
 OLDEST_HELD: Final = "SELECT id FROM deliveries WHERE recipient = ? AND state = 'held' ORDER BY id LIMIT ?"
-BYTES_OF: Final = "SELECT recipient, sum(bytes) AS bytes FROM deliveries WHERE state = '{}' GROUP BY recipient"
+BYTES_OF: Final = (
+    "SELECT recipient, sum(bytes) AS bytes FROM deliveries WHERE state = '{}' GROUP BY recipient"
+)
 OPEN: Final = (DeliveryState.HELD, DeliveryState.QUEUED, DeliveryState.IN_TURN)
 """States, as they are stored, of what is neither done nor dead."""
 
