@@ -2,10 +2,12 @@
 
 import os
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import pytest
 import trio
@@ -50,6 +52,7 @@ from tests.brokerd.hive import UNHURRIED
 from tests.brokerd.model import HOPS_MAX, LEASE_S, Model
 
 AGENTS = ("iris", "atlas", "damocles")
+DAY_NS = 24 * 3600 * 10**9
 T = TypeVar("T")
 
 agent_names = st.sampled_from(AGENTS)
@@ -83,6 +86,16 @@ async def settled(host: Host) -> None:
     await wait_all_tasks_blocked()
 
 
+class WallClock:
+    """In the place of the module `time` in runtime.clock."""
+
+    def __init__(self) -> None:
+        self.ahead_ns = 0
+
+    def time_ns(self) -> int:
+        return time.time_ns() + self.ahead_ns
+
+
 class BrokerMachine(RuleBasedStateMachine):
     sent = Bundle("sent")
     tokens = Bundle("tokens")
@@ -93,6 +106,8 @@ class BrokerMachine(RuleBasedStateMachine):
         self.model = Model()
         self.stack = ExitStack()
         self.clock = MockClock(rate=0.0)
+        self.wall_clock = WallClock()
+        self.stack.enter_context(patch("runtime.clock.time", self.wall_clock))
         self.portal = self.stack.enter_context(start_blocking_portal("trio", {"clock": self.clock}))
         memory = MEMORY if MEMORY.is_dir() else None
         self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="hive-", dir=memory)))
@@ -316,6 +331,11 @@ class BrokerMachine(RuleBasedStateMachine):
     def lose_a_cage(self, agent: str, outcome: Outcome) -> None:
         self.portal.call(harness_ended, agent, Ending(outcome), self.host)
         self.model.end_open(agent, outcome)
+
+    @rule(days=st.sampled_from((-1, 1)))
+    def set_the_wall_clock(self, days: int) -> None:
+        """Somebody sets the machine's clock: no order, no lease and no turn depends on it."""
+        self.wall_clock.ahead_ns += days * DAY_NS
 
     @rule(seconds=st.sampled_from((1.0, LEASE_S / 2, LEASE_S + 1)))
     def pass_time(self, seconds: float) -> None:
