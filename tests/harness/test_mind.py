@@ -254,7 +254,7 @@ class Hive:
     def __init__(self) -> None:
         self.inboxes: dict[str, deque[Woken]] = {name: deque() for name in "abc"}
         self.debts: dict[str, dict[str, Debt]] = {name: {} for name in "abc"}
-        self.questions: dict[int, str] = {}
+        self.questions: dict[int, dict[str, Any]] = {}
         self.sent = 0
 
     def deliver(self, sender: str, given: dict[str, Any]) -> Answered:
@@ -291,8 +291,7 @@ class Hive:
             case Call("answer", given):
                 return self.answer(name, given)
             case Call("open_threads"):
-                waiting = [{"question": number} for number in self.questions]
-                return Answered({"threads": [], "questions": waiting})
+                return Answered({"threads": [], "questions": list(self.questions.values())})
             case Call("list_agents"):
                 return Answered([])
             case Call():
@@ -305,7 +304,8 @@ class Hive:
 
     def ask(self, asker: str, given: dict[str, Any]) -> Answered:
         self.sent += 1
-        self.questions[self.sent] = asker
+        asked = {"question": self.sent, "from": asker, "to": given["to"], "text": given["question"]}
+        self.questions[self.sent] = asked
         if given["to"] in self.inboxes:
             told = woken(given["question"], message=self.sent, sender=asker, to=given["to"])
             told = msgspec.structs.replace(told, event=SystemEvent.QUESTION, about=self.sent)
@@ -314,7 +314,7 @@ class Hive:
 
     def answer(self, name: str, given: dict[str, Any]) -> Answered:
         self.sent += 1
-        asker = self.questions.pop(given["question"])
+        asker = self.questions.pop(given["question"])["from"]
         told = woken(given["answer"], message=self.sent, sender=name, to=asker)
         self.inboxes[asker].append(
             msgspec.structs.replace(told, event=SystemEvent.ANSWERED, about=given["question"])
