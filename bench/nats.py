@@ -12,6 +12,7 @@ from pathlib import Path
 from bench.measure import PAYLOAD
 from bench.processes import free_port, serving, skip
 from bench.ways import Exchange, Steps, Way, lines
+from runtime.clock import new_key
 
 CONNECT = b'CONNECT {"verbose":false,"pedantic":false,"headers":false,"lang":"bench","version":"1"}\r\n'
 TAKE_NS = 60_000_000_000
@@ -24,12 +25,14 @@ class JetStream(Way):
 
     def __init__(self, port: int) -> None:
         self._port = port
+        self._inboxes: dict[tuple[int, bool], str] = {}
 
     def sender(self, pair: int) -> int:
         return self._port
 
     def greet(self, pair: int, *, sends: bool) -> list[Exchange]:
-        inbox = _inbox(pair, sends=sends)
+        # Fresh for each connection: the server may still answer what an earlier one asked.
+        inbox = self._inboxes[pair, sends] = f"_I.{new_key()}"
         begin = Exchange(CONNECT + f"SUB {inbox} 1\r\nPING\r\n".encode(), lines(2))
         if sends:
             return [begin]
@@ -46,22 +49,18 @@ class JetStream(Way):
         ]
 
     def send(self, pair: int) -> Exchange:
-        return _ask(f"pair.{pair}", _inbox(pair, sends=True), PAYLOAD.encode())
+        return _ask(f"pair.{pair}", self._inboxes[pair, True], PAYLOAD.encode())
 
     def take(self, pair: int) -> Steps:
         wanted = json.dumps({"batch": 1, "expires": TAKE_NS}).encode()
-        return (yield _ask(f"$JS.API.CONSUMER.MSG.NEXT.S{pair}.c", _inbox(pair, sends=False), wanted))
+        return (yield _ask(f"$JS.API.CONSUMER.MSG.NEXT.S{pair}.c", self._inboxes[pair, False], wanted))
 
     def settle(self, pair: int, taken: bytes) -> Steps:
         ack = taken.split(b" ", 4)[3].decode()
-        return (yield _ask(ack, _inbox(pair, sends=False), b"+ACK"))
+        return (yield _ask(ack, self._inboxes[pair, False], b"+ACK"))
 
     def is_refusal(self, heard: bytes) -> bool:
         return heard.startswith(b"-ERR") or (b'"err_code"' in heard and b"10059" not in heard)
-
-
-def _inbox(pair: int, *, sends: bool) -> str:
-    return f"_I.{'s' if sends else 'r'}{pair}"
 
 
 def _ask(subject: str, inbox: str, body: bytes) -> Exchange:

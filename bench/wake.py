@@ -74,6 +74,7 @@ def wake(way: Way, seconds: float = SECONDS) -> dict[str, float]:
     ours, theirs = multiprocessing.Pipe()
     receiver = multiprocessing.get_context("fork").Process(target=receive, args=(way, 0, theirs), daemon=True)
     receiver.start()
+    theirs.close()  # so that its end is noticed here
     spent: list[float] = []
     try:
         ours.recv()  # its queue is there
