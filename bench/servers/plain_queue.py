@@ -32,7 +32,7 @@ class Queue:
         async with self._lock:
             return await asyncio.to_thread(lambda: self._db.execute(statement, values).fetchall())
 
-    async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def answer(self, request: dict[str, Any], reader: asyncio.StreamReader) -> dict[str, Any]:
         to = request["to"]
         if request["op"] == "send":
             ((number,),) = await self._do(
@@ -45,7 +45,7 @@ class Queue:
         if request["op"] == "done":
             await self._do("UPDATE messages SET state = 'done' WHERE id = ?", request["id"])
             return {}
-        while True:
+        while not reader.at_eof():  # who left takes nothing from who comes next
             self._arrived[to].clear()
             found = await self._do(
                 "UPDATE messages SET state = 'leased' WHERE id = (SELECT id FROM messages WHERE recipient = ? "
@@ -55,10 +55,11 @@ class Queue:
             if found:
                 return {"id": found[0][0], "body": found[0][1]}
             await (asyncio.sleep(self._poll_s) if self._poll_s else self._arrived[to].wait())
+        return {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while request := await reader.readline():
-            writer.write(json.dumps(await self.answer(json.loads(request))).encode() + b"\n")
+            writer.write(json.dumps(await self.answer(json.loads(request), reader)).encode() + b"\n")
         writer.close()
 
 
