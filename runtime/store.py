@@ -271,7 +271,7 @@ class Store:
     async def close(self, writer: threading.Thread) -> None:
         """End the writer after what is queued, and close the connections."""
         if self._jobs or self._is_writing:
-            with suppress(CommitFailed):
+            with suppress(CommitFailed):  # whoever asked was told, and `failed` is set
                 await self._put(_nothing, is_quick=False)
         self._groups.put(None)
         await trio.to_thread.run_sync(writer.join)

@@ -44,7 +44,7 @@ class Spoken(Struct, frozen=True):
     parent_tool_use_id: str | None = None
     error: str | None = None
     is_api_error_message: bool = False
-    isSynthetic: bool = False  # noqa: N815  # the CLI's spelling
+    isSynthetic: bool = False  # noqa: N815 - as the CLI spells it  # the CLI's spelling
 
 
 class ServerState(Struct, frozen=True):
@@ -85,8 +85,8 @@ class Compacted(Struct, frozen=True):
 
 class LimitInfo(Struct, frozen=True):
     status: str
-    resetsAt: int | None = None  # noqa: N815  # the CLI's spelling
-    rateLimitType: str | None = None  # noqa: N815
+    resetsAt: int | None = None  # noqa: N815 - as the CLI spells it  # the CLI's spelling
+    rateLimitType: str | None = None  # noqa: N815 - as the CLI spells it
     utilization: float | None = None
 
 
@@ -113,7 +113,7 @@ class Tokens(Struct, frozen=True):
 
 
 class ModelUsage(Struct, frozen=True):
-    costUSD: Any = None  # noqa: N815  # the CLI's spelling
+    costUSD: Any = None  # noqa: N815 - as the CLI spells it  # the CLI's spelling
 
 
 class Result(Struct, frozen=True):

@@ -19,7 +19,7 @@ from privd.cages.launch import STAGE
 from privd.cages.skeleton import host_binds
 from privd.cages.spec import Bind, CageSpec, Places
 
-TMPFS_BYTES_MAX: Final = {"/tmp": 512 << 20, "/var": 64 << 20, "/run": 16 << 20, "/dev/shm": 64 << 20}  # noqa: S108
+TMPFS_BYTES_MAX: Final = {"/tmp": 512 << 20, "/var": 64 << 20, "/run": 16 << 20, "/dev/shm": 64 << 20}  # noqa: S108 - as in nspawn.py
 ONE_USER: Final = (
     "harness and agent are one user: the agent can do whatever its harness may, and read its files"
 )

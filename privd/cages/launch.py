@@ -42,7 +42,7 @@ def main(order: dict[str, object]) -> None:
     if staged:
         stage(staged)
         for folder in words(order["cover"]):
-            os.makedirs(folder, mode=0o755, exist_ok=True)  # noqa: PTH103
+            os.makedirs(folder, mode=0o755, exist_ok=True)  # noqa: PTH103 - by names of the new root
             mount("tmpfs", folder, MS_NOSUID | MS_NODEV, kind="tmpfs", options="mode=0700,size=1M")
     become = order["become"]
     if isinstance(become, list):
@@ -105,7 +105,7 @@ def stage(staged: list[tuple[str, str]]) -> None:
     for descriptor, name in sources:
         target = f"{STAGE}/{name}"
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            os.mkdir(target)  # noqa: PTH102
+            os.mkdir(target)  # noqa: PTH102 - as above
         else:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
         mount(f"/proc/self/fd/{descriptor}", target, MS_BIND | MS_REC)

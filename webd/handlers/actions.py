@@ -9,6 +9,7 @@ from protocol.messages import Body, MessageId
 from protocol.names import AgentName, Recipient, agent_name_fault
 from protocol.privd import Cage, CreateAgent, DestroyCage, PurgeAgent, RestartCage, StartCage, StopCage
 from protocol.problem import Problem, Refused
+from protocol.rpc import Call
 from protocol.settings import Runner
 from protocol.tools import Send
 from webd.deeds import Deed, Done, SeenYet
@@ -125,46 +126,22 @@ async def create(visit: Visit, host: Host) -> Answer:
 
 async def start(visit: Visit, host: Host) -> Answer:
     """Boot an agent's cage."""
-    agent = visit.named["agent"]
-
-    async def deed() -> Done:
-        await _shown(host, await host.ask_privd(StartCage(agent=agent)))
-        return Done()
-
-    return await _power(visit, host, "start", deed)
+    return await _power(visit, host, "start", StartCage(agent=visit.named["agent"]))
 
 
 async def stop(visit: Visit, host: Host) -> Answer:
     """Stop an agent's cage; the running turn may end first."""
-    agent = visit.named["agent"]
-
-    async def deed() -> Done:
-        await _shown(host, await host.ask_privd(StopCage(agent=agent)))
-        return Done()
-
-    return await _power(visit, host, "stop", deed)
+    return await _power(visit, host, "stop", StopCage(agent=visit.named["agent"]))
 
 
 async def restart(visit: Visit, host: Host) -> Answer:
     """Stop an agent's cage gracefully and boot it again."""
-    agent = visit.named["agent"]
-
-    async def deed() -> Done:
-        await _shown(host, await host.ask_privd(RestartCage(agent=agent)))
-        return Done()
-
-    return await _power(visit, host, "restart", deed)
+    return await _power(visit, host, "restart", RestartCage(agent=visit.named["agent"]))
 
 
 async def destroy(visit: Visit, host: Host) -> Answer:
     """Remove an agent's cage; its notes, credentials and configuration are kept."""
-    agent = visit.named["agent"]
-
-    async def deed() -> Done:
-        await _shown(host, await host.ask_privd(DestroyCage(agent=agent)))
-        return Done()
-
-    return await _power(visit, host, "destroy", deed)
+    return await _power(visit, host, "destroy", DestroyCage(agent=visit.named["agent"]))
 
 
 async def purge(visit: Visit, host: Host) -> Answer:
@@ -183,10 +160,14 @@ async def purge(visit: Visit, host: Host) -> Answer:
 # ----------------------------------------------------------------------------------------------------------- answers
 
 
-async def _power(visit: Visit, host: Host, verb: str, deed: Deed) -> Answer:
+async def _power(visit: Visit, host: Host, verb: str, request: Call[Cage]) -> Answer:
     """A deed that changes a cage: its effect shows as soon as the cage's row is another one."""
     agent = visit.named["agent"]
     before = host.picture.world.cage(agent)
+
+    async def deed() -> Done:
+        await _shown(host, await host.ask_privd(request))
+        return Done()
 
     def seen() -> bool:
         return host.picture.world.cage(agent) != before

@@ -116,7 +116,7 @@ async def _serve_one(
                 _tune(stream)
                 await serve(stream, place)
             except Exception as defect:
-                log.error("a connection met a defect", exc_info=defect)  # noqa: TRY400
+                log.error("a connection met a defect", exc_info=defect)  # noqa: TRY400 - exc_info is given
             finally:
                 places.free(place)
 
