@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -158,11 +159,24 @@ async def _leader(supervisor: Process, ours: socket.socket) -> Process | None:
 
 
 async def _clear_away(supervisor: Process, places: Places) -> None:
+    """End what was started, children first: one whose parent has gone waits for it for ever, and may be hidden from us."""
+    supervisor.send(signal.SIGSTOP)
+    await _end_all(with_descendants([supervisor.pid]) - {supervisor.pid})
     supervisor.send(signal.SIGKILL)
     await supervisor.ended()
     supervisor.exit()
     supervisor.close()
     await end_holders(places)
+
+
+async def _end_all(pids: Iterable[int]) -> None:
+    """End these processes by force, and return when they have ended."""
+    held = [process for pid in pids if (process := Process.found(pid))]
+    for process in held:
+        process.send(signal.SIGKILL)
+    for process in held:
+        await process.ended()
+        process.close()
 
 
 async def end_holders(places: Places) -> None:
@@ -172,14 +186,7 @@ async def end_holders(places: Places) -> None:
     """
     with trio.move_on_after(ENDING_DEADLINE_S):
         while is_locked(places):
-            family = [
-                process for pid in with_descendants(holders(places.lock)) if (process := Process.found(pid))
-            ]
-            for process in family:
-                process.send(signal.SIGKILL)
-            for process in family:
-                await process.ended()
-                process.close()
+            await _end_all(with_descendants(holders(places.lock)))
             await trio.sleep(ENDING_PAUSE_MS / 1000)
         return
     raise Refused(
