@@ -82,6 +82,14 @@ JOURNAL_BYTES_MAX: Final = 128 * 1024
 """Bytes of journal in one reply."""
 STOP_GRACE_S: Final = 30
 """How long a graceful stop lets the running turn end."""
+STATE_CHUNK_BYTES_MAX: Final = 256 * 1024
+"""Bytes of one agent's file in one reply."""
+STATE_ENTRIES_MAX: Final = 500
+"""Entries of one folder in one reply."""
+STATE_COUNT_MAX: Final = 200_000
+"""Files that are counted when an agent's state is measured; more are not looked at."""
+ACCOUNT_WINDOWS_MAX: Final = 16
+"""Limits of one model account that are shown."""
 EGRESS_HOSTS_MAX: Final = 100
 RECIPIENTS_MAX: Final = 200
 ENVIRONMENT_MAX: Final = 50

@@ -16,6 +16,8 @@ KEY_PATTERN: Final = r"\A[0-9a-f]{32}\Z"
 MODEL_PATTERN: Final = r"\A[A-Za-z0-9][A-Za-z0-9._:/\[\]-]{0,79}\Z"
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})"
 HOST_PATTERN: Final = rf"\A(?:\*\.)?(?:{_LABEL}\.)*{_LABEL}(?::[0-9]{{1,5}})?\Z"
+ACCOUNT_PATTERN: Final = r"\A[a-z][a-z0-9-]{0,31}\Z"
+STATE_PATH_PATTERN: Final = r"\A[^\x00]{0,1024}\Z"
 MANAGER_NAME: Final = "hm1nd"
 """The agent that holds the manager role."""
 OPERATOR: Final = "operator"
@@ -74,7 +76,27 @@ HostPattern = Annotated[
 ]
 
 
+AccountName = Annotated[
+    str,
+    Meta(
+        pattern=ACCOUNT_PATTERN,
+        description="a model account: lowercase letters, digits and -, at most 32 characters",
+    ),
+]
+
+StatePath = Annotated[
+    str,
+    Meta(
+        pattern=STATE_PATH_PATTERN,
+        description="a place below the agent's state folder, parts divided by /; empty means the folder itself",
+    ),
+]
+"""Followed by the kernel with every link refused, as the agent's own uid; no text of it is trusted for that."""
+
+
 RULES: Final = {
+    ACCOUNT_PATTERN: "a model account: lowercase letters, digits and -, at most 32 characters",
+    STATE_PATH_PATTERN: "a place below the agent's state folder: at most 1024 characters and no NUL",
     AGENT_NAME_PATTERN: f"an agent's name: {AGENT_NAME_RULE}",
     RECIPIENT_PATTERN: "an agent's name, `manager`, `operator`, or `*`",
     KEY_PATTERN: "32 hex digits in lower case",

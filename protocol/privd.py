@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta, Struct
 
 from protocol.limits import INTEGER_MAX, JOURNAL_BYTES_MAX
-from protocol.names import AgentName
+from protocol.names import AgentName, StatePath
 from protocol.rpc import Call, Watch
 from protocol.settings import AgentSettings, ModelName, Runner
 
@@ -139,6 +139,73 @@ class WatchJournal(Watch[JournalLine], frozen=True):
     since: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
 
 
+class StateKind(StrEnum):
+    """What an entry of a folder is; only files can be read and only folders listed."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    LINK = "link"
+    OTHER = "other"
+
+
+class StateEntry(Struct, frozen=True):
+    """One entry of a folder below an agent's state."""
+
+    name: str
+    kind: StateKind
+    bytes: int
+    modified_ms: int
+
+
+class StatePage(Struct, frozen=True):
+    """Entries by name; `after` is where the next page begins and None at the end."""
+
+    entries: tuple[StateEntry, ...]
+    after: str | None
+
+
+class ListState(Call[StatePage], frozen=True):
+    """One folder of an agent's own state, looked at as that agent's uid in a box; kept state too."""
+
+    agent: AgentName
+    path: StatePath = ""
+    after: StatePath = ""
+
+
+class StateChunk(Struct, frozen=True):
+    """A part of a file. `total_bytes` is the file's length at that moment; the end is reached at it."""
+
+    offset: int
+    data: bytes
+    total_bytes: int
+    modified_ms: int
+
+
+class ReadState(Call[StateChunk], frozen=True):
+    """A part of a regular file of an agent's own state, read as that agent's uid in a box.
+
+    No link of any kind is followed, on the way or at the end.
+    """
+
+    agent: AgentName
+    path: StatePath
+    offset: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 0
+
+
+class StateSize(Struct, frozen=True):
+    """What an agent's state takes; `complete` is false when the counting was given up at its bound."""
+
+    bytes: int
+    files: int
+    complete: bool
+
+
+class MeasureState(Call[StateSize], frozen=True):
+    """Count an agent's state, kept state too, as that agent's uid in a box."""
+
+    agent: AgentName
+
+
 class CagesNow(Struct, frozen=True, tag_field="kind", tag="cages_now"):
     """The first event: every cage as it stands."""
 
@@ -175,7 +242,27 @@ class CageRebuilt(Struct, frozen=True, tag_field="kind", tag="cage_rebuilt"):
     """The cage's `rebuilt_ms` from now on."""
 
 
-AnyCageEvent = CagesNow | CageChanged | CageGone | CageCrashed | CageRebuilt
+class Resource(StrEnum):
+    """What a cage can run out of."""
+
+    MEMORY = "memory"
+    TASKS = "tasks"
+    DISK = "disk"
+
+
+class CageLimitHit(Struct, frozen=True, tag_field="kind", tag="cage_limit_hit"):
+    """A cage met a limit: the kernel ended a process of it, or refused it one, or its disk is full."""
+
+    agent: AgentName
+    at_ms: int
+    resource: Resource
+    times: int
+    """Since the last such event of this cage and resource."""
+    detail: str
+    """One line: what happened, and the limit."""
+
+
+AnyCageEvent = CagesNow | CageChanged | CageGone | CageCrashed | CageRebuilt | CageLimitHit
 
 
 class WatchCages(Watch[AnyCageEvent], frozen=True):

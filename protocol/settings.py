@@ -8,11 +8,18 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from protocol.limits import EGRESS_HOSTS_MAX, ENVIRONMENT_MAX, RECIPIENTS_MAX, ROLE_PROMPT_CHARS_MAX
-from protocol.names import MODEL_PATTERN, AgentName, HostPattern, Recipient
+from protocol.limits import (
+    EGRESS_CONNECTIONS_MAX,
+    EGRESS_HOSTS_MAX,
+    ENVIRONMENT_MAX,
+    RECIPIENTS_MAX,
+    ROLE_PROMPT_CHARS_MAX,
+)
+from protocol.names import MODEL_PATTERN, AccountName, AgentName, HostPattern, Recipient
 
 SETTINGS_PATH: Final = "/etc/hyperhive/agent.json"
 MODEL_DEFAULT: Final = "haiku"
+ACCOUNT_DEFAULT: Final = "default"
 
 
 class AgentRole(StrEnum):
@@ -29,6 +36,15 @@ class Runner(StrEnum):
     DEMO = "demo"
 
 
+class Credential(StrEnum):
+    """Who holds what the model API asks for."""
+
+    CAGE = "cage"
+    """The agent itself, in its credential folder; its connections to the API are tunnels that nobody reads."""
+    EGRESS = "egress"
+    """egressd, which adds it to each request; no file, variable or process of the cage holds it."""
+
+
 ModelName = Annotated[str, Meta(pattern=MODEL_PATTERN)]
 VariableName = Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_]{0,63}\Z")]
 VariableValue = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]{0,1024}\Z")]
@@ -41,6 +57,18 @@ class CageLimits(Struct, frozen=True, forbid_unknown_fields=True):
     tasks_max: Annotated[int, Meta(ge=16, le=100_000)] | None = 512
     cpu_percent_max: Annotated[int, Meta(ge=5, le=6_400)] | None = 200
     files_max: Annotated[int, Meta(ge=64, le=1_048_576)] | None = 4_096
+    """Open at once, by each process."""
+    disk_mib_max: Annotated[int, Meta(ge=64, le=16_777_216)] | None = 16_384
+    """Of everything that its users own on the host's disk."""
+
+
+class EgressLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much one agent may send and fetch through egressd; None is no bound."""
+
+    connections_max: Annotated[int, Meta(ge=1, le=EGRESS_CONNECTIONS_MAX)] = EGRESS_CONNECTIONS_MAX
+    """Open at once."""
+    out_mib_per_hour_max: Annotated[int, Meta(ge=1, le=1_048_576)] | None = 1_024
+    in_mib_per_hour_max: Annotated[int, Meta(ge=1, le=1_048_576)] | None = None
 
 
 class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,6 +83,10 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Whom the agent may write to; None is everyone, an empty tuple nobody but the manager and the operator."""
     egress_hosts: Annotated[tuple[HostPattern, ...], Meta(max_length=EGRESS_HOSTS_MAX)] = ()
     """Where egressd connects to for this agent, beside the model API; an empty tuple is nowhere."""
+    egress_limits: EgressLimits = EgressLimits()
+    account: AccountName = ACCOUNT_DEFAULT
+    """The model account that pays for the agent: agents of one account reach its limits together."""
+    credential: Credential = Credential.CAGE
     environment: Annotated[dict[VariableName, VariableValue], Meta(max_length=ENVIRONMENT_MAX)] = {}
     limits: CageLimits = CageLimits()
     api_base_url: Annotated[str, Meta(max_length=300)] | None = None
