@@ -7,6 +7,8 @@ from typing import Final
 
 SYSTEM_STATE: Final = Path("/var/lib/hyperhive")
 SYSTEM_RUN: Final = Path("/run/hyperhive")
+SYSTEM_SETTINGS: Final = Path("/etc/hyperhive")
+"""Where `install` puts the settings of a hive that belongs to the service manager."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +19,18 @@ class Places:
     run: Path
 
     @property
+    def is_installed(self) -> bool:
+        """Whether the service manager runs it, and not `up`."""
+        return self.run == SYSTEM_RUN
+
+    @property
     def settings(self) -> Path:
-        return self.state / "hive.toml"
+        return (SYSTEM_SETTINGS if self.is_installed else self.state) / "hive.toml"
 
     @property
     def rendered(self) -> Path:
-        """The daemons' own settings, written anew by each `up`."""
-        return self.state / "etc"
+        """The daemons' own settings, written anew by each `up` or `install`."""
+        return SYSTEM_SETTINGS if self.is_installed else self.state / "etc"
 
     @property
     def logs(self) -> Path:
@@ -42,19 +49,27 @@ class Places:
 
 
 def default_state() -> Path:
-    """The folder that `--dir` means when it is not given: HIVE_DIR, else the system's for root, else the user's."""
+    """The folder that `--dir` means when it is not given: HIVE_DIR, else the system's for root, else the user's.
+
+    Somebody who has no hive of their own means the one that is installed.
+    """
     chosen = os.environ.get("HIVE_DIR")
     if chosen:
         return Path(chosen).absolute()
-    if os.geteuid() == 0:
+    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state").absolute()
+    own = home / "hyperhive"
+    if os.geteuid() == 0 or (_system_is_installed() and not (own / "hive.toml").exists()):
         return SYSTEM_STATE
-    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return home.absolute() / "hyperhive"
+    return own
 
 
 def places(folder: Path | None) -> Places:
-    """The places of the hive in *folder*; a hive of the service manager has its sockets under /run."""
+    """The places of the hive in *folder*; one that is installed has its sockets under /run."""
     state = (folder or default_state()).absolute()
-    if state == SYSTEM_STATE and (SYSTEM_RUN / "privd").is_dir() and not (state / "run" / "privd").is_dir():
+    if state == SYSTEM_STATE and _system_is_installed():
         return Places(state, SYSTEM_RUN)
     return Places(state, state / "run")
+
+
+def _system_is_installed() -> bool:
+    return (SYSTEM_SETTINGS / "privd.toml").exists()

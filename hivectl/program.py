@@ -12,6 +12,10 @@ from hivectl.places import Places, default_state
 PROGRAM_VARIABLE: Final = "HIVE_PROGRAM"
 """How `./hive` was typed, when that started us."""
 EXIT_USAGE: Final = 2
+TARGET: Final = "hyperhive.target"
+"""The unit that stands for a whole installed hive."""
+ADMIN_GROUP: Final = "hive-admin"
+"""Its members act as the operator of an installed hive."""
 COMMAND: Final = "command"
 """Where the parser puts which command it is."""
 
@@ -37,6 +41,8 @@ def unreachable(fault: str, where: Places) -> str:
     owner, own = where.owner(), os.geteuid()
     if owner is None:
         return f"{where.state}: no hive is in this folder; to start one: {typed('up', where)}"
+    if where.is_installed:
+        return f"{fault}; is the hive up (systemctl status {TARGET}), and are you root or in the group {ADMIN_GROUP}?"
     if own not in (0, owner):
         return f"{fault}; this hive belongs to uid {owner}, and you are uid {own}"
     return f"{fault}; is the hive up? To start it: {typed('up', where)}"

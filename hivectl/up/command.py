@@ -13,7 +13,7 @@ from hivectl import tables
 from hivectl.arguments import whole_number
 from hivectl.doctor import Findings, probe
 from hivectl.places import Places
-from hivectl.program import program, typed
+from hivectl.program import TARGET, program, typed
 from hivectl.up import configuration, ground
 from hivectl.up.agents import Agents, named
 from hivectl.up.configuration import HiveSettings
@@ -64,6 +64,11 @@ class Up:
     async def run(self) -> int:
         os.umask(0o022)
         raise_file_limit()
+        if self._places.is_installed:
+            raise SettingsFault(
+                f"{self._places.state}: this hive is installed as units: systemctl start {TARGET}; "
+                "or start another one with --dir"
+            )
         asked = None if self._values.agents is None else named(self._values.agents)
         ground.check(self._places)
         settings = self._settings()
