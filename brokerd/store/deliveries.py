@@ -28,7 +28,7 @@ REMINDER_PLACE: Final = 2**PLACE_BITS - 1
 """The place of the one delivery of a reminder's message, which no other message's has: the number alone tells."""
 
 COLUMNS: Final = "id, recipient, state, turn, attempts, changed_ms"
-INSERT: Final = "INSERT INTO deliveries (id, recipient, state, changed_ms, bytes) VALUES"
+INSERT: Final = "INSERT OR FAIL INTO deliveries (id, recipient, state, changed_ms, bytes) VALUES"
 READ: Final = f"SELECT {COLUMNS} FROM deliveries WHERE id = ?"
 OF_MESSAGE: Final = f"SELECT {COLUMNS} FROM deliveries WHERE id BETWEEN ? AND ? ORDER BY id"
 HAS_RECIPIENT: Final = "SELECT 1 FROM deliveries WHERE id BETWEEN ? AND ? AND recipient = ?"

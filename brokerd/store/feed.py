@@ -20,7 +20,7 @@ from runtime.store import Db
 
 LAST_SEQ: Final = "SELECT seq FROM main.sqlite_sequence WHERE name = 'feed'"
 SET_LAST_SEQ: Final = "UPDATE main.sqlite_sequence SET seq = ? WHERE name = 'feed'"
-INSERT: Final = "INSERT INTO feed (seq, at_ms, agent, durable, body) VALUES"
+INSERT: Final = "INSERT OR FAIL INTO feed (seq, at_ms, agent, durable, body) VALUES"
 SET_HEAD: Final = "UPDATE feed_state SET head = ?"
 READ_STATE: Final = "SELECT epoch, head, boot FROM feed_state"
 WRITE_STATE: Final = (

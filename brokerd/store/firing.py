@@ -40,7 +40,7 @@ STILL_DUE_TAIL: Final = (
 WAITING: Final = "SELECT waiting FROM reminders WHERE id = ?"
 UPDATE_HEAD: Final = "WITH after (id, state, next_ms, last_ms, attempted, skipped, waiting) AS (VALUES"
 UPDATE_TAIL: Final = (
-    ") UPDATE reminders SET state = after.state, next_ms = after.next_ms, last_ms = after.last_ms, "
+    ") UPDATE OR FAIL reminders SET state = after.state, next_ms = after.next_ms, last_ms = after.last_ms, "
     "attempted = after.attempted, skipped = after.skipped, waiting = after.waiting, "
     "changed_ms = iif(after.state = 'active', changed_ms, ?) FROM after WHERE reminders.id = after.id"
 )

@@ -13,7 +13,7 @@ from protocol.problem import Problem, Refused
 from protocol.rpc import Request
 from runtime.store import Db
 
-INSERT: Final = "INSERT INTO keys (sender, key, digest, answer, at_ms) VALUES"
+INSERT: Final = "INSERT OR FAIL INTO keys (sender, key, digest, answer, at_ms) VALUES"
 FIND_HEAD: Final = "WITH asked (sender, key) AS (VALUES"
 FIND_TAIL: Final = (
     ") SELECT k.sender, k.key, k.digest, k.answer FROM asked AS a "

@@ -25,7 +25,7 @@ COLUMNS: Final = (
 )
 LAST_ID: Final = "SELECT seq FROM broker.sqlite_sequence WHERE name = 'messages'"
 INSERT: Final = (
-    "INSERT INTO messages (id, thread, in_reply_to, sender, addressed_to, broadcast, body, sent_ms, "
+    "INSERT OR FAIL INTO messages (id, thread, in_reply_to, sender, addressed_to, broadcast, body, sent_ms, "
     "event, about, hops) VALUES"
 )
 READ: Final = f"SELECT {COLUMNS} FROM messages WHERE id = ?"

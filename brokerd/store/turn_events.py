@@ -11,7 +11,7 @@ from protocol.brokerd import TurnEventAdded
 from protocol.turns import AnyTurnEvent, Failed
 from runtime.store import Db, quick
 
-INSERT: Final = "INSERT INTO turn_events (turn, n, body) VALUES"
+INSERT: Final = "INSERT OR FAIL INTO turn_events (turn, n, body) VALUES"
 KNOWN: Final = "SELECT n FROM turn_events WHERE turn = ? AND n BETWEEN ? AND ?"
 NEWEST: Final = "SELECT n, body FROM turn_events WHERE turn = ? ORDER BY n DESC"
 COUNT: Final = "SELECT count(*) FROM turn_events WHERE turn = ?"
