@@ -10,9 +10,10 @@ from runtime.settings import AbsolutePath, Uid, Url
 
 
 class BackendChoice(StrEnum):
-    """Which kind of cage: `auto` takes nspawn where it works, else bwrap."""
+    """Which kind of cage: `auto` takes nixos on a NixOS host, else nspawn where it works, else bwrap."""
 
     AUTO = "auto"
+    NIXOS = "nixos"
     NSPAWN = "nspawn"
     BWRAP = "bwrap"
 

@@ -44,7 +44,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="what drives new agents",
     )
     child.add_argument("--agents", metavar="NAME,NAME", help="agents to create and start beside the manager")
-    child.add_argument("--backend", choices=["auto", "nspawn", "bwrap"], help="which kind of cages")
+    child.add_argument("--backend", choices=["auto", "nixos", "nspawn", "bwrap"], help="which kind of cages")
     child.set_defaults(run=run)
 
 
@@ -234,7 +234,9 @@ class Up:
 
 def _check_backend(settings: HiveSettings, found: Findings) -> None:
     """SettingsFault when what was asked for cannot be had here."""
-    subject = {"nspawn": "systemd-nspawn", "bwrap": "bwrap"}.get(settings.cages.backend)
+    subject = {"nixos": "nixos-container", "nspawn": "systemd-nspawn", "bwrap": "bwrap"}.get(
+        settings.cages.backend
+    )
     for finding in found.findings:
         if finding.subject == subject and not finding.good:
             raise SettingsFault(f"{settings.cages.backend} cages: {finding.what}; {finding.mend}")

@@ -51,7 +51,7 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
 class Cages(Struct, frozen=True, forbid_unknown_fields=True):
     """What kind of cages, and what each may use at most."""
 
-    backend: Literal["auto", "nspawn", "bwrap"] = "auto"
+    backend: Literal["auto", "nixos", "nspawn", "bwrap"] = "auto"
     limits: CageLimits = CageLimits()
     stop_grace_s: Annotated[int, Meta(ge=1, le=600)] = 30
 

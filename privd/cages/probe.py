@@ -17,6 +17,8 @@ from privd.cages import control_groups
 from privd.cages.backend import Backend
 from privd.cages.bwrap import of_this_process
 from privd.cages.identity import RANGE_UIDS, UID_LAST, hive_tag
+from privd.cages.nixos import Nixos
+from privd.cages.nixos_host import NixosHost
 from privd.cages.nspawn import Nspawn
 from privd.cages.skeleton import LINKED
 from privd.cages.syscalls import program
@@ -33,6 +35,10 @@ TRIAL_UID: Final = UID_LAST + 1 - RANGE_UIDS
 NOBODY: Final = 65_534
 REASON_CHARS_MAX: Final = 300
 TRIAL: Final = "probe"
+NIXOS_MARK: Final = Path("/etc/NIXOS")
+NIXOS: Final = NixosHost()
+NIXOS_CONTAINER: Final = "nixos-container"
+OTHER_KIND: Final = "take another kind of cage"
 
 
 class Finding(Struct, frozen=True):
@@ -55,18 +61,19 @@ async def choose(choice: BackendChoice, state: Path) -> Backend:
     """The backend for the hive in this folder. `failed` with the reason when the machine cannot do it."""
     hive = hive_tag(str(state.resolve()))
     tried: list[Finding] = []
-    if choice is not BackendChoice.BWRAP:
-        tried.append(await _try_nspawn())
-    if choice is BackendChoice.BWRAP or (choice is BackendChoice.AUTO and not tried[0].good):
-        tried.append(await _try_bwrap())
+    for kind, attempt in ATTEMPTS.items():
+        if choice in (kind, BackendChoice.AUTO) and not any(finding.good for finding in tried):
+            tried.append(await attempt())
     good = next((finding for finding in tried if finding.good), None)
     if good is None:
         reasons = "; ".join(f"{finding.subject}: {finding.what} ({finding.mend})" for finding in tried)
         raise Refused(Problem.FAILED, f"this machine can make no cage: {reasons}")
-    return _backend(good.subject, hive)
+    return _backend(good.subject, hive, state)
 
 
-def _backend(subject: str, hive: str) -> Backend:
+def _backend(subject: str, hive: str, state: Path) -> Backend:
+    if subject == NIXOS_CONTAINER:
+        return Nixos(hive, state.resolve() / "meta", NIXOS)
     program_path = _find(subject)
     if program_path is None:
         raise Refused(Problem.FAILED, f"{subject} is gone")
@@ -75,11 +82,13 @@ def _backend(subject: str, hive: str) -> Backend:
 
 async def report() -> Report:
     """Everything there is to say about this machine."""
-    nspawn, bwrap = await _try_nspawn(), await _try_bwrap()
-    chosen = next((finding for finding in (nspawn, bwrap) if finding.good), None)
-    findings = [_who(), nspawn, bwrap]
+    tried = [await attempt() for attempt in ATTEMPTS.values()]
+    chosen = next((finding for finding in tried if finding.good), None)
+    if not (NIXOS_MARK.exists() or tried[0].good):
+        tried = tried[1:]  # nothing that anybody could or should mend there
+    findings = [_who(), *tried]
     if chosen is not None:
-        backend = _backend(chosen.subject, TRIAL)
+        backend = _backend(chosen.subject, TRIAL, Path("/"))
         findings += [
             Finding("separation", good=False, what=text, mend=AS_ROOT) for text in backend.degraded()
         ]
@@ -100,6 +109,19 @@ def _who() -> Finding:
 
 def _find(program_name: str) -> str | None:
     return shutil.which(program_name, path=PROGRAM_PATH)
+
+
+async def _try_nixos() -> Finding:
+    if os.geteuid() != 0:
+        return Finding(NIXOS_CONTAINER, good=False, what="needs root", mend="run as root")
+    if not NIXOS_MARK.exists():
+        return Finding(
+            NIXOS_CONTAINER, good=False, what=f"this is no NixOS: no {NIXOS_MARK}", mend=OTHER_KIND
+        )
+    if not (NIXOS.programs / NIXOS_CONTAINER).exists():
+        mend = "set boot.enableContainers = true"
+        return Finding(NIXOS_CONTAINER, good=False, what=f"not in {NIXOS.programs}", mend=mend)
+    return Finding(NIXOS_CONTAINER, good=True, what="a system of its own for every cage")
 
 
 async def _try_nspawn() -> Finding:
@@ -151,6 +173,14 @@ async def _try_bwrap() -> Finding:
         return Finding(subject, good=True, what="one user for all of a cage")
     advice = "bubblewrap 0.8 or newer, and user namespaces for ordinary users, are needed"
     return Finding(subject, good=False, what=_short(output, code), mend=advice)
+
+
+ATTEMPTS: Final = {
+    BackendChoice.NIXOS: _try_nixos,
+    BackendChoice.NSPAWN: _try_nspawn,
+    BackendChoice.BWRAP: _try_bwrap,
+}
+"""In the order of preference."""
 
 
 async def _limits() -> list[Finding]:

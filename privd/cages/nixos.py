@@ -1,0 +1,406 @@
+"""Cages by `nixos-container`, on a NixOS host: an agent's system is built from the meta flake, its store path pinned.
+
+    start    nothing pinned: create or update from META#AGENT → conf and drop-in of ours → start → look at its init
+    clear    unpins, so that the next start builds what is deployed anew
+    remove   destroy, then look, and finish what it left
+
+`nixos-container` says with its exit code little and sometimes something false, so each call is followed by a look at
+what it was to do. It is never asked to enter a container, nor to change one that runs.
+"""
+
+import fcntl
+import os
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import trio
+from msgspec import Struct
+
+from privd.cages import folders, syscalls
+from privd.cages.boot import FAILURE_LINES_MAX, end_holders, is_locked, take_lock
+from privd.cages.identity import Identity, mapped
+from privd.cages.journal import Journal
+from privd.cages.nixos_conf import (
+    FLAKE,
+    OWNER,
+    SYSTEM,
+    conf_text,
+    container_of,
+    drop_in_text,
+    is_system,
+    own_files,
+    read_conf,
+    unit_of,
+)
+from privd.cages.nixos_host import BUILD_S, BUILD_WORDS, RESULT, NixosHost, own_folder, remove_folders
+from privd.cages.nixos_running import NixosCage, Record, end_unit, leader_fault, read_record, unlimited
+from privd.cages.processes import Process, boot_id
+from privd.cages.spec import CageSpec, Places
+from protocol.problem import Problem, Refused
+from runtime.clock import now_ms
+
+CONF_MODE: Final = 0o644
+FS_IOC_GETFLAGS: Final = 0x8008_6601
+FS_IOC_SETFLAGS: Final = 0x4008_6602
+FS_IMMUTABLE_FL: Final = 0x10
+
+
+class Nixos(Struct, frozen=True):
+    """The nixos backend of one hive. `meta` is its meta flake: root's own, one attribute for each agent."""
+
+    hive: str
+    meta: Path
+    host: NixosHost = NixosHost()
+
+    @property
+    def name(self) -> str:
+        return "nixos"
+
+    def degraded(self) -> tuple[str, ...]:
+        return ()
+
+    def identity(self, uid_base: int) -> Identity:
+        return mapped(uid_base)
+
+    async def prepare(self, spec: CageSpec, places: Places) -> None:
+        """Folders only: what is built is built by the first start, which somebody watches."""
+        conf_text(spec, places, system=None, owner=self.hive)
+        await trio.to_thread.run_sync(_furnish, spec, places)
+
+    async def start(self, spec: CageSpec, places: Places) -> NixosCage:
+        agent = spec.agent
+        async with self._alone(places) as lock:
+            self._check_owner(agent)
+            if (await self.host.state(agent)).runs:
+                raise Refused(Problem.CONFLICT, f"the cage of {agent} runs already")
+            await trio.to_thread.run_sync(_furnish, spec, places)
+            system = self._pinned(agent)
+            if system is None:
+                system = await self._build(agent, places, lock)
+            await self._configure(spec, places, system)
+            try:
+                return await self._boot(spec, places, lock)
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await end_unit(self.host, agent)
+                raise
+
+    async def adopt(self, places: Places) -> NixosCage | None:
+        agent, record = places.folder.name, read_record(places)
+        if places.folder.is_dir() and is_locked(places):
+            await end_holders(places)
+        if not self._is_ours(agent):
+            return None
+        state = await self.host.state(agent)
+        if state.runs:
+            held = None
+            if record is not None and (record.boot, record.unit) == (boot_id(), state.shown["InvocationID"]):
+                held = _hold(record)
+            if held is not None and record is not None:
+                return NixosCage(self.host, agent, places, record, held)
+            await end_unit(self.host, agent)
+        places.record.unlink(missing_ok=True)
+        return None
+
+    async def clear(self, places: Places) -> None:
+        """Unpin the system and delete the container's root, which is empty but for mount points."""
+        agent = places.folder.name
+        async with self._alone(places):
+            await self._check_stopped(agent)
+            self._check_owner(agent)
+            conf = self.host.conf(agent)
+            if conf.exists():
+                lines = conf.read_text().splitlines(keepends=True)
+                _write(conf, "".join(line for line in lines if not line.startswith(f"{SYSTEM}=")))
+            await trio.to_thread.run_sync(folders.remove, self.host.roots / container_of(agent))
+
+    async def fault(self, spec: CageSpec, places: Places) -> str | None:
+        return await trio.to_thread.run_sync(self._fault, spec, places)
+
+    async def remove(self, places: Places) -> None:
+        agent = places.folder.name
+        if not places.folder.is_dir():
+            return
+        async with self._alone(places) as lock:
+            if self._is_ours(agent):
+                await self._check_stopped(agent)
+                await self._destroy(agent, places, lock)
+                await self._forget_unit(agent)
+            await trio.to_thread.run_sync(folders.remove, places.root)
+            Journal(places.journal).remove()
+            places.record.unlink(missing_ok=True)
+            places.lock.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------------------------------------------ ownership
+
+    def _is_ours(self, agent: str) -> bool:
+        """Whether a container of this name is there, and of this hive: by our mark, or as `create` left it for us."""
+        try:
+            values = read_conf(self.host.conf(agent).read_text())
+        except FileNotFoundError:
+            return False
+        return values.get(OWNER) == self.hive or values.get(FLAKE) == str(self.meta)
+
+    def _check_owner(self, agent: str) -> None:
+        conf = self.host.conf(agent)
+        if conf.exists() and not self._is_ours(agent):
+            raise Refused(
+                Problem.CONFLICT,
+                f"{container_of(agent)} is a container that this hive did not make: see {conf}",
+            )
+
+    async def _check_stopped(self, agent: str) -> None:
+        if (await self.host.state(agent)).runs:
+            raise Refused(Problem.CONFLICT, f"the cage of {agent} runs: stop it first")
+
+    @asynccontextmanager
+    async def _alone(self, places: Places) -> AsyncIterator[int]:
+        """Hold the cage's lock; whatever was started meanwhile and still holds it at the end is ended."""
+        lock = take_lock(places)
+        try:
+            remove_folders(places)
+            yield lock
+        finally:
+            os.close(lock)
+            if places.lock.exists() and is_locked(places):
+                with trio.CancelScope(shield=True):
+                    await end_holders(places)
+
+    # ------------------------------------------------------------------------------------------------- building
+
+    def _pinned(self, agent: str) -> str | None:
+        """The system that this cage starts; None when there is none, or when it is not in the store any more."""
+        try:
+            system = read_conf(self.host.conf(agent).read_text()).get(SYSTEM, "")
+        except FileNotFoundError:
+            return None
+        return system if is_system(system, self.host.store) and Path(system).is_dir() else None
+
+    async def _build(self, agent: str, places: Places, lock: int) -> str:
+        """Create the container, or update it while it is stopped; the store path of what was built."""
+        if not (self.meta / "flake.nix").is_file():
+            raise Refused(
+                Problem.FAILED, f"nothing is deployed for {agent}: there is no {self.meta}/flake.nix"
+            )
+        is_new = _link(self.host.profile(agent)) is None
+        if is_new:
+            await self._make_room(agent, places, lock)
+        profile, journal = self.host.profile(agent), Journal(places.journal)
+        before, begun = _link(profile), journal.end()
+        verb = "create" if is_new else "update"
+        with own_folder(places) as work:
+            words = (verb, container_of(agent), "--flake", f"{self.meta}#{agent}", *BUILD_WORDS)
+            worked = await self.host.call(work, places, lock, words, BUILD_S)
+            built = str((work / RESULT).readlink()) if (work / RESULT).is_symlink() else None
+        system = os.path.realpath(profile)
+        fault = None
+        if not worked or not self._is_ours(agent):
+            fault = f"nixos-container could not {verb} it"
+        elif _link(profile) in (None, before):
+            fault = "its profile was not set"
+        elif not is_system(system, self.host.store) or not Path(system).is_dir():
+            fault = f"its profile leads to {system!a}, which is no system of {self.host.store}"
+        elif built not in (None, system):
+            fault = f"its profile leads to {system}, but {built} was built"
+        if fault is None:
+            return system
+        if is_new and self._is_ours(agent):
+            await self._destroy(agent, places, lock)
+        raise _failed(agent, fault, journal, begun)
+
+    # ------------------------------------------------------------------------------------------------------ starting
+
+    async def _configure(self, spec: CageSpec, places: Places, system: str) -> None:
+        """Write conf and drop-in, and let systemd read them."""
+        conf, drop_in = self.host.conf(spec.agent), self.host.drop_in(spec.agent)
+        _write(conf, conf_text(spec, places, system=system, owner=self.hive))
+        text = drop_in_text(spec, places)
+        if not drop_in.is_file() or drop_in.read_text() != text:
+            drop_in.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            _write(drop_in, text)
+            await self.host.ask("systemctl", "daemon-reload")
+        shown = (await self.host.state(spec.agent)).shown
+        if (shown.get("Restart"), shown.get("NeedDaemonReload")) != ("no", "no"):
+            raise Refused(
+                Problem.FAILED, f"systemd does not heed {drop_in}: {unit_of(spec.agent)} was not started"
+            )
+
+    async def _boot(self, spec: CageSpec, places: Places, lock: int) -> NixosCage:
+        agent, journal = spec.agent, Journal(places.journal)
+        begun = journal.end()
+        with own_folder(places) as work:
+            await self.host.call(work, places, lock, ("start", container_of(agent)))
+        state, leader = await self.host.state(agent), await self.host.leader(agent)
+        if state.active != "active" or leader is None:
+            reason = f"its unit is {state.active} ({state.shown.get('Result', 'no result')})"
+            raise _failed(agent, reason, journal, begun)
+        fault = leader_fault(leader, spec) or self._fault(spec, places)
+        if fault is not None:
+            raise _failed(agent, fault, journal, begun)
+        held = _found(state.shown.get("MainPID", ""), leader)
+        if held is None:
+            raise _failed(agent, "it ended as soon as it was up", journal, begun)
+        supervisor, init = held
+        record = Record(
+            boot_id(),
+            state.shown.get("InvocationID", ""),
+            supervisor.name,
+            init.name,
+            now_ms(),
+            (*self.degraded(), *unlimited(spec.limits, state.shown.get("ControlGroup", ""))),
+        )
+        record.write(places)
+        return NixosCage(self.host, agent, places, record, held)
+
+    def _fault(self, spec: CageSpec, places: Places) -> str | None:
+        """Where what is on disk is not what the cage was told."""
+        agent = spec.agent
+        conf, drop_in, system = self.host.conf(agent), self.host.drop_in(agent), self._pinned(agent)
+        wanted = {
+            conf: conf_text(spec, places, system=system, owner=self.hive),
+            drop_in: drop_in_text(spec, places),
+        }
+        for file, text in wanted.items():
+            if not file.is_file() or file.read_text() != text:
+                return f"{file} is not what is deployed"
+        if system is None:
+            return f"{conf} pins no system"
+        if os.path.realpath(self.host.profile(agent)) != system:
+            return f"{self.host.profile(agent)} does not lead to {system}, which the cage starts"
+        for file, content in _own_content(spec, places).items():
+            if file.is_symlink() or not file.is_file() or file.read_bytes() != content:
+                return f"{file} is not what is deployed"
+        return None
+
+    # ------------------------------------------------------------------------------------------------------ removing
+
+    async def _make_room(self, agent: str, places: Places, lock: int) -> None:
+        """Before a container is created: take away a half-made one of ours, refuse what is not known to be ours."""
+        if self._is_ours(agent):
+            await self._destroy(agent, places, lock)
+        for left in self.host.remains(agent):
+            if os.path.lexists(left):
+                raise Refused(
+                    Problem.CONFLICT, f"{left} belongs to no container of this hive: move it away first"
+                )
+
+    async def _destroy(self, agent: str, places: Places, lock: int) -> None:
+        """Destroy, then finish what it left: a container made later would take that for its own.
+
+        `nixos-container` deletes the conf even when the rest stays; ours is put back until nothing else is left.
+        """
+        *others, conf = self.host.remains(agent)
+        with own_folder(places) as work:
+            await self.host.call(work, places, lock, ("destroy", container_of(agent)))
+        left = [folder for folder in others if os.path.lexists(folder)]
+        if left:
+            _write(conf, f"{OWNER}={self.hive}\n")
+        for folder in left:
+            try:
+                await trio.to_thread.run_sync(_remove_even_immutable, folder)
+            except OSError as error:
+                raise Refused(
+                    Problem.FAILED,
+                    f"{container_of(agent)} left {folder} behind: {error.strerror}; remove it by hand, then try again",
+                ) from error
+        conf.unlink(missing_ok=True)
+
+    async def _forget_unit(self, agent: str) -> None:
+        drop_in = self.host.drop_in(agent)
+        if drop_in.exists():
+            drop_in.unlink()
+            drop_in.parent.rmdir()
+            await self.host.ask("systemctl", "daemon-reload")
+
+
+def _furnish(spec: CageSpec, places: Places) -> None:
+    """The agent's folders, and the two files of privd's that the cage reads."""
+    for folder in spec.folders:
+        folders.make(folder)
+    places.root.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for file, content in _own_content(spec, places).items():
+        fresh = file.with_suffix(".new")
+        fresh.write_bytes(content)
+        fresh.chmod(CONF_MODE)
+        fresh.rename(file)
+
+
+def _own_content(spec: CageSpec, places: Places) -> dict[Path, bytes]:
+    filter_program = syscalls.program()
+    if filter_program is None:
+        raise Refused(
+            Problem.FAILED, f"no system call filter for {os.uname().machine}: x86_64 and aarch64 have one"
+        )
+    return dict(zip(own_files(places).values(), (spec.settings_json, filter_program), strict=True))
+
+
+def _hold(record: Record) -> tuple[Process, Process] | None:
+    supervisor, leader = Process.hold(record.supervisor), Process.hold(record.leader)
+    if supervisor is not None and leader is not None:
+        return supervisor, leader
+    for process in (supervisor, leader):
+        if process is not None:
+            process.close()
+    return None
+
+
+def _found(main: str, leader: int) -> tuple[Process, Process] | None:
+    """Hold nspawn and the container's init; None when one of them has ended."""
+    supervisor = Process.found(int(main)) if main.isdecimal() and main != "0" else None
+    init = Process.found(leader)
+    if supervisor is not None and init is not None:
+        return supervisor, init
+    for process in (supervisor, init):
+        if process is not None:
+            process.close()
+    return None
+
+
+def _link(profile: Path) -> tuple[int, int] | None:
+    """Which link stands there: Nix makes a new one each time, even to the same system."""
+    try:
+        found = profile.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all; under its fresh name `nixos-container` does not take it for a conf."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(text)
+    fresh.chmod(CONF_MODE)
+    fresh.rename(path)
+
+
+def _remove_even_immutable(folder: Path) -> None:
+    """Delete a folder; `var/empty` of a NixOS root may not be changed before a flag is taken off it."""
+    empty = folder / "var" / "empty"
+    try:
+        opened = os.open(empty, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # not there, or no folder: nothing to take off
+        opened = -1
+    if opened >= 0:
+        try:
+            _make_mutable(opened)
+        finally:
+            os.close(opened)
+    folders.remove(folder)
+
+
+def _make_mutable(opened: int) -> None:
+    flags = bytearray(struct.calcsize("l"))
+    fcntl.ioctl(opened, FS_IOC_GETFLAGS, flags)
+    (value,) = struct.unpack_from("i", flags)
+    if value & FS_IMMUTABLE_FL:
+        fcntl.ioctl(opened, FS_IOC_SETFLAGS, struct.pack("l", value & ~FS_IMMUTABLE_FL))
+
+
+def _failed(agent: str, reason: str, journal: Journal, begun: int) -> Refused:
+    lines = [line.text for line in journal.since(begun)[0][-FAILURE_LINES_MAX:]]
+    return Refused(
+        Problem.FAILED, f"the cage of {agent} did not come up: {reason}: {' / '.join(lines) or 'no output'}"
+    )

@@ -1,0 +1,181 @@
+"""A NixOS machine as the `nixos` backend uses it: its programs, its folders, and what systemd says of a unit.
+
+Every program is absolute, its words are fixed but for a container's name, a unit's name and the meta flake, and its
+environment is the same every time. `nixos-container` leaves its result as `.tmp` in the folder it is run in, so each
+call has one of its own: where calls shared one, two thirds of them got another agent's system.
+"""
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import trio
+from msgspec import Struct
+
+from privd.cages.journal import Journal
+from privd.cages.nixos_conf import container_of, unit_of
+from privd.cages.spec import Exit, How, Places
+from protocol.problem import Problem, Refused
+
+ASK_S: Final = 30.0
+CALL_S: Final = 180.0
+BUILD_S: Final = 2 * 3600.0
+SILENT_S: Final = 20 * 60
+RESULT: Final = ".tmp"
+WORK_PREFIX: Final = "call-"
+DROP_IN: Final = "50-hyperhive.conf"
+SHOWN: Final = (
+    "ActiveState", "Result", "MainPID", "ExecMainCode", "ExecMainStatus", "InvocationID", "ControlGroup",
+    "Restart", "NeedDaemonReload",
+)  # fmt: skip
+NIX_OPTIONS: Final = {
+    "accept-flake-config": "false",
+    "allow-import-from-derivation": "false",
+    "max-silent-time": str(SILENT_S),
+    "timeout": str(int(BUILD_S)),
+}
+"""No settings from a flake, nothing built while it is read, and no build that is silent or lasts for ever."""
+BUILD_WORDS: Final = (
+    "--no-update-lock-file",
+    "--log-format",
+    "raw",
+    *(word for name, value in NIX_OPTIONS.items() for word in ("--option", name, value)),
+)
+EXITED: Final = "1"
+"""CLD_EXITED, as systemd shows how a main process ended; 2 and 3 are signals."""
+ENDED: Final = ("inactive", "failed")
+
+
+class UnitState(Struct, frozen=True):
+    """What systemd says of one container's unit."""
+
+    active: str
+    shown: dict[str, str]
+
+    @property
+    def runs(self) -> bool:
+        """Also while it starts or stops."""
+        return self.active not in ENDED
+
+    @property
+    def exit(self) -> Exit:
+        """How its main process ended."""
+        status = self.shown.get("ExecMainStatus", "")
+        if not status.isdecimal() or self.shown.get("ExecMainCode", "0") == "0":
+            return Exit(How.UNKNOWN)
+        how = How.EXIT if self.shown["ExecMainCode"] == EXITED else How.SIGNAL
+        return Exit(how, int(status))
+
+
+class NixosHost(Struct, frozen=True):
+    """Where things are. The defaults are those of NixOS since 22.05."""
+
+    programs: Path = Path("/run/current-system/sw/bin")
+    confs: Path = Path("/etc/nixos-containers")
+    roots: Path = Path("/var/lib/nixos-containers")
+    profiles: Path = Path("/nix/var/nix/profiles/per-container")
+    gcroots: Path = Path("/nix/var/nix/gcroots/per-container")
+    store: Path = Path("/nix/store")
+    units: Path = Path("/run/systemd/system")
+
+    def conf(self, agent: str) -> Path:
+        return self.confs / f"{container_of(agent)}.conf"
+
+    def profile(self, agent: str) -> Path:
+        return self.profiles / container_of(agent) / "system"
+
+    def drop_in(self, agent: str) -> Path:
+        return self.units / f"{unit_of(agent)}.d" / DROP_IN
+
+    def remains(self, agent: str) -> tuple[Path, ...]:
+        """Whatever a container has on disk, its conf last: without it nobody knows whose the rest is."""
+        name = container_of(agent)
+        return (self.profiles / name, self.gcroots / name, self.roots / name, self.conf(agent))
+
+    def environment(self, work: Path) -> dict[str, str]:
+        """Of every call: programs of the system, the store through its daemon, no home that outlives the call."""
+        return {"PATH": str(self.programs), "LANG": "C.UTF-8", "HOME": str(work), "NIX_REMOTE": "daemon"}
+
+    async def call(
+        self, work: Path, places: Places, lock: int, words: tuple[str, ...], within_s: float = CALL_S
+    ) -> bool:
+        """Run `nixos-container` in *work*; whether it said that it worked, which proves nothing.
+
+        What it and Nix print stands in the cage's journal line by line as it comes. It holds the cage's lock as its
+        standard input, so that one which outlives privd is found; it is ended with all that it started.
+        """
+        output = Journal(places.journal).open_for_cage()
+        try:
+            process = await trio.lowlevel.open_process(
+                (str(self.programs / "nixos-container"), *words),
+                stdin=lock,
+                stdout=output,
+                stderr=output,
+                cwd=work,
+                env=self.environment(work),
+                start_new_session=True,
+            )
+        finally:
+            os.close(output)
+        try:
+            with trio.move_on_after(within_s):
+                await process.wait()
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                with trio.CancelScope(shield=True):
+                    await process.wait()
+        return process.returncode == 0
+
+    async def ask(self, program: str, *words: str) -> str:
+        """What a quick program answers; empty when it refuses, or says nothing in time."""
+        with trio.move_on_after(ASK_S):
+            done = await trio.run_process(
+                (str(self.programs / program), *words),
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+                cwd="/",
+                env=self.environment(Path("/")),
+            )
+            return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+        return ""
+
+    async def state(self, agent: str) -> UnitState:
+        """The unit's state. `failed` when systemd does not answer: a guess could make a cage twice."""
+        unit = unit_of(agent)
+        answer = await self.ask("systemctl", "show", f"--property={','.join(SHOWN)}", "--", unit)
+        shown = dict(line.split("=", 1) for line in answer.splitlines() if "=" in line)
+        if not shown.get("ActiveState"):
+            raise Refused(
+                Problem.FAILED, f"systemd does not say how {unit} is; see `systemctl status {unit}`"
+            )
+        return UnitState(shown["ActiveState"], shown)
+
+    async def leader(self, agent: str) -> int | None:
+        """Host pid of the container's init, as machined knows it."""
+        answer = await self.ask(
+            "machinectl", "show", "--property=Leader", "--value", "--", container_of(agent)
+        )
+        return int(answer) if answer.strip().isdecimal() else None
+
+
+@contextmanager
+def own_folder(places: Places) -> Iterator[Path]:
+    """A fresh folder for one call, gone after it."""
+    work = Path(tempfile.mkdtemp(prefix=WORK_PREFIX, dir=places.folder))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work)
+
+
+def remove_folders(places: Places) -> None:
+    """Delete the folders of calls that a privd did not live to end."""
+    for left in places.folder.glob(f"{WORK_PREFIX}*"):
+        shutil.rmtree(left)
