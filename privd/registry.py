@@ -6,13 +6,13 @@
 A record says what should be (settings, uid range, wanted power); what is, the keeper finds out.
 """
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
+from privd import durable
 from protocol.names import AgentName
 from protocol.settings import AgentSettings
 
@@ -72,14 +72,14 @@ class Registry:
         """Write a record durably."""
         folder = self.folder(record.agent)
         folder.mkdir(mode=0o700, exist_ok=True)
-        _write(folder / RECORD_NAME, msgspec.json.format(msgspec.json.encode(record)))
+        durable.write(folder / RECORD_NAME, msgspec.json.format(msgspec.json.encode(record)))
         self._records[record.agent] = record
 
     def forget(self, agent: str) -> None:
         """Remove a record; the rest of the folder is the keeper's to delete. Its uid range is remembered."""
         record = self._records.get(agent)
         if record is not None and record.uid_base > self._highest():
-            _write(self._folder / HIGHEST_NAME, str(record.uid_base).encode())
+            durable.write(self._folder / HIGHEST_NAME, str(record.uid_base).encode())
         (self.folder(agent) / RECORD_NAME).unlink(missing_ok=True)
         self._records.pop(agent, None)
 
@@ -96,22 +96,3 @@ class Registry:
             return int((self._folder / HIGHEST_NAME).read_text())
         except FileNotFoundError:
             return 0
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole, fsynced, then renamed into place."""
-    fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.rename(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
