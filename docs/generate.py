@@ -31,7 +31,7 @@ from protocol.tools import TOOLS
 from runtime.settings import ADDRESS_PATTERN, PATH_PATTERN, SITE_PATTERN, URL_PATTERN
 
 REFERENCE: Final = Path(__file__).parent / "reference"
-PACKAGES: Final = ("protocol", "runtime", "privd", "brokerd", "webd", "egressd", "harness", "hivectl")
+PACKAGES: Final = ("protocol", "runtime", "privd", "boxes", "brokerd", "webd", "egressd", "harness", "hivectl")
 NOTE: Final = "<!-- Written by docs/generate.py from the code; change it there. -->\n"
 
 SOCKETS: Final = (

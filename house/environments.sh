@@ -8,7 +8,7 @@
 #   claude/claude       the pinned agent CLI
 # An environment is filled under another name and renamed when whole: an interrupted ./hive leaves nothing half made.
 
-packages_ours=(protocol runtime privd brokerd webd egressd harness hivectl)
+packages_ours=(protocol runtime boxes privd brokerd webd egressd harness hivectl)
 packages_in_cage=(protocol runtime harness)
 # Running cages and daemons keep the environment they were started with: a few older ones stay.
 # Older environments stay for a while, and as long as a hive that was started from them is up (see hold_environments).

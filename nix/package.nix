@@ -22,14 +22,17 @@ let
     folder:
     lib.fileset.toSource {
       root = ../.;
-      fileset = lib.fileset.unions [
-        ../pyproject.toml
-        ../README.md
-        ../LICENSE
-        ../protocol
-        ../runtime
-        (../. + "/${folder}")
-      ];
+      fileset = lib.fileset.unions (
+        [
+          ../pyproject.toml
+          ../README.md
+          ../LICENSE
+          ../protocol
+          ../runtime
+          (../. + "/${folder}")
+        ]
+        ++ lib.optional (folder == "privd") ../boxes # it starts them, and nobody else does
+      );
     };
   process =
     folder:

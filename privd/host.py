@@ -5,6 +5,7 @@ from pathlib import Path
 
 import trio
 
+from privd.boxes import boxes_of_this_process
 from privd.cages import folders
 from privd.cages.backend import Backend
 from privd.cages.identity import allocate, foreign_ranges
@@ -34,6 +35,7 @@ class Host:
         self.backend = backend
         self.separate = os.geteuid() == 0
         self.changes: Fanout[AnyCageEvent] = Fanout()
+        self.boxes = boxes_of_this_process(log)
         self._registry = Registry(Path(settings.state) / "cages")
         self._keepers: dict[str, Keeper] = {}
         self._changing = trio.Lock()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-PACKAGES = ("protocol", "runtime", "privd", "brokerd", "webd", "egressd", "harness", "hivectl")
+PACKAGES = ("protocol", "runtime", "privd", "boxes", "brokerd", "webd", "egressd", "harness", "hivectl")
 DAEMONS = ("privd", "brokerd", "webd", "egressd")
 DOCUMENTATION = ("tutorial", "how-to", "reference", "explanation", "decisions")
 LINK = re.compile(r"\]\((?!\w+:)(?P<path>[^)#]+)(#[^)]*)?\)")

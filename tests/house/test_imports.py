@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-PACKAGES = ("protocol", "runtime", "privd", "brokerd", "webd", "egressd", "harness", "hivectl")
+PACKAGES = ("protocol", "runtime", "privd", "boxes", "brokerd", "webd", "egressd", "harness", "hivectl")
 # These run before, or beside, anything installed: the first process of a cage, and what the agent CLI starts.
 STANDARD_LIBRARY_ONLY = ("harness/init.py", "harness/spawner.py", "harness/bridge.py")
 

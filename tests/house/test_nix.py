@@ -22,6 +22,7 @@ import %s {
   lib = {
     licenses.mit = "mit";
     platforms.linux = [ ];
+    optional = condition: value: if condition then [ value ] else [ ];
     optionalAttrs = condition: attributes: if condition then attributes else { };
     fileset = { toSource = source: map builtins.pathExists source.fileset; unions = files: files; };
   };

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 CHECKOUT: Final = Path(__file__).parents[2]
-PACKAGES: Final = ("protocol", "runtime", "privd", "brokerd", "webd", "egressd", "harness", "hivectl")
+PACKAGES: Final = ("protocol", "runtime", "privd", "boxes", "brokerd", "webd", "egressd", "harness", "hivectl")
 BANNED_CALLS: Final = {
     "eval", "exec", "compile", "__import__", "breakpoint", "input", "globals", "os.system", "os.popen", "os.execl",
     "os.execlp", "os.execvp", "os.execvpe", "os.spawnl", "os.spawnv", "os.spawnvp", "os.tempnam", "os.chroot",
@@ -38,6 +38,12 @@ MAY: Final = {
     ("harness/spawner.py", "subprocess"): "starting programs as the agent is its subject",
     ("harness/init.py", "os.umask"): "the first process of a cage",
     ("privd/cages/launch.py", "os.umask"): "a process of its own, before it becomes another program",
+    ("privd/boxing.py", "ctypes"): "mount, unshare and prctl",
+    ("privd/boxing.py", "os.umask"): "a process of its own, before it makes a box",
+    ("privd/boxing.py", "os.fork"): "the first process of a box's pid namespace",
+    ("privd/boxing.py", "os.setresuid"): "becomes the user of a box",
+    ("boxes/confine.py", "ctypes"): "prctl",
+    ("boxes/beneath.py", "ctypes"): "openat2",
     ("hivectl/up/command.py", "os.umask"): "before anything is written or started",
     ("harness/init.py", "os.chmod"): "/run of the cage, before anybody else is there",
     ("privd/cages/folders.py", "os.chmod"): "an ordinary user's own folder, by descriptor",
@@ -163,9 +169,9 @@ def test_t4_root_imports_little() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.partition(".")[0])
     assert imported <= {
-        "argparse", "collections", "contextlib", "ctypes", "enum", "errno", "fcntl", "functools", "grp", "hashlib",
-        "json", "msgspec", "os", "pathlib", "privd", "protocol", "pwd", "re", "runtime", "secrets", "shutil", "signal",
-        "socket", "stat", "struct", "sys", "tempfile", "trio", "typing",
+        "argparse", "boxes", "collections", "contextlib", "ctypes", "enum", "errno", "fcntl", "functools", "grp", "hashlib",
+        "json", "msgspec", "os", "pathlib", "privd", "protocol", "pwd", "re", "runtime", "secrets", "select", "shutil",
+        "signal", "socket", "stat", "struct", "sys", "sysconfig", "tempfile", "trio", "typing",
     }  # fmt: skip
 
 

@@ -1,0 +1,14 @@
+"""`python -I -S /code/boxes ORDER`: how bubblewrap starts a program in the box that it has made."""
+
+import json
+import sys
+
+if __name__ == "__main__":
+    order = json.loads(sys.argv[1])
+    sys.path[:0] = order["path"]
+    sys.dont_write_bytecode = True
+    from boxes import confine
+
+    confine.run(
+        order["program"], memory_bytes=order["memory_bytes"], cpu_s=order["cpu_s"], files=order["files"]
+    )

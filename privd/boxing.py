@@ -1,0 +1,162 @@
+"""The step between privd and a boxed program: makes the box as root, becomes the box's user, runs the program.
+
+Run as `python -I -S boxing.py ORDER`; ORDER is JSON (see `privd.boxes.Order`). Standard library only. Its descriptors:
+0 the request, 1 the reply, 2 what it says to the log, 3 the input folder where there is one.
+
+Two processes: one waits, ends the other at the deadline and repeats how it ended (128 + n after signal n); the other is
+the first of a pid namespace. Whoever ends the first one ends both, and so does privd's own death.
+"""
+
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Final, NoReturn
+
+if __name__ == "__main__":  # started bare: our own packages are found nowhere else
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.dont_write_bytecode = True
+
+from privd.cages import launch, syscalls
+
+NEW_PID, NEW_NET, NEW_IPC, NEW_UTS, NEW_CGROUP = (
+    0x2000_0000,
+    0x4000_0000,
+    0x0800_0000,
+    0x0400_0000,
+    0x0200_0000,
+)
+MS_PRIVATE, MS_NOSYMFOLLOW, MNT_DETACH = 0x4_0000, 0x100, 2
+SEALED: Final = launch.MS_RDONLY | launch.MS_NOSUID | launch.MS_NODEV
+OPEN_TREE_CLONE, AT_EMPTY_PATH, AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH = 1, 0x1000, -100, 4
+INPUT: Final = "/in"
+PR_SET_PDEATHSIG, PR_CAPBSET_READ, PR_CAPBSET_DROP = 1, 23, 24
+CAPABILITIES_MAX: Final = 64
+INPUT_FD: Final = 3
+EXIT_BY_SIGNAL: Final = 128
+EXIT_UNMADE: Final = 1
+EXIT_DEADLINE: Final = 124
+ROOT_OPTIONS: Final = "mode=0755,size=64k,nr_inodes=128"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main(order: dict[str, object]) -> NoReturn:
+    """Make the box and wait for what runs in it."""
+    os.umask(0o022)
+    end_with_parent()
+    if os.getppid() != order["parent"]:
+        os._exit(EXIT_UNMADE)
+    launch.raise_oom_score(int(str(order["oom_score_adj"])))
+    given = take_input() if order["input"] else None
+    launch.check(
+        _libc.unshare(launch.CLONE_NEWNS | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP), "unshare"
+    )
+    socket.sethostname("box")
+    furnish(launch.pairs(order["show"]), launch.pairs(order["links"]), given)
+    here, gone = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(gone)
+        become(int(str(order["uid"])), int(str(order["gid"])), here)
+        sys.path[:1] = launch.words(order["path"])
+        from boxes import confine  # noqa: PLC0415 - of the code that the box itself shows
+
+        confine.run(
+            str(order["program"]),
+            memory_bytes=int(str(order["memory_bytes"])),
+            cpu_s=int(str(order["cpu_s"])),
+            files=int(str(order["files"])),
+        )
+    os.close(0)
+    os.close(1)
+    wait(child, float(str(order["wall_s"])))
+
+
+def end_with_parent() -> None:
+    launch.check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+
+
+def take_input() -> int:
+    """The input folder, opened by privd, as a mount of its own; a namespace of ours could no longer make one of it."""
+    open_tree = syscalls.MACHINES[os.uname().machine].numbers["open_tree"]
+    taken: int = _libc.syscall(open_tree, INPUT_FD, b"", OPEN_TREE_CLONE | AT_EMPTY_PATH)
+    launch.check(min(taken, 0), "open_tree")
+    return taken
+
+
+def furnish(show: list[tuple[str, str]], links: list[tuple[str, str]], given: int | None) -> None:
+    """A root of our own: what is shown, read-only, and the input without links, devices and programs. Nothing else."""
+    launch.mount(None, "/", launch.MS_REC | MS_PRIVATE)
+    shown = [(os.open(source, os.O_PATH), target) for source, target in show]
+    empty = launch.MS_NOSUID | launch.MS_NODEV | launch.MS_NOEXEC
+    launch.mount("tmpfs", launch.STAGE, empty, kind="tmpfs", options=ROOT_OPTIONS)
+    for descriptor, target in shown:
+        launch.mount(f"/proc/self/fd/{descriptor}", place_for(target), launch.MS_BIND)
+        seal(target, SEALED)
+    if given is not None:
+        move_mount = syscalls.MACHINES[os.uname().machine].numbers["move_mount"]
+        words = (given, b"", AT_FDCWD, place_for(INPUT).encode(), MOVE_MOUNT_F_EMPTY_PATH)
+        launch.check(_libc.syscall(move_mount, *words), "move_mount")
+        seal(INPUT, SEALED | launch.MS_NOEXEC | MS_NOSYMFOLLOW)
+    for target, place in links:
+        os.symlink(target, launch.STAGE + place)  # noqa: PTH211 - as above
+    os.chdir(launch.STAGE)
+    pivot_root = syscalls.MACHINES[os.uname().machine].numbers["pivot_root"]
+    launch.check(_libc.syscall(pivot_root, b".", b"."), "pivot_root")
+    launch.check(_libc.umount2(b".", MNT_DETACH), "umount")
+    os.chdir("/")
+    launch.mount(None, "/", launch.MS_BIND | launch.MS_REMOUNT | SEALED | launch.MS_NOEXEC)
+
+
+def place_for(target: str) -> str:
+    """Where a place of the box is while it is made."""
+    place = launch.STAGE + target
+    os.makedirs(place, mode=0o755, exist_ok=True)  # noqa: PTH103 - as in launch.py
+    return place
+
+
+def seal(target: str, flags: int) -> None:
+    """Take power off what was just mounted, and give none back that it had lost before."""
+    place = launch.STAGE + target
+    kept = sum(flag for seen, flag in launch.KEPT_FLAGS if os.statvfs(place).f_flag & seen)
+    launch.mount(None, place, launch.MS_BIND | launch.MS_REMOUNT | flags | kept)
+
+
+def become(uid: int, gid: int, here: int) -> None:
+    """Be the box's user, without any power, for as long as the process that waits for us is there."""
+    if uid == 0 or gid == 0:
+        raise OSError("a box never runs as root")
+    for capability in range(CAPABILITIES_MAX):
+        if _libc.prctl(PR_CAPBSET_READ, capability, 0, 0, 0) < 0:
+            break
+        launch.check(_libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0), "prctl")
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    end_with_parent()  # a change of user takes this back
+    if select.select([here], [], [], 0)[0]:  # it ended in between: its end of the pipe is closed
+        os._exit(EXIT_BY_SIGNAL + signal.SIGKILL)
+    os.closerange(INPUT_FD, os.sysconf("SC_OPEN_MAX"))
+
+
+def wait(child: int, wall_s: float) -> NoReturn:
+    """Repeat how the box ended; end it when its time is up."""
+    if not select.select([os.pidfd_open(child)], [], [], wall_s)[0]:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os._exit(EXIT_DEADLINE)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os._exit(code if code >= 0 else EXIT_BY_SIGNAL - code)
+
+
+if __name__ == "__main__":
+    try:
+        main(json.loads(sys.argv[1]))
+    except OSError as fault:
+        os.write(2, f"the box cannot be made: {fault}".encode("utf-8", "backslashreplace"))
+        os._exit(EXIT_UNMADE)
