@@ -12,7 +12,7 @@ for name in ("greenlet", "rich"):
     sys.modules[name] = None  # of the test environment; structlog would take them up
 for name in sys.argv[1:]:
     importlib.import_module(name)
-own = {"privd", "protocol", "runtime", "harness", "__main__", "sitecustomize"}  # the last is the distribution's
+own = {"privd", "boxes", "protocol", "runtime", "harness", "__main__", "sitecustomize"}  # the last is the distribution's
 loaded = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
 print(json.dumps(sorted(loaded - own - set(sys.stdlib_module_names))))
 """
@@ -46,6 +46,8 @@ def test_the_list_holds_nothing_that_is_not_loaded() -> None:
     assert loaded("privd.__main__") >= PRIVD - {"idna"}
 
 
-@pytest.mark.parametrize("module", ["harness.init", "harness.spawner", "harness.bridge"])
+@pytest.mark.parametrize(
+    "module", ["harness.init", "harness.spawner", "harness.bridge", "boxes.confine", "boxes.state"]
+)
 def test_what_starts_a_cage_needs_the_standard_library_alone(module: str) -> None:
     assert loaded(module) == set()
