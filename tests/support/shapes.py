@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from msgspec import inspect as shape
 
 import protocol
-from protocol.names import AGENT_NAME_PATTERN, HOST_PATTERN, KEY_PATTERN, RECIPIENT_PATTERN
+from protocol.names import (
+    ACCOUNT_PATTERN,
+    AGENT_NAME_PATTERN,
+    HOST_PATTERN,
+    KEY_PATTERN,
+    RECIPIENT_PATTERN,
+    STATE_PATH_PATTERN,
+)
 from protocol.rpc import Call, Request, Watch
 from protocol.settings import ModelName, VariableName, VariableValue
 
@@ -49,10 +56,12 @@ def _pattern(annotated: Any) -> str:
 
 
 EXAMPLES: Final = {
+    ACCOUNT_PATTERN: "default",
     AGENT_NAME_PATTERN: "iris",
     RECIPIENT_PATTERN: "damocles",
     KEY_PATTERN: "0123456789abcdef" * 2,
     HOST_PATTERN: "*.example.org:443",
+    STATE_PATH_PATTERN: "notes/today.md",
     _pattern(ModelName): "haiku",
     _pattern(VariableName): "LANG",
     _pattern(VariableValue): "C.UTF-8",
