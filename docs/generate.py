@@ -39,7 +39,7 @@ SOCKETS: Final = (
     ("brokerd, from a cage", "brokerd.routes", "AGENT_ROUTES", "`agents/<name>/broker/broker.sock`"),
     ("brokerd, for the operator", "brokerd.routes", "OPERATOR_ROUTES", "`brokerd/operator.sock`"),
     ("webd", "webd.routes", "ROUTES", "`webd/operator.sock`"),
-    ("egressd", "egressd.service", "ROUTES", "`egressd/operator.sock`"),
+    ("egressd", "egressd.routes", "ROUTES", "`egressd/operator.sock`, `egressd/swarm.sock`"),
 )
 SETTINGS: Final = (
     (

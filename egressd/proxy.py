@@ -3,20 +3,18 @@
 A refusal is an HTTP answer with a line of text and our problem code in `X-Hive-Problem`.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
 import trio
 
-from egressd.connect import RESOLVING_MAX, LeadsInside, Unreachable, connect
+from egressd.connect import LeadsInside, Unreachable, connect
+from egressd.gate import Crowded, Gate
 from egressd.policy.head import BadHead, HeadReader, parse_connect
-from egressd.policy.scope import Scope
 from egressd.policy.target import Target
-from egressd.tunnel import Tunnel
+from egressd.tunnel import Ended, Tunnel
+from protocol.egressd import Refusal
 from protocol.limits import REPLY_TAKEN_S
 from protocol.problem import Problem, Refused
 from runtime.log import Log
@@ -35,49 +33,24 @@ class Verdict(StrEnum):
     DENIED = "denied"
     UNREACHABLE = "unreachable"
     MALFORMED = "malformed"
+    LIMITED = "limited"
+    """The agent has as many connections, or moved as many bytes, as it may."""
     LEFT = "left"
     """The agent went away, or egressd stopped, before there was an answer."""
 
 
 class Turned(Exception):
-    """A refusal on its way to the agent."""
+    """A refusal on its way to the agent; `why` is what watchers are told of it."""
 
-    def __init__(self, verdict: Verdict, status: int, problem: Problem, text: str) -> None:
+    def __init__(
+        self, verdict: Verdict, status: int, problem: Problem, text: str, *, why: Refusal | None = None
+    ) -> None:
         super().__init__(text)
+        self.why = why
         self.verdict = verdict
         self.status = status
         self.problem = problem
         self.text = text
-
-
-@dataclass
-class Gate:
-    """What one agent may reach, and the tunnels that it has open."""
-
-    agent: str
-    own: Scope
-    hive: Scope
-    private: frozenset[Target]
-    lookups: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(RESOLVING_MAX))
-    tunnels: dict[int, tuple[Target, Tunnel]] = field(default_factory=dict)
-
-    def admits(self, target: Target) -> bool:
-        return self.own.admits(target) or self.hive.admits(target)
-
-    def change(self, own: Scope) -> None:
-        """Hold from now on to another scope; open tunnels that it does not allow end."""
-        self.own = own
-        for target, tunnel in tuple(self.tunnels.values()):
-            if not self.admits(target):
-                tunnel.revoke()
-
-    @contextmanager
-    def holds(self, target: Target, tunnel: Tunnel) -> Iterator[None]:
-        self.tunnels[id(tunnel)] = target, tunnel
-        try:
-            yield
-        finally:
-            del self.tunnels[id(tunnel)]
 
 
 class Visit:
@@ -89,6 +62,8 @@ class Visit:
         self._log = log
         self._began = trio.current_time()
         self._target: Target | None = None
+        self._authority = ""
+        """What stood in the target's place, when it was none."""
         self._tunnel: Tunnel | None = None
         self._verdict = Verdict.LEFT
         self._reason = ""
@@ -96,9 +71,16 @@ class Visit:
     async def serve(self, stopping: Stopping) -> None:
         """Answer one request. Never raises for what the agent or the host did."""
         try:
-            await self._converse(stopping)
+            with self._gate.visited():
+                await self._converse(stopping)
+        except Crowded as crowded:
+            self._verdict, self._reason = Verdict.LIMITED, str(crowded)
+            self._note(Refusal.CONNECTIONS)
+            text = f"egress: {crowded}; close some"
+            await self._tell(refusal(HTTPStatus.SERVICE_UNAVAILABLE, Problem.BUSY, text))
         except Turned as turned:
             self._verdict, self._reason = turned.verdict, turned.text
+            self._note(turned.why)
             await self._tell(refusal(turned.status, turned.problem, turned.text))
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             self._reason = "the agent went away"
@@ -112,11 +94,14 @@ class Visit:
             return
         target, host_side, first = reached
         async with host_side:
-            self._tunnel = Tunnel(self._stream, host_side)
-            with self._gate.holds(target, self._tunnel):
+            gate = self._gate
+            self._tunnel = Tunnel(self._stream, host_side, gate.may_send, gate.may_fetch)
+            with gate.holds(target, self._tunnel):
                 await self._send(ESTABLISHED)
                 self._verdict = Verdict.CONNECTED
                 await self._tunnel.run(first, stopping)
+            if self._tunnel.ended is Ended.VOLUME:
+                self._note(Refusal.VOLUME)
 
     async def _prepare(self, stopping: Stopping) -> tuple[Target, trio.SocketStream, bytes] | None:
         """Where to, the connection there, and what it is told first; None when egressd stops meanwhile."""
@@ -146,16 +131,24 @@ class Visit:
                 )
             return parse_connect(head), reader.rest
         except BadHead as bad:
-            raise Turned(Verdict.MALFORMED, bad.status, bad.problem, f"egress: {bad.reason}") from None
+            self._authority = bad.authority
+            text = f"egress: {bad.reason}"
+            raise Turned(Verdict.MALFORMED, bad.status, bad.problem, text, why=Refusal.MALFORMED) from None
 
     async def _reach(self, target: Target) -> trio.SocketStream:
         gate = self._gate
         if not gate.admits(target):
             raise self._denied(target)
+        wait_s = gate.wait_s()
+        if wait_s:
+            text = f"egress: {gate.agent} has used up its bytes of this hour; again in {wait_s} s"
+            raise Turned(
+                Verdict.LIMITED, HTTPStatus.TOO_MANY_REQUESTS, Problem.LIMIT, text, why=Refusal.VOLUME
+            )
         try:
             stream = await connect(target, judged=target not in gate.private, lookups=gate.lookups)
         except LeadsInside as inside:
-            raise self._denied(target, f": its address is {inside}") from None
+            raise self._denied(target, f": its address is {inside}", Refusal.LEADS_INSIDE) from None
         except Unreachable as fault:
             text = f"egress: {target} cannot be reached: {fault}"
             raise Turned(Verdict.UNREACHABLE, HTTPStatus.BAD_GATEWAY, Problem.FAILED, text) from None
@@ -164,9 +157,15 @@ class Visit:
             raise self._denied(target)
         return stream
 
-    def _denied(self, target: Target, why: str = "") -> Turned:
-        text = f"egress: {self._gate.agent} may not connect to {target}{why}"
-        return Turned(Verdict.DENIED, HTTPStatus.FORBIDDEN, Problem.DENIED, text)
+    def _denied(self, target: Target, detail: str = "", why: Refusal = Refusal.NOT_ALLOWED) -> Turned:
+        text = f"egress: {self._gate.agent} may not connect to {target}{detail}"
+        return Turned(Verdict.DENIED, HTTPStatus.FORBIDDEN, Problem.DENIED, text, why=why)
+
+    def _note(self, why: Refusal | None) -> None:
+        if why is None:
+            return
+        target = self._target
+        self._gate.note(why, target.host if target else self._authority, target.port if target else 0)
 
     async def _tell(self, text: bytes) -> None:
         try:

@@ -1,6 +1,7 @@
 """Bytes in both directions between an agent and a host, with half-close, until both have said their last."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -25,9 +26,15 @@ class Ended(StrEnum):
     """One side broke off."""
     IDLE = "idle"
     REVOKED = "revoked"
-    """The agent's settings no longer allow the destination."""
+    """The agent's settings no longer allow the destination, or so many tunnels."""
+    VOLUME = "volume"
+    """The agent's bytes of this hour are used up."""
     STOPPED = "stopped"
     """egressd stopped, or the cage is gone."""
+
+
+def _always(count: int) -> bool:
+    return True
 
 
 @dataclass
@@ -36,6 +43,9 @@ class Tunnel:
 
     agent_side: trio.abc.HalfCloseableStream
     host_side: trio.abc.HalfCloseableStream
+    may_send: Callable[[int], bool] = _always
+    """Asked before bytes go to the host, and `may_fetch` before they go to the agent; a no ends the tunnel."""
+    may_fetch: Callable[[int], bool] = _always
     bytes_out: int = 0
     bytes_in: int = 0
     ended: Ended = Ended.STOPPED
@@ -43,11 +53,14 @@ class Tunnel:
     def __post_init__(self) -> None:
         self._scope = trio.CancelScope()
         self._quiet_s = IDLE_S
-        self._revoked = False
+        self._revoked: Ended | None = None
 
     def revoke(self) -> None:
-        """End it: the destination is no longer allowed."""
-        self._revoked = True
+        """End it: the agent's settings no longer allow it."""
+        self._end(Ended.REVOKED)
+
+    def _end(self, why: Ended) -> None:
+        self._revoked = self._revoked or why
         self._scope.cancel()
 
     async def run(self, first: bytes, stopping: Stopping) -> None:
@@ -66,14 +79,14 @@ class Tunnel:
             self.ended = Ended.LOST
 
     def _how(self, stopping: Stopping) -> Ended:
-        if self._revoked:
-            return Ended.REVOKED
+        if self._revoked is not None:
+            return self._revoked
         if not self._scope.cancelled_caught:
             return Ended.CLOSED
         return Ended.STOPPED if stopping else Ended.IDLE
 
     def _moved(self) -> None:
-        if not self._revoked:
+        if self._revoked is None:
             self._scope.deadline = trio.current_time() + self._quiet_s
 
     async def _hurry_on_stop(self, stopping: Stopping) -> None:
@@ -85,6 +98,7 @@ class Tunnel:
     async def _carry_out(self, first: bytes) -> None:
         data: bytes | bytearray = first or await self.agent_side.receive_some(CHUNK_BYTES)
         while data:
+            await self._within(self.may_send, len(data))
             await self.host_side.send_all(data)
             self.bytes_out += len(data)
             self._moved()
@@ -93,10 +107,17 @@ class Tunnel:
 
     async def _carry_in(self) -> None:
         while data := await self.host_side.receive_some(CHUNK_BYTES):
+            await self._within(self.may_fetch, len(data))
             await self.agent_side.send_all(data)
             self.bytes_in += len(data)
             self._moved()
         await _say_eof(self.agent_side)
+
+    async def _within(self, may: Callable[[int], bool], count: int) -> None:
+        """Go on only when this many bytes may be moved."""
+        if not may(count):
+            self._end(Ended.VOLUME)
+            await trio.lowlevel.checkpoint()
 
 
 async def _say_eof(stream: trio.abc.HalfCloseableStream) -> None:

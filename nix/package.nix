@@ -83,7 +83,7 @@ in
       python.jinja2
     ];
   };
-  egressd = process "egressd" { };
+  egressd = process "egressd" { dependencies = [ python.h11 ]; };
   # Started as a module by the first process of a cage.
   harness = process "harness" {
     program = null;

@@ -13,6 +13,14 @@ import structlog
 import structlog.testing
 import trio
 
+from egressd.doors import Doors
+from egressd.model import ModelApis
+from egressd.news import News
+from egressd.policy.scope import Scope
+from egressd.policy.target import Target
+from egressd.upstream import Upstream
+from runtime.service import Service
+
 Record = MutableMapping[str, Any]
 
 
@@ -90,6 +98,23 @@ async def _echo_encrypted(stream: "trio.SSLStream[trio.SocketStream]") -> None:
     async with stream:
         while data := await stream.receive_some(64 * 1024):
             await stream.send_all(data)
+
+
+def open_doors(
+    agents: Path,
+    service: Service,
+    *,
+    hive: Scope | None = None,
+    private: frozenset[Target] = frozenset(),
+    upstreams: dict[str, Upstream] | None = None,
+) -> tuple[Doors, News]:
+    """Doors as egressd keeps them, and what it would tell brokerd."""
+    news = News(tuple(upstreams or ()), service)
+    doors = Doors(
+        agents, hive or Scope(), private, ModelApis(news.accounts, upstreams or {}), news.refusals, service
+    )
+    service.resources.callback(doors.close)
+    return doors, news
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ import pytest
 import trio
 
 from egressd.doors import Doors
-from egressd.policy.scope import Scope
 from protocol.privd import Cage, CageChanged, CageCrashed, CageGone, CagesNow, Power
 from protocol.settings import AgentSettings
 from runtime.service import Service
-from tests.egressd.conftest import Record
+from tests.egressd.conftest import Record, open_doors
 from tests.support.daemon import running_service
 from tests.support.waiting import until
 
@@ -24,9 +23,7 @@ def cage(name: str, power: Power = Power.RUNNING, uid: int = 0) -> Cage:
 
 
 def doors(folder: Path, service: Service) -> Doors:
-    made = Doors(folder, Scope(), frozenset(), service)
-    service.resources.callback(made.close)
-    return made
+    return open_doors(folder, service)[0]
 
 
 def folder_of(agents: Path, name: str) -> Path:

@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from egressd.doors import Doors
-from egressd.policy.scope import scope_of
 from egressd.policy.target import Target
 from protocol.limits import EGRESS_CONNECTIONS_MAX
 from protocol.privd import Cage, CageChanged, CagesNow, Power
 from protocol.settings import AgentSettings
 from runtime.service import Service
-from tests.egressd.conftest import Certificate, Record, echo_host
+from tests.egressd.conftest import Certificate, Record, echo_host, open_doors
 from tests.support.daemon import running_service
 from tests.support.waiting import until
 
@@ -41,8 +39,7 @@ class WayOut:
         self.path = folder / "iris" / "egress" / "egress.sock"
         self.service = service
         private = frozenset({Target("localhost", port), Target("127.0.0.1", port)})
-        self.doors = Doors(folder, scope_of([])[0], private, service)
-        service.resources.callback(self.doors.close)
+        self.doors, self.news = open_doors(folder, service, private=private)
 
     async def allow(self, *hosts: str) -> None:
         self.doors.apply(CagesNow((cage(*hosts),)))

@@ -10,7 +10,7 @@ import trio
 from trio.testing import memory_stream_pair
 
 from brokerd.routes import AGENT_ROUTES, OPERATOR_ROUTES
-from egressd.service import ROUTES as EGRESSD_ROUTES
+from egressd.routes import ROUTES as EGRESSD_ROUTES
 from privd.routes import ROUTES as PRIVD_ROUTES
 from protocol import frames
 from protocol.problem import Problem

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from brokerd.routes import AGENT_ROUTES, OPERATOR_ROUTES
-from egressd.service import ROUTES as EGRESS_ROUTES
+from egressd.routes import ROUTES as EGRESS_ROUTES
 from privd.routes import ROUTES as PRIVD_ROUTES
 from protocol import frames
 from protocol.rpc import Role, Route
@@ -29,6 +29,7 @@ PEERS: dict[str, tuple[str, str, Sequence[Route[Any]], Role]] = {
     "webd at root's": ("web", "privd/operator.sock", PRIVD_ROUTES, Role.OPERATOR),
     "webd at brokerd's": ("web", "brokerd/operator.sock", OPERATOR_ROUTES, Role.OPERATOR),
     "webd at egressd's": ("web", "egressd/operator.sock", EGRESS_ROUTES, Role.OPERATOR),
+    "brokerd at egressd's": ("broker", "egressd/swarm.sock", EGRESS_ROUTES, Role.BROKER),
     "root at webd's": ("root", "webd/operator.sock", WEBD_ROUTES, Role.OPERATOR),
     "an agent's harness": ("iris harness", "agents/iris/broker/broker.sock", AGENT_ROUTES, Role.AGENT),
     "the manager's harness": ("hm1nd harness", "agents/hm1nd/broker/broker.sock", AGENT_ROUTES, Role.MANAGER),
