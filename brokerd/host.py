@@ -1,14 +1,17 @@
 """What brokerd's handlers act on."""
 
+from brokerd.live.accounts import Accounts
 from brokerd.live.backups import Backups
 from brokerd.live.behind import Behind
 from brokerd.live.deadlines import Deadlines
 from brokerd.live.digests import Digests
+from brokerd.live.egress import Egress
 from brokerd.live.feed import Feed
 from brokerd.live.harnesses import Harnesses
 from brokerd.live.hops import Hops
 from brokerd.live.inboxes import Inboxes
 from brokerd.live.leases import Leases
+from brokerd.live.limit_hits import LimitHits
 from brokerd.live.outbox import Outbox
 from brokerd.live.rates import Rates
 from brokerd.live.room import Room
@@ -54,6 +57,11 @@ class Host:
         self.scheduler = Scheduler(self.feed, store, inboxes, self.room, log)
         self.deadlines = Deadlines(store, self.feed, log)
         self.digests = Digests(store, self.feed, inboxes, roster, log)
+        self.accounts = Accounts(
+            store, self.feed, inboxes, self.leases, self.harnesses, self.digests, roster, log
+        )
+        self.limit_hits = LimitHits(store, self.feed, inboxes, self.digests, roster, log)
+        self.egress = Egress()
 
 
 async def open_host(settings: BrokerSettings, store: Store, boot: str, log: Log) -> Host:
@@ -63,6 +71,7 @@ async def open_host(settings: BrokerSettings, store: Store, boot: str, log: Log)
         await store.read(deliveries.open_counts),
         await store.read(deliveries.open_bytes),
         await store.read(pauses.read_all),
+        await store.read(agents.held_by_limits),
         settings.guards,
     )
     hops = Hops(await store.read(pulls.hops_of_last))
@@ -81,4 +90,5 @@ async def open_host(settings: BrokerSettings, store: Store, boot: str, log: Log)
     await host.feed.write(agents.start_anew)
     for running in await store.read(turns.read_open):
         host.leases.resume(running, await store.read(pulls.waiting_of, running.delivery))
+    host.accounts.follow()
     return host

@@ -1,9 +1,11 @@
 """Who may ask brokerd for what: an agent's harness at its own socket, the operator at theirs."""
 
 from brokerd.handlers import (
+    accounts,
     agents,
     backups,
     deliveries,
+    egress,
     feed,
     guards,
     hello,
@@ -33,6 +35,8 @@ from protocol.brokerd import (
     CloseThread,
     EditReminder,
     FireReminder,
+    ListAccounts,
+    ListEgress,
     ListMessages,
     ListQuestions,
     MarkRead,
@@ -40,6 +44,7 @@ from protocol.brokerd import (
     ReadStatistics,
     ReadTail,
     ReleaseThread,
+    ResumeAccount,
     ResumeAgent,
     RetryDelivery,
     SearchMessages,
@@ -121,4 +126,7 @@ OPERATOR_ROUTES: tuple[Route[Host], ...] = (
     Backup.answered_by(backups.back_up, callers=Role.OPERATOR),
     PauseAgent.answered_by(guards.pause_agent, callers=Role.OPERATOR),
     ResumeAgent.answered_by(guards.resume_agent, callers=Role.OPERATOR),
+    ListAccounts.answered_by(accounts.list_accounts, callers=Role.OPERATOR),
+    ResumeAccount.answered_by(accounts.resume_account, callers=Role.OPERATOR),
+    ListEgress.answered_by(egress.list_egress, callers=Role.OPERATOR),
 )

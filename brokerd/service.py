@@ -14,6 +14,7 @@ from brokerd.settings import BrokerSettings
 from brokerd.store import ballast, folder, schema, wal
 from brokerd.swarm.cages import follow_privd
 from brokerd.swarm.doors import Doors
+from brokerd.swarm.egress import follow_egressd
 from protocol.limits import BROKER_FRAME_BYTES_MAX
 from runtime.notify import given_sockets
 from runtime.operators import operator_socket, operators
@@ -51,12 +52,15 @@ async def serve_broker(service: Service, settings: BrokerSettings) -> None:
     service.start_background(host.scheduler.run, name="fire reminders")
     service.start_background(host.deadlines.expire, name="expire questions")
     service.start_background(host.digests.tell_on, name="tell the manager")
+    service.start_background(host.accounts.run, name="end limits of accounts")
+    service.start_background(host.limit_hits.tell_on, name="tell limits of cages")
     doors = Doors(
         service, Surface(AGENT_ROUTES, host, frame_bytes_max=BROKER_FRAME_BYTES_MAX), settings.agent_socket
     )
     for known in host.roster.all():
         doors.open(known)
     service.start_background(follow_privd, host, doors, name="follow privd")
+    service.start_background(follow_egressd, host, name="follow egressd")
     surface = Surface(OPERATOR_ROUTES, host, frame_bytes_max=BROKER_FRAME_BYTES_MAX)
     service.listen(listener, surface, operators(settings.operators, settings.admin_gid))
 

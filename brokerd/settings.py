@@ -19,6 +19,8 @@ class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The hive's runtime folder."""
     swarm_socket: AbsolutePath | None = None
     """privd's socket for brokerd; None takes its usual place below `run`."""
+    egress_socket: AbsolutePath | None = None
+    """egressd's socket for brokerd; None takes its usual place below `run`."""
     web_uid: Uid | None = None
     operator_uids: tuple[Uid, ...] = (0,)
     admin_gid: Uid | None = None
@@ -48,6 +50,10 @@ class BrokerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def swarm(self) -> Path:
         return Path(self.swarm_socket or f"{self.run}/privd/swarm.sock")
+
+    @property
+    def egress(self) -> Path:
+        return Path(self.egress_socket or f"{self.run}/egressd/swarm.sock")
 
     def agent_socket(self, agent: str) -> Path:
         return Path(self.run) / "agents" / agent / "broker" / "broker.sock"

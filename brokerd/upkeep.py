@@ -80,4 +80,4 @@ async def look_for_missed(host: Host) -> None:
 def _may_get_more(agent: str, host: Host) -> bool:
     """Whether one who waits would get what is queued: a take without a lease, or a pull into a turn."""
     lease = host.leases.of(agent)
-    return not host.inboxes.of(agent).is_paused if lease is None else lease.turn is not None
+    return not host.inboxes.of(agent).is_shut if lease is None else lease.turn is not None

@@ -5,9 +5,10 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
+from protocol.limited import EgressRefusal, LimitHit, ModelAccount
 from protocol.limits import INTEGER_MAX, PAGE_ROWS_MAX, SEARCH_CHARS_MAX
 from protocol.messages import DeliveryId, Message, MessageId, Receipt
-from protocol.names import AgentName
+from protocol.names import AccountName, AgentName
 from protocol.questions import Broken, Question
 from protocol.reminders import (
     AtTime,
@@ -54,6 +55,8 @@ class Agent(Struct, frozen=True):
     last_turn_ms: int | None = None
     paused: bool = False
     """The operator wants no turn to begin; a running one ends by itself."""
+    limited_by: AccountName | None = None
+    """The model account whose limit holds the agent; `parked`, `until_ms` and `detail` say the same in words."""
 
 
 class AgentNow(Struct, frozen=True):
@@ -97,6 +100,11 @@ class Snapshot(Struct, frozen=True):
     """Open ones, the oldest first: at most 100 that the operator is asked, and 100 between agents."""
     broken_questions: tuple[Broken, ...] = ()
     parked: tuple[ParkedThread, ...] = ()
+    accounts: tuple[ModelAccount, ...] = ()
+    """Those of which anything is known."""
+    refusals: tuple[EgressRefusal, ...] = ()
+    """Of the last 24 hours, the newest 100, oldest first."""
+    limit_hits: tuple[LimitHit, ...] = ()
 
 
 class TakeSnapshot(Call[Snapshot], frozen=True):
@@ -157,6 +165,24 @@ class ThreadReleased(Struct, frozen=True, tag_field="kind", tag="thread_released
     thread: int
 
 
+class AccountChanged(Struct, frozen=True, tag_field="kind", tag="account_changed"):
+    """What is known of a model account, or whom its limit holds: its whole row."""
+
+    account: ModelAccount
+
+
+class EgressRefused(Struct, frozen=True, tag_field="kind", tag="egress_refused"):
+    """An agent was turned away on its way out, for the first time in an hour or again: the whole row."""
+
+    refusal: EgressRefusal
+
+
+class LimitReached(Struct, frozen=True, tag_field="kind", tag="limit_reached"):
+    """A cage met one of its limits: the whole row of that limit."""
+
+    hit: LimitHit
+
+
 AnyFeedBody = (
     MessageSent
     | DeliveryChanged
@@ -168,6 +194,9 @@ AnyFeedBody = (
     | ReminderChanged
     | ThreadParked
     | ThreadReleased
+    | AccountChanged
+    | EgressRefused
+    | LimitReached
 )
 
 
@@ -258,9 +287,37 @@ class PauseAgent(Call[Marked], frozen=True):
 
 
 class ResumeAgent(Call[Marked], frozen=True):
-    """Let a paused agent go on."""
+    """Let an agent go on that is paused, or that a limit of its model account holds: others stay held."""
 
     agent: AgentName
+
+
+class ListAccounts(Call[tuple[ModelAccount, ...]], frozen=True):
+    """The model accounts of which anything is known: their limits, and whom they hold."""
+
+
+class ResumeAccount(Call[Marked], frozen=True):
+    """Take a model account's limit for over: those whom it holds go on, one after the other.
+
+    `conflict` when it is not limited.
+    """
+
+    account: AccountName
+
+
+class EgressPage(Struct, frozen=True):
+    """Newest first; `before` leads to older ones and is None at the end."""
+
+    refusals: tuple[EgressRefusal, ...]
+    before: int | None
+
+
+class ListEgress(Call[EgressPage], frozen=True):
+    """Who was turned away on the way out, from where and why, newest first; of everybody or of one agent."""
+
+    agent: AgentName | None = None
+    before: Annotated[int, Meta(ge=1, le=INTEGER_MAX)] | None = None
+    limit: Limit = 100
 
 
 class RetryDelivery(Call[Marked], frozen=True):

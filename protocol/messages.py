@@ -40,6 +40,7 @@ class SystemEvent(StrEnum):
     """A reminder is due; `about` is the reminder."""
     RATE_LIMITED = "rate_limited"
     RESUMED = "resumed"
+    LIMIT_HIT = "limit_hit"
 
 
 class DeliveryState(StrEnum):

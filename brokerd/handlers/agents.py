@@ -54,8 +54,8 @@ def _report_parked(
         until_ms=request.until_ms if parked else None,
         detail=request.detail if parked else "",
     )
-    if agent == manager:
-        return None
+    if agent == manager or agents.read(db, agent).limited_by is not None:
+        return None  # told with its whole account
     if request.reason is Outcome.RATE_LIMITED:
         return news.limited(db, log, agent, request.until_ms)
     return None if parked else news.works_again(db, log, agent)
@@ -68,8 +68,10 @@ def watch_commands(
 
 
 async def wake_parked(request: WakeParked, caller: Caller, host: Host) -> None:
-    """Ask a parked harness to try again; it says itself when it does."""
+    """Ask a parked harness to try again; it says itself when it does. A limit of its account holds it no more."""
     row = await host.store.read(agents.read, request.agent)
+    if await host.accounts.lift(request.agent) and row.parked is None:
+        return
     if row.parked is None:
         raise Refused(Problem.CONFLICT, f"{request.agent} is not parked")
     if not host.harnesses.command(request.agent, Unpark()):

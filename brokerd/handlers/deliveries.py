@@ -25,7 +25,7 @@ def agent_of(caller: Caller) -> str:
 
 @light
 async def take(request: TakeDelivery, caller: Caller, host: Host) -> Taken:
-    """Lease the oldest waiting delivery, or wait for one, or for the end of a pause.
+    """Lease the oldest waiting delivery, or wait for one, or for the end of a pause or of a limit.
 
     Another take of the same agent ends this one empty.
     """
@@ -53,14 +53,14 @@ def _held_again(agent: str, inbox: Inbox, host: Host) -> Lease | None:
         return None
     if lease.turn is not None or lease.is_beginning:
         raise Refused(Problem.CONFLICT, f"a turn of {agent} is open: end it, or attach as a new harness")
-    if inbox.is_paused:
+    if inbox.is_shut:
         host.leases.drop(agent)
         return None
     return host.leases.grant(agent, lease.waiting)
 
 
 def _lease_next(agent: str, inbox: Inbox, host: Host) -> Lease | None:
-    if inbox.is_paused:
+    if inbox.is_shut:
         return None
     waiting = inbox.first
     if waiting is None and not inbox.is_searched:

@@ -30,6 +30,7 @@ async def pause_agent(request: PauseAgent, caller: Caller, host: Host) -> Marked
 async def resume_agent(request: ResumeAgent, caller: Caller, host: Host) -> Marked:
     """The manager is told, unless the pause was so short that nobody noticed."""
     agent = host.roster.of(request.agent).name
+    await host.accounts.lift(agent)
     seq, is_news = await host.feed.write(_resume, agent, manager_of(host.roster.roles))
     if is_news:
         host.digests.add(SystemEvent.RESUMED)

@@ -9,4 +9,11 @@ from runtime import VERSION
 
 
 async def hello(request: Hello, caller: Caller, host: Host) -> Greeting:
-    return Greeting("brokerd", VERSION, WIRE_VERSION, separated=host.settings.web_uid != os.geteuid())
+    fault = host.egress.fault()
+    return Greeting(
+        "brokerd",
+        VERSION,
+        WIRE_VERSION,
+        separated=host.settings.web_uid != os.geteuid(),
+        degraded=() if fault is None else (fault,),
+    )

@@ -103,6 +103,8 @@ async def end(request: EndTurn, caller: Caller, host: Host) -> TurnClosed:
     )
     closed = await host.feed.write(turns.end, agent, request.turn, ending)
     host.leases.end_turn(agent, request.turn)
+    if request.outcome is Outcome.RATE_LIMITED and request.until_ms is not None:
+        await host.accounts.turn_ended(agent, request.until_ms, request.detail)
     return closed
 
 

@@ -24,6 +24,7 @@ LINGER_S: Final = {
     SystemEvent.REBUILT: 10.0,
     SystemEvent.RATE_LIMITED: 10.0,
     SystemEvent.RESUMED: 60.0,
+    SystemEvent.LIMIT_HIT: 60.0,
 }
 """How long nothing more of a kind must have come before it is told. A limit that seems over may begin again at once."""
 LINGER_S_MAX: Final = 120.0

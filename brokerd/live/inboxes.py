@@ -16,7 +16,7 @@ from brokerd.policy.bodies import bytes_of
 from brokerd.policy.guards import Guards, check_inbox
 from brokerd.store.feed import Entry
 from brokerd.store.pulls import Waiting
-from protocol.brokerd import AgentChanged, DeliveryChanged, MessageSent
+from protocol.brokerd import Agent, AgentChanged, AgentGone, DeliveryChanged, MessageSent
 from protocol.messages import DeliveryState
 from runtime.later import Later
 from runtime.reactor import this_reactor
@@ -35,12 +35,19 @@ class Inbox:
         self.reserved_size = 0
         self.is_paused = is_paused
         """The operator wants nothing to be taken."""
+        self.is_limited = False
+        """A limit of its model account holds the agent."""
         self.arrivals = 0
         self.first: Waiting | None = None
         self.is_searched = False
         """Whether nothing waits in the database, beside `first`."""
         self._waiting: set[Later[bool]] = set()
         self._taker: Place | None = None
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether nothing is taken for now."""
+        return self.is_paused or self.is_limited
 
     @property
     def waiters(self) -> int:
@@ -132,6 +139,7 @@ class Inboxes:
         open_counts: Mapping[str, int],
         open_bytes: Mapping[str, int] | None = None,
         paused: Iterable[str] = (),
+        limited: Iterable[str] = (),
         guards: Guards | None = None,
     ) -> None:
         sizes = open_bytes or {}
@@ -139,6 +147,8 @@ class Inboxes:
         self._inboxes = {name: Inbox(count, sizes.get(name, 0)) for name, count in open_counts.items()}
         for name in paused:
             self.of(name).is_paused = True
+        for name in limited:
+            self.of(name).is_limited = True
 
     def of(self, recipient: str) -> Inbox:
         inbox = self._inboxes.get(recipient)
@@ -166,7 +176,9 @@ class Inboxes:
         elif isinstance(body, DeliveryChanged):
             self._follow_delivery(entry, body)
         elif isinstance(body, AgentChanged):
-            self._follow_pause(body)
+            self._follow_agent(body.agent)
+        elif isinstance(body, AgentGone):
+            self.of(body.name).is_limited = False
 
     def _follow_delivery(self, entry: Entry, changed: DeliveryChanged) -> None:
         receipt = changed.delivery
@@ -179,10 +191,11 @@ class Inboxes:
         inbox.peak = max(inbox.peak, inbox.open)
         inbox.size += entry.opened * entry.size
 
-    def _follow_pause(self, changed: AgentChanged) -> None:
-        inbox = self.of(changed.agent.name)
-        if inbox.is_paused != changed.agent.paused:
-            inbox.is_paused = changed.agent.paused
+    def _follow_agent(self, agent: Agent) -> None:
+        inbox = self.of(agent.name)
+        was_shut = inbox.is_shut
+        inbox.is_paused, inbox.is_limited = agent.paused, agent.limited_by is not None
+        if inbox.is_shut != was_shut:
             inbox.look_again()
 
     def reserve(self, recipients: Sequence[str], size: int, sender: str) -> Reserved:

@@ -11,7 +11,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 import trio
 
 from brokerd.policy.retention import Retention, before
-from brokerd.store import occurrences, retention, traffic
+from brokerd.store import egress, limit_hits, occurrences, retention, traffic
 from brokerd.store.retention import FIRST_KEY, Found, KeyPlace
 from protocol.problem import Problem, Refused
 from runtime.clock import now_ms
@@ -76,6 +76,8 @@ class Sweeping:
         gone["keys"] += await self._sweep_keys(before(at_ms, kept.keys_days))
         occurrences_before = before(at_ms, kept.occurrences_days)
         gone["occurrences"] += await self._all(occurrences.forget_before, occurrences_before, ROWS)
+        gone["egress_refusals"] += await self._all(egress.forget_before, events_before, ROWS)
+        gone["limit_hits"] += await self._gently(limit_hits.forget_before, events_before)
         gone["statistics"] += await self._sweep_traffic(statistics_before)
         return dict(+gone)
 

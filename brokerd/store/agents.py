@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from brokerd.policy.accounts import Standing, standing
 from brokerd.policy.activity import activity_of
 from brokerd.store.feed import FeedLog
 from protocol.brokerd import Activity, Agent, AgentChanged, AgentGone
@@ -18,7 +19,7 @@ from runtime.store import Db
 
 COLUMNS: Final = (
     "name, role, attached, instance, activity, since_ms, status, turn, parked, until_ms, detail, last_turn_ms, "
-    "EXISTS (SELECT 1 FROM pauses WHERE pauses.agent = agents.name) AS paused"
+    "limited_by, limit_until_ms, lifted, EXISTS (SELECT 1 FROM pauses WHERE pauses.agent = agents.name) AS paused"
 )
 READ: Final = f"SELECT {COLUMNS} FROM agents WHERE name = ?"
 READ_ALL: Final = f"SELECT {COLUMNS} FROM agents ORDER BY name"
@@ -28,10 +29,12 @@ INSERT: Final = (
 )
 UPDATE: Final = (
     "UPDATE agents SET role = ?, attached = ?, instance = ?, activity = ?, since_ms = ?, status = ?, turn = ?, "
-    "parked = ?, until_ms = ?, detail = ?, last_turn_ms = ? WHERE name = ?"
+    "parked = ?, until_ms = ?, detail = ?, last_turn_ms = ?, limited_by = ?, limit_until_ms = ?, lifted = ? "
+    "WHERE name = ?"
 )
 UPDATE_KNOWN: Final = "UPDATE agents SET harness_uid = ?, settings = ? WHERE name = ?"
 DELETE: Final = "DELETE FROM agents WHERE name = ?"
+LIMITED: Final = "SELECT name FROM agents WHERE limited_by IS NOT NULL"
 OPEN_TURNS: Final = "SELECT agent, id FROM turns WHERE ended_ms IS NULL"
 
 _encoder = msgspec.json.Encoder()
@@ -62,6 +65,16 @@ class Row(Struct, frozen=True):
     detail: str
     last_turn_ms: int | None
     paused: bool
+    limited_by: str | None
+    """The account whose limit holds it (brokerd.store.accounts)."""
+    limit_until_ms: int | None
+    lifted: str | None
+    """The account in spite of whose limit it goes on, because the operator said so."""
+
+    def standing(self) -> Standing:
+        """Why it takes no message, if so: its harness's reason, or the limit of its account."""
+        own = Standing(self.parked, self.until_ms, self.detail)
+        return standing(own, self.limited_by, self.limit_until_ms)
 
 
 def _row(row: sqlite3.Row) -> Row:
@@ -79,10 +92,14 @@ def _row(row: sqlite3.Row) -> Row:
         detail=row["detail"],
         last_turn_ms=row["last_turn_ms"],
         paused=bool(row["paused"]),
+        limited_by=row["limited_by"],
+        limit_until_ms=row["limit_until_ms"],
+        lifted=row["lifted"],
     )
 
 
 def agent_from(row: Row) -> Agent:
+    stands = row.standing()
     return Agent(
         name=row.name,
         role=row.role,
@@ -90,20 +107,27 @@ def agent_from(row: Row) -> Agent:
         since_ms=row.since_ms,
         status=row.status,
         turn=row.turn,
-        parked=row.parked,
-        until_ms=row.until_ms,
-        detail=row.detail,
+        parked=stands.parked,
+        until_ms=stands.until_ms,
+        detail=stands.detail,
         last_turn_ms=row.last_turn_ms,
         paused=row.paused,
+        limited_by=row.limited_by,
     )
 
 
 def read(db: Db, name: str) -> Row:
     """One agent; `not_found` when privd has not reported it."""
-    row = db.execute(READ, (name,)).fetchone()
+    row = find(db, name)
     if row is None:
         raise Refused(Problem.NOT_FOUND, f"there is no agent {name}")
-    return _row(row)
+    return row
+
+
+def find(db: Db, name: str) -> Row | None:
+    """One agent, or None."""
+    row = db.execute(READ, (name,)).fetchone()
+    return None if row is None else _row(row)
 
 
 def read_all(db: Db) -> list[Agent]:
@@ -117,14 +141,14 @@ def change(db: Db, log: FeedLog, name: str, /, **changes: Any) -> None:
 
 def change_if_known(db: Db, log: FeedLog, name: str, /, **changes: Any) -> None:
     """The same for an agent that may have gone in the meantime."""
-    row = db.execute(READ, (name,)).fetchone()
+    row = find(db, name)
     if row is not None:
-        _write(db, log, _row(row), changes)
+        _write(db, log, row, changes)
 
 
 def _write(db: Db, log: FeedLog, before: Row, changes: dict[str, Any]) -> None:
     after = replace(before, **changes)
-    activity = activity_of(attached=after.attached, turn=after.turn, parked=after.parked)
+    activity = activity_of(attached=after.attached, turn=after.turn, parked=after.standing().parked)
     if activity is not before.activity:
         after = replace(after, activity=activity, since_ms=log.at_ms)
     if after == before:
@@ -143,6 +167,9 @@ def _write(db: Db, log: FeedLog, before: Row, changes: dict[str, Any]) -> None:
             after.until_ms,
             after.detail,
             after.last_turn_ms,
+            after.limited_by,
+            after.limit_until_ms,
+            after.lifted,
             after.name,
         ),
     )
@@ -154,10 +181,10 @@ def know(db: Db, log: FeedLog, known: Iterable[Known]) -> None:
     """Take over what privd reports of agents, new ones among them."""
     for each in known:
         settings = _encoder.encode(each.settings)
-        row = db.execute(READ, (each.name,)).fetchone()
+        row = find(db, each.name)
         if row is not None:
             db.execute(UPDATE_KNOWN, (each.harness_uid, settings, each.name))
-            _write(db, log, _row(row), {"role": each.settings.role})
+            _write(db, log, row, {"role": each.settings.role})
             continue
         absent = Activity.ABSENT.value
         db.execute(
@@ -192,6 +219,11 @@ def read_known(db: Db) -> list[KnownOrFault]:
         else:
             found.append(KnownOrFault(row["name"], Known(row["name"], row["harness_uid"], settings)))
     return found
+
+
+def held_by_limits(db: Db) -> frozenset[str]:
+    """Those whom a limit of their account holds."""
+    return frozenset(row["name"] for row in db.execute(LIMITED))
 
 
 def start_anew(db: Db, log: FeedLog) -> None:

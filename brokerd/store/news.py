@@ -24,6 +24,7 @@ from runtime.clock import new_key
 from runtime.store import Db
 
 TOLD: Final = "SELECT agent, crashed_ms, rebuilt_ms FROM cages_told"
+CRASH_OF: Final = "SELECT crashed_ms FROM cages_told WHERE agent = ?"
 CRASH_TOLD: Final = (
     "INSERT INTO cages_told (agent, crashed_ms) VALUES (?, ?) "
     "ON CONFLICT (agent) DO UPDATE SET crashed_ms = excluded.crashed_ms"
@@ -49,6 +50,7 @@ DIGESTS: Final[dict[SystemEvent, Callable[[Sequence[News]], str]]] = {
     SystemEvent.REBUILT: notices.rebuilt_digest,
     SystemEvent.RATE_LIMITED: notices.limited_digest,
     SystemEvent.RESUMED: notices.resumed_digest,
+    SystemEvent.LIMIT_HIT: notices.limit_hit_digest,
 }
 
 
@@ -79,8 +81,11 @@ def read_told(db: Db) -> dict[str, Told]:
 
 def crashed(db: Db, log: FeedLog, agent: str, crashed_ms: int, told: Draft | None) -> None:
     """Tell of a crash, and never again of the same. None when nobody can be told."""
+    known = db.execute(CRASH_OF, (agent,)).fetchone()
+    if known is not None and known["crashed_ms"] == crashed_ms:
+        return
     if told is not None:
-        _send(db, log, told)
+        send(db, log, told)
     db.execute(CRASH_TOLD, (agent, crashed_ms))
 
 
@@ -89,24 +94,30 @@ def rebuilt(
 ) -> None:
     """Tell an agent that its cage was made anew, and have it told to the manager together with others."""
     if told is not None:
-        _send(db, log, told)
+        send(db, log, told)
     db.execute(REBUILD_TOLD, (agent, rebuilt_ms))
     if manager not in (None, agent):
         _add(db, log, agent, SystemEvent.REBUILT)
 
 
-def limited(db: Db, log: FeedLog, agent: str, until_ms: int | None) -> SystemEvent | None:
-    """An agent takes no messages because of a limit; what is to be told, None when that is known already."""
+def limited(db: Db, log: FeedLog, agent: str, until_ms: int | None, account: str = "") -> SystemEvent | None:
+    """An agent takes no messages because of a limit, of its whole account where that is named.
+
+    What is to be told, None when that is known already.
+    """
     db.execute(DROP, (agent, SystemEvent.RESUMED.value))
     known = db.execute(IS_TOLD, (agent, SystemEvent.RATE_LIMITED.value)).fetchone()
     if known is not None and known["told"]:
         return None
-    _add(db, log, agent, SystemEvent.RATE_LIMITED, until_ms=until_ms)
+    _add(db, log, agent, SystemEvent.RATE_LIMITED, until_ms=until_ms, text=account)
     return SystemEvent.RATE_LIMITED
 
 
 def works_again(db: Db, log: FeedLog, agent: str) -> SystemEvent | None:
-    """An agent's limit is over; what is to be told, None when nobody was told of the limit."""
+    """An agent's limit is over; what is to be told, None when nobody was told of it, or when its account's goes on."""
+    row = agents.find(db, agent)
+    if row is not None and row.limited_by is not None:
+        return None
     known = db.execute(IS_TOLD, (agent, SystemEvent.RATE_LIMITED.value)).fetchone()
     if known is None:
         return None
@@ -120,6 +131,11 @@ def works_again(db: Db, log: FeedLog, agent: str) -> SystemEvent | None:
 def goes_on(db: Db, log: FeedLog, agent: str, since_ms: int) -> None:
     """The operator lets an agent go on that was paused since then."""
     _add(db, log, agent, SystemEvent.RESUMED, text=notices.paused_since(since_ms))
+
+
+def met_limit(db: Db, log: FeedLog, agent: str, text: str) -> None:
+    """An agent's cage met limits, as the words say."""
+    _add(db, log, agent, SystemEvent.LIMIT_HIT, text=text)
 
 
 def untold_events(db: Db) -> list[SystemEvent]:
@@ -139,11 +155,11 @@ def tell(db: Db, log: FeedLog, event: SystemEvent, manager: str | None) -> bool:
     reader = known.get(manager or "")
     if news and reader is not None and _is_held_up(reader):
         return True
-    is_so = [each for each in news if reader is not None and _is_so(event, known.get(each.agent))]
+    is_so = [each for each in news if reader and _is_so(event, each, known.get(each.agent), log.at_ms)]
     _drop(db, event, [each for each in news if each not in is_so])
     ready = [each for each in is_so if event is not SystemEvent.RESUMED or not _is_held_up(known[each.agent])]
     if ready and reader is not None:
-        _send(db, log, notice(reader.name, event, DIGESTS[event](ready)))
+        send(db, log, notice(reader.name, event, DIGESTS[event](ready)))
         _settle(db, event, ready)
     return len(ready) < len(is_so)
 
@@ -158,11 +174,12 @@ def _is_held_up(agent: Agent) -> bool:
     return agent.parked is not None or agent.paused
 
 
-def _is_so(event: SystemEvent, agent: Agent | None) -> bool:
-    """Whether it still is as it was; not of an agent that is not there any more."""
-    return agent is not None and (
-        event is not SystemEvent.RATE_LIMITED or agent.parked is Outcome.RATE_LIMITED
-    )
+def _is_so(event: SystemEvent, news: News, agent: Agent | None, at_ms: int) -> bool:
+    """Whether it still is as it was; not of an agent that is not there any more, or about to go on."""
+    if agent is None or event is not SystemEvent.RATE_LIMITED:
+        return agent is not None
+    goes_on = agent.limited_by is not None and news.until_ms is not None and news.until_ms <= at_ms
+    return agent.parked is Outcome.RATE_LIMITED and not goes_on
 
 
 def _settle(db: Db, event: SystemEvent, told: Sequence[News]) -> None:
@@ -191,7 +208,8 @@ def _news(row: sqlite3.Row) -> News:
     return News(row["agent"], row["at_ms"], row["text"], row["until_ms"])
 
 
-def _send(db: Db, log: FeedLog, draft: Draft) -> None:
+def send(db: Db, log: FeedLog, draft: Draft) -> None:
+    """Store a message of the hive itself."""
     (sent,) = messages.send(db, log, [draft])
     if isinstance(sent, Refused):
         raise sent

@@ -414,3 +414,62 @@ def broker_008_retention(db: Database) -> None:
         INSERT INTO retention (one, messages_gone) VALUES (1, 0);
         """
     )
+
+
+@broker()
+def broker_009_accounts(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE accounts (                 -- of which anything is known
+            name TEXT PRIMARY KEY,
+            seen BLOB NOT NULL,                 -- Account as JSON, as egressd told it last
+            since_ms INTEGER,                   -- of its limit; NULL when it is not limited
+            until_ms INTEGER,
+            said_by TEXT,
+            detail TEXT
+        ) STRICT, WITHOUT ROWID;
+
+        ALTER TABLE agents ADD COLUMN limited_by TEXT;          -- the account whose limit holds it
+        ALTER TABLE agents ADD COLUMN limit_until_ms INTEGER;   -- when that is said to end
+        ALTER TABLE agents ADD COLUMN lifted TEXT;              -- the account in spite of whose limit it goes on
+        """
+    )
+
+
+@broker()
+def broker_010_limit_hits(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE limit_hits (
+            agent TEXT NOT NULL,
+            resource TEXT NOT NULL,
+            times INTEGER NOT NULL,
+            untold INTEGER NOT NULL,            -- of these, since the agent and the manager were told
+            told_ms INTEGER,
+            first_ms INTEGER NOT NULL,
+            at_ms INTEGER NOT NULL,             -- the last time
+            detail TEXT NOT NULL,
+            PRIMARY KEY (agent, resource)
+        ) STRICT, WITHOUT ROWID;
+        """
+    )
+
+
+@events()
+def events_003_egress(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE egress_refusals (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            agent TEXT NOT NULL,
+            why TEXT NOT NULL,
+            host TEXT NOT NULL,
+            port INTEGER NOT NULL,
+            times INTEGER NOT NULL,
+            first_ms INTEGER NOT NULL,
+            at_ms INTEGER NOT NULL              -- the last time
+        ) STRICT;
+        CREATE INDEX egress_refusals_of ON egress_refusals(agent, id);
+        CREATE INDEX egress_refusals_at ON egress_refusals(at_ms);
+        """
+    )

@@ -4,7 +4,19 @@ from collections.abc import Iterator
 from typing import Final
 
 from brokerd.policy.pages import fitting
-from brokerd.store import agents, deliveries, feed, messages, parked, questions, turn_events, turns
+from brokerd.store import (
+    accounts,
+    agents,
+    deliveries,
+    egress,
+    feed,
+    limit_hits,
+    messages,
+    parked,
+    questions,
+    turn_events,
+    turns,
+)
 from protocol.brokerd import AgentNow, Snapshot, TailPage, TurnWithEvents
 from protocol.limits import PAGE_BYTES_MAX
 from protocol.messages import Message
@@ -17,6 +29,7 @@ QUESTIONS_MAX: Final = 100
 QUESTIONS_BYTES_MAX: Final = 128 * 1024
 """Of the questions to the operator, and again of those between agents: neither crowds out the other."""
 DAY_MS: Final = 24 * 60 * 60 * 1000
+REFUSALS_MAX: Final = 100
 TURNS_BEGAN_MAX: Final = 500
 HOUR_MS: Final = 60 * 60 * 1000
 
@@ -47,6 +60,9 @@ def take(db: Db, at_ms: int) -> Snapshot:
         questions=tuple(sorted([*ours.questions, *theirs.questions], key=lambda question: question.id)),
         broken_questions=(*ours.broken, *theirs.broken),
         parked=parked.read_holding(db),
+        accounts=accounts.read_all(db),
+        refusals=egress.since(db, at_ms - DAY_MS, REFUSALS_MAX),
+        limit_hits=limit_hits.read_all(db),
     )
 
 

@@ -14,7 +14,7 @@ from brokerd.policy.activity import end_by_power
 from brokerd.policy.bodies import bytes_of
 from brokerd.policy.notices import crash_notice, missed_crash_notice, rebuilt_notice, who_acts_on_crash
 from brokerd.policy.recipients import manager_of
-from brokerd.store import agents, deliveries, news, parked, questions, reminders, turns
+from brokerd.store import agents, deliveries, limit_hits, news, parked, questions, reminders, turns
 from brokerd.store.agents import Known
 from brokerd.store.feed import FeedLog
 from brokerd.store.messages import Draft
@@ -28,6 +28,7 @@ from protocol.privd import (
     CageChanged,
     CageCrashed,
     CageGone,
+    CageLimitHit,
     CageRebuilt,
     CagesNow,
     Power,
@@ -83,6 +84,9 @@ async def apply(event: AnyCageEvent, host: Host, doors: Doors) -> None:
             await _crashed(event, host)
         case CageRebuilt(agent, rebuilt_ms):
             await _rebuilt(agent, rebuilt_ms, host)
+        case CageLimitHit(agent):
+            if host.roster.get(agent) is not None:
+                await host.limit_hits.hit(event)
         case _:
             assert_never(event)
 
@@ -102,6 +106,7 @@ async def _changed(cages: Iterable[Cage], host: Host, doors: Doors) -> None:
     for known in here:
         host.roster.know(known)
         doors.open(known)
+    await host.accounts.deployed(here)
     for cage in cages:
         outcome = end_by_power(cage.power)
         if outcome is not None:
@@ -127,6 +132,7 @@ async def _gone(agent: str, host: Host, doors: Doors) -> None:
     while await host.feed.write(deliveries.bury, agent, BURIED_PER_JOB_MAX):
         continue
     await host.feed.write(news.forget, agent)
+    await host.feed.write(limit_hits.forget, agent)
     while await host.feed.write(parked.bury, agent, BURIED_PER_JOB_MAX):
         continue
 
