@@ -11,8 +11,22 @@ from typing import Final
 
 import trio
 
-from hivectl import doctor, journal, login, rebuild_all, receipt, requests, restore, status, tables, tail
+from hivectl import (
+    doctor,
+    journal,
+    login,
+    rebuild_all,
+    receipt,
+    requests,
+    restore,
+    status,
+    stop_all,
+    tables,
+    tail,
+)
 from hivectl.catalogue import CATALOGUE
+from hivectl.install import command as install
+from hivectl.install import remove as uninstall
 from hivectl.places import places
 from hivectl.program import COMMAND, EXIT_USAGE, Parser, program, speaker, unreachable
 from hivectl.up import command as up
@@ -26,7 +40,20 @@ EXIT_INTERRUPTED: Final = 130
 
 Run = Callable[[argparse.Namespace], Awaitable[int]]
 
-COMPOSED = (up, status, tail, rebuild_all, receipt, journal, login, doctor, restore)
+COMPOSED = (
+    up,
+    install,
+    uninstall,
+    status,
+    tail,
+    rebuild_all,
+    stop_all,
+    receipt,
+    journal,
+    login,
+    doctor,
+    restore,
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -163,16 +163,31 @@ def hive_name(settings: HiveSettings) -> str:
     return settings.name or socket.gethostname()
 
 
-def render(settings: HiveSettings, places: Places, uid_first: int, who: Ids) -> dict[str, dict[str, Any]]:
-    """Each daemon's settings, by its name. Which programs cages get comes from the environment that ./hive prepared."""
+class Programs(Struct, frozen=True):
+    """What cages get to run: the harness's environment, and the folder of the agent CLI."""
+
+    environment: Path
+    claude: Path | None
+
+
+def prepared() -> Programs:
+    """What ./hive prepared."""
+    claude = os.environ.get(CLAUDE_VARIABLE)
+    return Programs(cage_environment(), claude_folder(Path(claude)) if claude else None)
+
+
+def render(
+    settings: HiveSettings, places: Places, uid_first: int, who: Ids, programs: Programs | None = None
+) -> dict[str, dict[str, Any]]:
+    """Each daemon's settings, by its name. Cages get what ./hive prepared, unless told otherwise."""
+    programs = programs or prepared()
     model, cages = settings.model, settings.cages
     operators = sorted({0, os.geteuid(), *_invoker()})
-    claude = os.environ.get(CLAUDE_VARIABLE)
     privd: dict[str, Any] = {
         "state": str(places.state),
         "run": str(places.run),
         "uid_first": uid_first,
-        "environment": str(cage_environment()),
+        "environment": str(programs.environment),
         "backend": cages.backend,
         "runner": settings.agents.runner,
         "stop_grace_s": cages.stop_grace_s,
@@ -190,8 +205,8 @@ def render(settings: HiveSettings, places: Places, uid_first: int, who: Ids) -> 
             files_max=cages.limits.files_max,
         ),
     }
-    if claude:
-        privd["claude"] = str(claude_folder(Path(claude)))
+    if programs.claude:
+        privd["claude"] = str(programs.claude)
     return {
         "privd": privd,
         "brokerd": {
