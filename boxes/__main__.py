@@ -3,9 +3,11 @@
 import json
 import sys
 
+CODE = "/code"
+
 if __name__ == "__main__":
     order = json.loads(sys.argv[1])
-    sys.path[:0] = order["path"]
+    sys.path.insert(0, CODE)
     sys.dont_write_bytecode = True
     from boxes import confine
 

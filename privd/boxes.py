@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import sys
-import sysconfig
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ import trio
 from msgspec import Struct
 
 from boxes.reply import DATA, END, EXIT_MEMORY, FRAME_BYTES_MAX, HEAD, REFUSAL, REQUEST_BYTES_MAX
-from privd.boxing import EXIT_BY_SIGNAL, EXIT_DEADLINE, INPUT_FD
+from privd.boxing import CODE, EXIT_BY_SIGNAL, EXIT_DEADLINE, INPUT, INPUT_FD
 from privd.cages.boot import UNHANDLED
 from privd.cages.probe import PROGRAM_PATH
 from privd.cages.processes import Process
@@ -45,7 +44,6 @@ OOM_SCORE: Final = 600
 NOBODY: Final = (65_534, 65_534)
 LAUNCHER: Final = Path(__file__).with_name("boxing.py")
 PACKAGE: Final = Path(__file__).parents[1] / "boxes"
-CODE, LIBRARIES = "/code", "/site"
 READ_BYTES: Final = 64 * 1024
 MAY_SAY: Final = frozenset(
     {Problem.MALFORMED, Problem.NOT_FOUND, Problem.CONFLICT, Problem.LIMIT, Problem.BUSY, Problem.FAILED}
@@ -66,14 +64,13 @@ class Bounds(Struct, frozen=True):
 
 
 class Box(Struct, frozen=True):
-    """One box. `purpose` begins the sentence "… took longer than 5 s"; `libraries` shows it third-party modules."""
+    """One box. `purpose` begins the sentence "… took longer than 5 s" for whoever asked."""
 
     program: str
     purpose: str
     folder: Path | None = None
     """Seen as /in. Everything above it must be root's (or the hive's own user's)."""
     user: tuple[int, int] = NOBODY
-    libraries: bool = False
     bounds: Bounds = Bounds()
 
 
@@ -87,7 +84,6 @@ class Order(Struct, frozen=True):
     input: bool
     show: tuple[tuple[str, str], ...]
     links: tuple[tuple[str, str], ...]
-    path: tuple[str, ...]
     oom_score_adj: int
     memory_bytes: int
     cpu_s: int
@@ -318,7 +314,6 @@ def _by_root(box: Box) -> list[str]:
         input=box.folder is not None,
         show=_shown(box),
         links=_links(),
-        path=_path(box),
         oom_score_adj=OOM_SCORE,
         memory_bytes=box.bounds.memory_bytes,
         cpu_s=box.bounds.cpu_s,
@@ -331,12 +326,11 @@ def _by_root(box: Box) -> list[str]:
 def _by_bwrap(box: Box, bwrap: str) -> list[str]:
     order = {
         "program": box.program,
-        "path": _path(box),
         "memory_bytes": box.bounds.memory_bytes,
         "cpu_s": box.bounds.cpu_s,
         "files": box.bounds.files,
     }
-    shown = (*_shown(box), *(((str(box.folder), "/in"),) if box.folder is not None else ()))
+    shown = (*_shown(box), *(((str(box.folder), INPUT),) if box.folder is not None else ()))
     return [
         bwrap,
         *("--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
@@ -355,17 +349,11 @@ def _by_bwrap(box: Box, bwrap: str) -> list[str]:
 
 
 def _shown(box: Box) -> tuple[tuple[str, str], ...]:
-    """What a box sees of the host, and where: programs, libraries, our code, third-party modules if it needs them."""
+    """What a box sees of the host, and where: the programs and libraries of /usr, and our own code."""
     shown = [(ground, ground) for ground in _grounds()]
-    shown += [
-        (str(Path("/", name)), f"/{name}")
-        for name in LINKED
-        if Path("/", name).is_dir() and not Path("/", name).is_symlink()
-    ]
-    shown.append((str(PACKAGE), f"{CODE}/boxes"))
-    if box.libraries:
-        shown.append((sysconfig.get_path("platlib"), LIBRARIES))
-    return tuple(shown)
+    places = [Path("/", name) for name in LINKED]
+    shown += [(str(place), str(place)) for place in places if place.is_dir() and not place.is_symlink()]
+    return (*shown, (str(PACKAGE), f"{CODE}/boxes"))
 
 
 def _grounds() -> tuple[str, ...]:
@@ -380,10 +368,6 @@ def _links() -> tuple[tuple[str, str], ...]:
     return tuple(
         (str(Path("/", name).readlink()), f"/{name}") for name in LINKED if Path("/", name).is_symlink()
     )
-
-
-def _path(box: Box) -> tuple[str, ...]:
-    return (CODE, LIBRARIES) if box.libraries else (CODE,)
 
 
 def one_line(text: str) -> str:

@@ -33,7 +33,8 @@ NEW_PID, NEW_NET, NEW_IPC, NEW_UTS, NEW_CGROUP = (
 MS_PRIVATE, MS_NOSYMFOLLOW, MNT_DETACH = 0x4_0000, 0x100, 2
 SEALED: Final = launch.MS_RDONLY | launch.MS_NOSUID | launch.MS_NODEV
 OPEN_TREE_CLONE, AT_EMPTY_PATH, AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH = 1, 0x1000, -100, 4
-INPUT: Final = "/in"
+INPUT, CODE = "/in", "/code"
+"""Places of a box: what it reads, and our own package."""
 PR_SET_PDEATHSIG, PR_CAPBSET_READ, PR_CAPBSET_DROP = 1, 23, 24
 CAPABILITIES_MAX: Final = 64
 INPUT_FD: Final = 3
@@ -63,7 +64,7 @@ def main(order: dict[str, object]) -> NoReturn:
     if child == 0:
         os.close(gone)
         become(int(str(order["uid"])), int(str(order["gid"])), here)
-        sys.path[:1] = launch.words(order["path"])
+        sys.path[0] = CODE
         from boxes import confine  # noqa: PLC0415 - of the code that the box itself shows
 
         confine.run(

@@ -70,6 +70,11 @@ class Host:
     def journal(self, agent: str) -> Journal:
         return Journal(Places(self._registry.folder(self.keeper(agent).record.agent)).journal)
 
+    def state_of(self, agent: str) -> tuple[Path, tuple[int, int]]:
+        """An agent's own files, and the user whose they are; kept ones too."""
+        identity = self.backend.identity(self.keeper(agent).record.uid_base)
+        return agent_folder(self.settings, agent) / "state", (identity.agent_uid, identity.agent_gid)
+
     def degraded(self) -> tuple[str, ...]:
         """What this machine does not give, for the banner."""
         lacks = self.backend.degraded()

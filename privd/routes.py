@@ -2,14 +2,17 @@
 
 from typing import Final
 
-from privd.handlers import agents, cages, greeting, journal
+from privd.handlers import agents, cages, greeting, journal, state
 from protocol.hello import Hello
 from protocol.privd import (
     CreateAgent,
     DestroyCage,
     ListCages,
+    ListState,
+    MeasureState,
     PurgeAgent,
     ReadJournal,
+    ReadState,
     RebuildCage,
     RestartCage,
     StartCage,
@@ -34,4 +37,7 @@ ROUTES: Final = (
     PurgeAgent.answered_by(agents.purge, callers=OPERATOR),
     ReadJournal.answered_by(journal.read, callers=OPERATOR | BROKER),
     WatchJournal.answered_by(journal.watch, callers=OPERATOR | BROKER),
+    ListState.answered_by(state.list_state, callers=OPERATOR),
+    ReadState.answered_by(state.read, callers=OPERATOR),
+    MeasureState.answered_by(state.measure, callers=OPERATOR),
 )
