@@ -124,9 +124,9 @@ async def test_the_end_is_firm(monkeypatch: pytest.MonkeyPatch, traps: str, code
 async def test_the_whole_group_is_interrupted() -> None:
     code = (
         "import subprocess, sys, signal\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
         "signal.signal(signal.SIGINT, lambda *_: None)\n"
-        "print('up', flush=True)\n"
+        "waits = 'import signal; print(\"up\", flush=True); signal.pause()'\n"
+        "child = subprocess.Popen([sys.executable, '-c', waits])\n"
         "print(child.wait(), flush=True)\n"
     )
     _, taken = await run(code, end_at=b"up")

@@ -420,6 +420,10 @@ def test_nothing_acknowledged_is_lost_when_a_sync_fails_and_the_power_goes(tmp_p
     )
 
 
+RELAXED_SEEDS_MAX = 60
+"""Which cut loses something depends on where the threads are; a busy machine needs a few more."""
+
+
 def test_a_store_that_does_not_sync_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The campaign would see it: with `synchronous=NORMAL` for both files, what was acknowledged is lost."""
     shape_of = schema.shape_of
@@ -428,4 +432,4 @@ def test_a_store_that_does_not_sync_is_found_out(tmp_path: Path, monkeypatch: py
         return replace(shape_of(database, events_database), relaxed=frozenset({"main", schema.BROKER}))
 
     monkeypatch.setattr(schema, "shape_of", relaxed)
-    assert campaign(tmp_path, 1, 4).faults
+    assert any(campaign(tmp_path, seed, 1).faults for seed in range(1, RELAXED_SEEDS_MAX + 1))

@@ -58,7 +58,7 @@ AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 PICTURES = Path(os.environ.get("HIVE_PICTURES", ROOT / ".hive" / "pictures"))
 DESK = (1440, 900)
 PHONE = (390, 844)
-PATIENCE_MS = 15_000
+PATIENCE_MS = 30_000
 QUIET_S = 60.0
 UNRATED = "[guards]\nmessages_per_minute = 6000\npair_messages_per_minute = 6000\n"
 """All tests together write more in a minute than agents may."""

@@ -83,9 +83,10 @@ def test_a_long_loss_says_as_of_when_and_lets_nothing_be_sent(desk: Page) -> Non
     expect(desk.locator(".id").get_by_role("button", name="stop")).to_be_disabled()
     expect(desk.get_by_role("button", name="send", exact=True)).to_be_disabled()
     picture(desk, "link lost")
+    with desk.expect_request("**/api/**"):
+        banner.get_by_role("button", name="now").click()
     desk.unroute("**/api/**")
-    banner.get_by_role("button", name="now").click()
-    expect(banner).to_have_count(0)
+    expect(banner).to_have_count(0, timeout=PATIENCE_MS)
     expect(desk.locator("#compose")).to_have_value("not yet")
 
 
