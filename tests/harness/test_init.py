@@ -16,7 +16,7 @@ from harness import init
 from privd.cages.syscalls import program
 
 CHECKOUT = Path(__file__).parents[2]
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 ORDINARY_UID = 54_321
 LOSE_SPAWNER = "sleep 0.2; kill -9 $(pgrep -f '[h]arness.spawner')"
 

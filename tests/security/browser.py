@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.support.hive import RunningHive
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 _numbers = itertools.count(10)
 """Of addresses: webd counts attempts to sign in by address."""
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, overload
 import trio
 
 ASK_AGAIN_AFTER_MS = 20
-DEADLINE_MS = 20_000
+DEADLINE_MS = 60_000
 
 
 T = TypeVar("T")

@@ -28,7 +28,7 @@ from protocol.settings import AgentRole, AgentSettings, CageLimits
 CHECKOUT = Path(__file__).parents[3]
 ORDINARY_UID = 54_321
 """Of the user who has no rights at all; it need not exist."""
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 LIMITS = CageLimits(memory_mib_max=192, tasks_max=48, cpu_percent_max=100, files_max=128)
 PYTHON = "/opt/hive/env/bin/python"
 INIT = (PYTHON, "-I", "-m", "harness.init", "--")
