@@ -1,0 +1,151 @@
+"""The applied repository of one agent: bare, root's, written by privd alone. Plain files that any git understands.
+
+    objects/        one file each, never packed here
+    refs/tags/      the record: annotated tags, each made once and never moved
+    shallow         commits whose parents were never taken in, so that git does not look for them
+    incoming-*/     the quarantine of objects that are being taken in; swept when privd starts
+
+No object is parsed here, and none is ever changed once it is there: two objects of one id stay the first of them.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from privd.durable import sync, write
+from privd.policy.objects import Kind, object_id
+from protocol.problem import Problem, Refused
+
+HEAD: Final = b"ref: refs/heads/main\n"
+CONFIG: Final = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
+FOLDERS: Final = ("objects/info", "objects/pack", "refs/heads", "refs/tags")
+FOLDER_MODE: Final = 0o700
+OBJECT_MODE: Final = 0o400
+INCOMING: Final = "incoming-"
+TAG_RULE: Final = re.compile(r"(proposal|approved|denied|building|deployed|failed)/[1-9][0-9]{0,8}", re.ASCII)
+TAGGER: Final = "privd <privd@localhost>"
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Applied:
+    """One applied repository. Cheap to make; keeps nothing open. One writer at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def make(self) -> None:
+        """Make the repository where there is none."""
+        if (self._folder / "HEAD").exists():
+            return
+        with full_disk_refused():
+            for name in FOLDERS:
+                (self._folder / name).mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            write(self._folder / "config", CONFIG)
+            write(self._folder / "HEAD", HEAD)  # it is no repository before
+            sync(self._folder.parent)
+
+    def has(self, name: str) -> bool:
+        """Whether an object is there, in whole."""
+        return self._object(name).exists()
+
+    @contextmanager
+    def incoming(self) -> Iterator["Incoming"]:
+        """A quarantine; whatever was not released when it is left is gone. Refused(storage_full) by a full disk."""
+        with full_disk_refused():
+            folder = Path(tempfile.mkdtemp(prefix=INCOMING, dir=self._folder))
+            try:
+                yield Incoming(folder)
+            finally:
+                remove(folder)
+
+    def release(self, incoming: "Incoming") -> None:
+        """Put what was taken in among the objects, durably. One that is there already stays as it is."""
+        folders = {self._folder / "objects"}
+        for name, file in incoming.files.items():
+            sync(file)
+            place = self._object(name)
+            place.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.link(file, place)
+            folders.add(place.parent)
+        for folder in folders:
+            sync(folder)
+
+    def cut_history(self, commit: str, parents: Iterable[str]) -> None:
+        """Let git end at a commit whose parents are not all here."""
+        shallow = self._folder / "shallow"
+        known = set(shallow.read_text().split()) if shallow.exists() else set()
+        if commit not in known and not all(self.has(parent) for parent in parents):
+            with full_disk_refused():
+                write(shallow, "".join(f"{name}\n" for name in sorted({*known, commit})).encode())
+
+    def tag(self, name: str, commit: str, document: bytes, at_s: int) -> str:
+        """Make an annotated tag whose message is *document*; its id. `conflict` when there is one of that name."""
+        if not TAG_RULE.fullmatch(name):
+            raise ValueError(f"{name!a} is no tag of ours")
+        head = f"object {commit}\ntype commit\ntag {name}\ntagger {TAGGER} {at_s} +0000\n\n"
+        content = head.encode() + document
+        found = object_id(Kind.TAG, content)
+        with self.incoming() as incoming:
+            incoming.put(Kind.TAG, found, content)
+            self.release(incoming)
+        self._point(self._folder / "refs" / "tags" / name, found)
+        return found
+
+    def _point(self, ref: Path, name: str) -> None:
+        """A reference that was not there before, whole or not at all."""
+        with full_disk_refused():
+            ref.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            fresh = self._folder / "reference"
+            write(fresh, f"{name}\n".encode())
+            try:
+                os.link(fresh, ref)
+            except FileExistsError as error:
+                raise Refused(Problem.CONFLICT, f"{ref.parent.name}/{ref.name} was made before") from error
+            finally:
+                fresh.unlink()
+            sync(ref.parent)
+            sync(ref.parent.parent)
+
+    def _object(self, name: str) -> Path:
+        return self._folder / "objects" / name[:2] / name[2:]
+
+
+class Incoming:
+    """A quarantine: objects that git does not see."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.files: dict[str, Path] = {}
+
+    def put(self, kind: Kind, name: str, content: bytes) -> None:
+        """Take an object in. That *content* has this id was found out before."""
+        file = self._folder / name
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OBJECT_MODE)
+        with open(descriptor, "wb") as opened:  # noqa: PTH123 - pathlib cannot set a mode
+            opened.write(zlib.compress(b"%s %d\0" % (kind.encode(), len(content)) + content))
+        self.files[name] = file
+
+
+def remove(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+
+
+@contextmanager
+def full_disk_refused() -> Iterator[None]:
+    """Say `storage_full` where the system says that nothing more fits."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise Refused(Problem.STORAGE_FULL, "the disk is full: nothing was taken in") from error
+        raise
