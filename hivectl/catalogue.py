@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hivectl import questions, reminders, statistics, tables
+from hivectl import limited, questions, reminders, statistics, tables
 from protocol.brokerd import (
     Backup,
     CloseThread,
     EditReminder,
     FireReminder,
+    ListAccounts,
+    ListEgress,
     ListMessages,
     ListQuestions,
     MarkRead,
@@ -23,6 +25,7 @@ from protocol.brokerd import (
     ReadStatistics,
     ReadTail,
     ReleaseThread,
+    ResumeAccount,
     ResumeAgent,
     RetryDelivery,
     SearchMessages,
@@ -78,6 +81,7 @@ REMINDS = "have a message sent to an agent later: --agent, and one of --in-s, --
 PURGES = "deletes for good everything that {agent} left behind"
 
 ABOUT = {
+    "account": "its name, as `accounts` shows it",
     "after": "only what comes after this number",
     "answer": "in words",
     "choices": "what is chosen of the options",
@@ -142,6 +146,16 @@ CATALOGUE = (
     Command("unpark", WakeParked, "brokerd", tables.done),
     Command("pause", PauseAgent, "brokerd", tables.done),
     Command("resume", ResumeAgent, "brokerd", tables.done),
+    Command("accounts", ListAccounts, "brokerd", limited.accounts, said="model accounts and their limits"),
+    Command("resume-account", ResumeAccount, "brokerd", tables.done),
+    Command(
+        "egress",
+        ListEgress,
+        "brokerd",
+        limited.refusals,
+        said="who was turned away on the way out, newest first",
+        plain=frozenset({"agent"}),
+    ),
     Command("retry", RetryDelivery, "brokerd", tables.done),
     Command("release", ReleaseThread, "brokerd", tables.done),
     Command("close-thread", CloseThread, "brokerd", tables.done, confirm=CLOSES),

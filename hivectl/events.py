@@ -4,13 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from hivectl import tables
+from hivectl import limited, tables
 from hivectl.tables import printable, worded
 from protocol.brokerd import (
+    AccountChanged,
     AgentChanged,
     AgentGone,
     DeliveryChanged,
+    EgressRefused,
     FeedEvent,
+    LimitReached,
     MessageSent,
     QuestionChanged,
     ReminderChanged,
@@ -102,6 +105,19 @@ KINDS: Final[dict[type[Any], Shown]] = dict(
             lambda body: f"{body.reminder.agent}: reminder {body.reminder.id} is {body.reminder.state}",
         ),
         _shown(ThreadParked, lambda body: frozenset(body.parked.agents), _thread_parked),
+        _shown(
+            AccountChanged,
+            lambda body: frozenset(body.account.held),
+            lambda body: limited.account_line(body.account),
+        ),
+        _shown(
+            EgressRefused,
+            lambda body: frozenset({body.refusal.agent}),
+            lambda body: limited.refusal_line(body.refusal),
+        ),
+        _shown(
+            LimitReached, lambda body: frozenset({body.hit.agent}), lambda body: limited.hit_line(body.hit)
+        ),
         _shown(ThreadReleased, lambda _: frozenset(), lambda body: f"thread {body.thread} goes on"),
     )
 )

@@ -1,4 +1,4 @@
-"""What operators do about questions, parked threads, pauses and dead deliveries."""
+"""What operators do about questions, parked threads, pauses, limits and dead deliveries."""
 
 from typing import Annotated
 
@@ -9,6 +9,7 @@ from protocol.brokerd import (
     Marked,
     PauseAgent,
     ReleaseThread,
+    ResumeAccount,
     ResumeAgent,
     RetryDelivery,
     WakeParked,
@@ -74,6 +75,12 @@ async def resume(visit: Visit, host: Host) -> Answer:
     """Let a paused agent go on."""
     agent = visit.named["agent"]
     return await _marked(visit, host, f"resume {agent}", ResumeAgent(agent=agent))
+
+
+async def resume_account(visit: Visit, host: Host) -> Answer:
+    """Take a model account's limit for over: its agents go on, one after the other."""
+    account = visit.named["account"]
+    return await _marked(visit, host, f"resume account {account}", ResumeAccount(account=account))
 
 
 async def wake(visit: Visit, host: Host) -> Answer:

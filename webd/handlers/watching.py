@@ -2,12 +2,20 @@
 
 from typing import Any, Final
 
-from protocol.brokerd import ListMessages, ListQuestions, ReadStatistics, ReadTail, SearchMessages
+from protocol.brokerd import (
+    ListEgress,
+    ListMessages,
+    ListQuestions,
+    ReadStatistics,
+    ReadTail,
+    SearchMessages,
+)
 from protocol.limits import JOURNAL_BYTES_MAX, PAGE_ROWS_MAX, SEARCH_CHARS_MAX
 from protocol.privd import ReadJournal
 from protocol.problem import Problem, Refused
 from webd.http.answers import EVENTS, Answer, as_json
 from webd.live.hub import Reading
+from webd.live.limited import refusal_rows
 from webd.live.lines import line_row
 from webd.live.rows import broken_row, message_row, question_row
 from webd.live.stream import Stream
@@ -98,6 +106,18 @@ async def questions(visit: Visit, host: Host) -> Answer:
     return as_json(
         {"questions": rows, "broken": [broken_row(row) for row in page.broken], "before": page.before}
     )
+
+
+async def egress(visit: Visit, host: Host) -> Answer:
+    """A page of refusals of the way out, of everybody or of one agent, newest first."""
+    page = await host.ask_brokerd(
+        ListEgress(
+            agent=visit.agent("agent"),
+            before=visit.number("before", least=1),
+            limit=visit.number("limit", ROWS, least=1, most=PAGE_ROWS_MAX) or ROWS,
+        )
+    )
+    return as_json({"refusals": refusal_rows(page.refusals), "before": page.before})
 
 
 async def statistics(visit: Visit, host: Host) -> Answer:

@@ -60,6 +60,10 @@ class AgentRow(Struct, frozen=True):
     """When the limit that holds the agent is said to end."""
     paused: bool
     """Whether the operator wants no turn to begin."""
+    account: str
+    """The model account that pays for it."""
+    limited_by: str | None
+    """That account, while its limit holds the agent."""
 
 
 class DeliveryRow(Struct, frozen=True):
@@ -191,6 +195,8 @@ def agent_row(cage: Cage, known: Known | None) -> AgentRow:
         detail=plain((held.detail or str(held.parked or "")) if held else cage.detail),
         until_ms=held.until_ms if held else None,
         paused=known is not None and known.agent.paused,
+        account=cage.settings.account,
+        limited_by=known.agent.limited_by if known else None,
     )
 
 

@@ -12,7 +12,16 @@ import trio
 from protocol.brokerd import FeedEvent, ListMessages, Snapshot, TakeSnapshot, WatchFeed
 from protocol.hello import Hello
 from protocol.messages import Message
-from protocol.privd import AnyCageEvent, CageChanged, CageCrashed, CageGone, CageRebuilt, CagesNow, WatchCages
+from protocol.privd import (
+    AnyCageEvent,
+    CageChanged,
+    CageCrashed,
+    CageGone,
+    CageLimitHit,
+    CageRebuilt,
+    CagesNow,
+    WatchCages,
+)
 from protocol.problem import Problem, Refused
 from protocol.rpc import Call
 from protocol.tools import ListReminders, ReminderPage
@@ -160,8 +169,8 @@ class Cages:
                 return world.cage_changed(cage, now_ms)
             case CageGone(agent):
                 return world.cage_gone(agent, now_ms)
-            case CageCrashed() | CageRebuilt():
-                return []  # its row follows and says why
+            case CageCrashed() | CageRebuilt() | CageLimitHit():
+                return []  # its row follows and says why; brokerd tells of limits
 
 
 class Feed:

@@ -12,7 +12,20 @@ from webd.live.hub import Reading
 from webd.live.journals import Journals
 from webd.live.tails import Tails
 from webd.live.upstream import Picture
-from webd.policy.topics import AGENTS, COMMON, FLOW, HIVE, JOURNAL, PARKED, QUESTIONS, REMINDERS, TAIL
+from webd.policy.topics import (
+    ACCOUNTS,
+    AGENTS,
+    COMMON,
+    FLOW,
+    HIVE,
+    JOURNAL,
+    LIMITS,
+    PARKED,
+    QUESTIONS,
+    REFUSALS,
+    REMINDERS,
+    TAIL,
+)
 
 UNREAD: Final = "unread"
 """Sent with the flow: what waits for the operator, however old."""
@@ -74,18 +87,28 @@ class Views:
         world = self.picture.world
         if topic == HIVE:
             return {HIVE: replace(world.hive, operator=operator)}
-        if topic == AGENTS:
-            return world.agents
+        if topic in (kept := self._kept()):
+            return kept[topic]
         if topic == FLOW:
             return world.flow.newest()
         if topic == UNREAD:
             return world.flow.wanting(now_ms)
         if topic == QUESTIONS:
             return world.questions.rows()
-        if topic == PARKED:
-            return world.parked
         if topic == REMINDERS:
             return world.schedules.rows()
         if topic.startswith(TAIL):
             return self._tails.rows(topic.removeprefix(TAIL))
         return self._journals.lines(topic.removeprefix(JOURNAL))
+
+    def _kept(self) -> dict[str, Any]:
+        """Topics whose rows the world keeps as they are shown."""
+        world = self.picture.world
+        limited = world.limited
+        return {
+            AGENTS: world.agents,
+            PARKED: world.parked,
+            ACCOUNTS: limited.accounts,
+            REFUSALS: limited.refusals,
+            LIMITS: limited.hits,
+        }

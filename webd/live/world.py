@@ -11,12 +11,14 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protocol.brokerd import Agent as BrokerAgent
 from protocol.brokerd import (
+    AccountChanged,
     AgentChanged,
     AgentGone,
     DeliveryChanged,
+    EgressRefused,
     FeedEvent,
+    LimitReached,
     MessageSent,
     ParkedThread,
     QuestionChanged,
@@ -27,12 +29,14 @@ from protocol.brokerd import (
     TurnChanged,
     TurnEventAdded,
 )
+from protocol.brokerd import Agent as BrokerAgent
 from protocol.hello import Greeting
 from protocol.messages import Message, Receipt
 from protocol.privd import Cage, Power
 from protocol.turns import AnyTurnEvent, ToolCalled, Turn
 from webd.live.counts import TURNS_KEPT_MAX, HourCount, Inboxes, pulse
 from webd.live.flow import Flow
+from webd.live.limited import Limited, Told
 from webd.live.questions import Questions
 from webd.live.rows import (
     AgentRow,
@@ -45,9 +49,20 @@ from webd.live.rows import (
 )
 from webd.live.schedules import Schedules
 from webd.policy.text import plain
-from webd.policy.topics import AGENTS, FLOW, HIVE, PARKED, QUESTIONS, REMINDERS, TAIL
+from webd.policy.topics import (
+    ACCOUNTS,
+    AGENTS,
+    FLOW,
+    HIVE,
+    LIMITS,
+    PARKED,
+    QUESTIONS,
+    REFUSALS,
+    REMINDERS,
+    TAIL,
+)
 
-ANEW: Final = (FLOW, QUESTIONS, PARKED, REMINDERS)
+ANEW: Final = (FLOW, QUESTIONS, PARKED, REMINDERS, ACCOUNTS, REFUSALS, LIMITS)
 """What begins anew with brokerd's feed: streams take a snapshot of these."""
 LATE_MAX: Final = 5
 LATE_MS: Final = 600_000
@@ -87,6 +102,7 @@ class World:
         self.flow = Flow()
         self.questions = Questions()
         self.schedules = Schedules()
+        self.limited = Limited()
         self.parked: dict[str, ParkedThread] = {}
         """Threads that wait for the operator's release, by key."""
         self.agents: dict[str, AgentRow] = {}
@@ -174,6 +190,7 @@ class World:
         self.flow.start_from([*older, *snapshot.messages], snapshot.wanting)
         self.questions.start_from(snapshot.questions, snapshot.broken_questions)
         self.parked = {str(parked.thread): parked for parked in snapshot.parked}
+        self.limited.start_from(snapshot)
         return [*self._agent_changes(sorted(before | set(self._heard)), now_ms), *self._hive_changes(now_ms)]
 
     def fetched(self, message: Message) -> None:
@@ -208,9 +225,11 @@ class World:
             case AgentGone(name):
                 self._heard.pop(name, None)
                 self._inboxes.forget(name)
-                return self._agent_changes([name], now_ms)
+                return [*_rows(self.limited.forget(name)), *self._agent_changes([name], now_ms)]
             case QuestionChanged() | ReminderChanged() | ThreadParked() | ThreadReleased() as waiting:
                 return self._waiting_changed(waiting)
+            case AccountChanged() | EgressRefused() | LimitReached() as limited:
+                return _rows(self.limited.changed(limited))
 
     def _waiting_changed(
         self, waiting: QuestionChanged | ReminderChanged | ThreadParked | ThreadReleased
@@ -306,3 +325,7 @@ class World:
 
 def _told(topic: str, rows: Iterable[tuple[str, Any]]) -> list[Change]:
     return [Change(topic, row, key=key) for key, row in rows]
+
+
+def _rows(told: Iterable[Told]) -> list[Change]:
+    return [Change(topic, row, key=key) for topic, key, row in told]

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
-from protocol.names import AGENT_NAME_PATTERN
+from protocol.names import ACCOUNT_PATTERN, AGENT_NAME_PATTERN
 from protocol.problem import Problem, Refused
 
 FIELDS_MAX: Final = 16
 NUMBERED: Final = ("message", "delivery", "thread", "question", "reminder")
 """What is called by its number in an address."""
 _RULES: Final = {
+    "account": re.compile(ACCOUNT_PATTERN),
     "agent": re.compile(AGENT_NAME_PATTERN),
     **dict.fromkeys(NUMBERED, re.compile(r"\A[1-9][0-9]{0,14}\Z")),
     "topic": re.compile(r"\A[a-z0-9:]{1,20}\Z"),

@@ -13,11 +13,16 @@ FLOW: Final = "flow"
 QUESTIONS: Final = "questions"
 PARKED: Final = "parked"
 REMINDERS: Final = "reminders"
-COMMON: Final = frozenset({HIVE, AGENTS, FLOW, QUESTIONS, PARKED, REMINDERS})
+ACCOUNTS: Final = "accounts"
+REFUSALS: Final = "refusals"
+"""Of the way out."""
+LIMITS: Final = "limits"
+"""That cages met."""
+COMMON: Final = frozenset({HIVE, AGENTS, FLOW, QUESTIONS, PARKED, REMINDERS, ACCOUNTS, REFUSALS, LIMITS})
 """What every page follows; an action's `seq` is a place among these."""
 TAIL: Final = "tail:"
 JOURNAL: Final = "journal:"
-TOPICS_MAX: Final = 8
+TOPICS_MAX: Final = 12
 
 _NAME: Final = re.compile(AGENT_NAME_PATTERN)
 _CURSOR: Final = re.compile(r"\A([0-9a-f]{1,16})-([0-9]{1,15})\Z")
