@@ -193,14 +193,17 @@ class Doors:
             gate = Gate(
                 cage.agent,
                 Scope(),
-                self._hive,
+                Scope(),
                 self._private,
                 self._refusals,
                 self._ledgers.setdefault(cage.agent, Ledger()),
             )
             folder = self._agents / cage.agent / "egress"
             ways = self._ways[cage.agent] = Ways(folder, gate, self._apis, self._service)
-        ways.gate.change(self._scope(cage), cage.settings.egress_limits, cage.settings.account)
+        settings = cage.settings
+        # A tunnel to the model API would carry a key that nobody gave it, and what else it likes to whose key that is.
+        hive = self._hive if settings.credential is Credential.CAGE else Scope()
+        ways.gate.change(self._scope(cage), hive, settings.egress_limits, settings.account)
         ways.follow(cage)
 
     def _scope(self, cage: Cage) -> Scope:

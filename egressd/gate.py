@@ -27,6 +27,7 @@ class Gate:
     agent: str
     own: Scope
     hive: Scope
+    """Where every agent goes that holds its own key."""
     private: frozenset[Target]
     refusals: Refusals
     ledger: Ledger = field(default_factory=Ledger)
@@ -39,9 +40,9 @@ class Gate:
     def admits(self, target: Target) -> bool:
         return self.own.admits(target) or self.hive.admits(target)
 
-    def change(self, own: Scope, limits: EgressLimits, account: str) -> None:
+    def change(self, own: Scope, hive: Scope, limits: EgressLimits, account: str) -> None:
         """Hold from now on to other settings; open tunnels that they do not allow end, the newest ones if too many."""
-        self.own, self.limits, self.account = own, limits, account
+        self.own, self.hive, self.limits, self.account = own, hive, limits, account
         for place, (target, tunnel) in enumerate(tuple(self.tunnels.values())):
             if not self.admits(target) or place >= limits.connections_max:
                 tunnel.revoke()

@@ -27,6 +27,11 @@ class Places(Struct, frozen=True):
         return self.root / "run/hive/egress/egress.sock"
 
     @property
+    def model_socket(self) -> Path:
+        """Where egressd passes requests to the model API on, when it holds the credential."""
+        return self.root / "run/hive/egress/model.sock"
+
+    @property
     def own(self) -> Path:
         """The harness's own folder for what it makes at each start: the agent may read it, never write."""
         return self.root / "run/harness"

@@ -36,6 +36,11 @@ class Places:
     def logs(self) -> Path:
         return self.state / "log"
 
+    @property
+    def egress(self) -> Path:
+        """Copies of keys and certificates for egressd, which alone can read them."""
+        return self.state / "egress"
+
     def owner(self) -> int | None:
         """The uid of whoever started this hive; None when there is none in this folder."""
         try:

@@ -18,7 +18,7 @@ from privd.registry import AgentRecord, Registry
 from privd.settings import PrivdSettings, template
 from protocol.privd import AnyCageEvent, Cage, CageChanged, CageGone
 from protocol.problem import Problem, Refused
-from protocol.settings import AgentRole, Runner
+from protocol.settings import AgentRole, Credential, Runner
 from runtime.clock import now_ms
 from runtime.fanout import Fanout
 from runtime.log import Log
@@ -50,7 +50,7 @@ class Host:
             self._keepers[record.agent] = self._keep(record)
         async with trio.open_nursery() as nursery:
             for keeper in self._keepers.values():
-                nursery.start_soon(keeper.recover)
+                nursery.start_soon(keeper.recover, self.settings.stop_grace_s)
 
     def close(self) -> None:
         for keeper in self._keepers.values():
@@ -103,6 +103,7 @@ class Host:
             try:
                 await self.backend.prepare(self._furnish(record), Places(self._registry.folder(agent)))
                 self._give(record, credentials)
+                self._take_key(record)
             except BaseException:
                 self._take_back(agent, left)
                 raise
@@ -197,7 +198,8 @@ class Host:
     def _credentials(self) -> dict[str, bytes]:
         """The model key and the trusted certificate, by the names they get. Refused(failed) when one cannot be read."""
         api = self.settings.model_api
-        wanted = {KEY_NAME: api.key_file, CA_NAME: api.ca_file}
+        in_cages = self.settings.credential is Credential.CAGE
+        wanted = {KEY_NAME: api.key_file if in_cages else None, CA_NAME: api.ca_file}
         try:
             return {name: Path(source).read_bytes() for name, source in wanted.items() if source is not None}
         except OSError as error:
@@ -215,6 +217,11 @@ class Host:
                 file.write(content)
                 if self.separate:
                     os.fchown(descriptor, identity.agent_uid, identity.agent_gid)
+
+    def _take_key(self, record: AgentRecord) -> None:
+        """Leave no key behind with an agent that comes back and needs none any more."""
+        if record.settings.credential is Credential.EGRESS:
+            folders.remove(agent_folder(self.settings, record.agent) / "claude" / KEY_NAME)
 
 
 def check_vacant(folder: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from protocol.settings import MODEL_DEFAULT, AgentRole, AgentSettings, CageLimits, Runner
+from protocol.settings import MODEL_DEFAULT, AgentRole, AgentSettings, CageLimits, Credential, Runner
 from runtime.settings import AbsolutePath, Uid, Url
 
 
@@ -16,6 +16,13 @@ class BackendChoice(StrEnum):
     NIXOS = "nixos"
     NSPAWN = "nspawn"
     BWRAP = "bwrap"
+
+
+class Launching(StrEnum):
+    """Whose children cages are: privd's own, or systemd's, each a unit `hive-cage@<name>.service`."""
+
+    CHILDREN = "children"
+    UNITS = "units"
 
 
 class Peers(Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,7 +37,7 @@ class Peers(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelApi(Struct, frozen=True, forbid_unknown_fields=True):
-    """How agents reach the model; the key is copied into each agent's own credential folder at creation."""
+    """How agents reach the model; the key is copied into each new agent's credential folder, if cages hold keys."""
 
     base_url: Url | None = None
     ca_file: AbsolutePath | None = None
@@ -50,7 +57,11 @@ class PrivdSettings(Struct, frozen=True, forbid_unknown_fields=True):
     claude: AbsolutePath | None = None
     """Folder that holds the `claude` program, bound read-only into cages whose runner it is."""
     backend: BackendChoice = BackendChoice.AUTO
+    cages: Launching = Launching.CHILDREN
+    """`units` needs systemd as the machine's first process, and the unit that `hivectl install` puts there."""
     model_api: ModelApi = ModelApi()
+    credential: Credential = Credential.CAGE
+    """Who holds the model key of an agent that is created from now on."""
     limits: CageLimits = CageLimits()
     runner: Runner = Runner.DEMO
     """What drives an agent that is created without saying."""
@@ -66,6 +77,7 @@ def template(
         role=role,
         runner=runner or settings.runner,
         model=model or MODEL_DEFAULT,
+        credential=settings.credential,
         limits=settings.limits,
         api_base_url=settings.model_api.base_url,
     )

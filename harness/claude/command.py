@@ -47,6 +47,10 @@ DISALLOWED_TOOLS: Final = (
 )
 
 
+MODEL_SITE: Final = "http://localhost"
+"""What stands before the path of a request that goes to the model socket."""
+PLACEHOLDER: Final = '{"apiKeyHelper":"echo held-by-egressd"}'
+"""The CLI asks nothing of an API without a key of its own; egressd drops this one and adds the real one."""
 RETRIES: Final = "4"
 """The CLI's own retries of a failing API, some eight seconds; after that the hive waits, where the operator sees it."""
 
@@ -67,6 +71,8 @@ class Paths(Struct, frozen=True):
     """The file that holds an API key, when the agent has one."""
     ca: str | None = None
     """The file with a certificate to trust, when the agent has one."""
+    model_socket: str | None = None
+    """Where requests to the model API get their credential on the way out; then nothing in the cage is one."""
 
 
 class Conversation(Struct, frozen=True):
@@ -99,7 +105,9 @@ def command(settings: AgentSettings, paths: Paths, conversation: Conversation) -
         "--setting-sources",
         "",
     ]
-    if paths.api_key is not None:
+    if paths.model_socket is not None:
+        argv += ["--settings", PLACEHOLDER]
+    elif paths.api_key is not None:
         argv += ["--settings", key_helper(paths.api_key)]
     # Variadic options last: each would swallow what follows.
     argv += ["--allowedTools", *ALLOWED_TOOLS, "--disallowedTools", *DISALLOWED_TOOLS]
@@ -115,7 +123,9 @@ def environment(settings: AgentSettings, paths: Paths) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PATH": paths.search,
     } | WAY_OUT
-    if settings.api_base_url is not None:
+    if paths.model_socket is not None:
+        ours |= {"ANTHROPIC_UNIX_SOCKET": paths.model_socket, "ANTHROPIC_BASE_URL": MODEL_SITE}
+    elif settings.api_base_url is not None:
         ours["ANTHROPIC_BASE_URL"] = settings.api_base_url
     if paths.ca is not None:
         ours["NODE_EXTRA_CA_CERTS"] = paths.ca

@@ -20,7 +20,7 @@ from harness.spawn import Spawner
 from harness.stop import TurnStop
 from harness.wake import draw_mark, wake_prompt
 from protocol.agent import Delivery
-from protocol.settings import AgentSettings
+from protocol.settings import AgentSettings, Credential
 from protocol.turns import Noted, Outcome
 from runtime.clock import now_ms
 from runtime.log import Log
@@ -63,6 +63,12 @@ class ClaudeRunner:
         look = await self._look()
         if look.fault:
             emit(Noted(0, now_ms(), f"the notes could not be read: {look.fault}"))
+        if look.api_key and self._holds_no_key:
+            emit(
+                Noted(
+                    0, now_ms(), f"{self._places.credentials / KEY_NAME} is not used: egressd holds the key"
+                )
+            )
         run = await self._turn(delivery, look, emit, stop)
         if stop.reason is None and run.verdict.conversation_unknown:
             emit(
@@ -117,8 +123,13 @@ class ClaudeRunner:
             role_prompt=str(places.role_prompt),
             api_key=str(places.credentials / KEY_NAME) if look.api_key else None,
             ca=str(places.credentials / CA_NAME) if look.ca else None,
+            model_socket=str(places.model_socket) if self._holds_no_key else None,
         )
         return command(self._settings, paths, conversation)
+
+    @property
+    def _holds_no_key(self) -> bool:
+        return self._settings.credential is Credential.EGRESS
 
     def _notes(self, look: Look) -> str:
         return startup_prompt(self._settings, look.notes, str(self._places.notes)).notes

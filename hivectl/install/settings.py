@@ -9,10 +9,11 @@ from hivectl.install.release import Release
 from hivectl.places import Places
 from hivectl.up import configuration
 from hivectl.up.configuration import HiveSettings, Programs
-from protocol.settings import Runner
+from protocol.settings import Credential, Runner
 from runtime.settings import SettingsFault, load_settings
 
 PRIVD: Final = "hive-privd.service"
+EGRESSD: Final = "hive-egressd.service"
 CAGES_ARE_UNITS: Final = "units"
 
 
@@ -48,12 +49,23 @@ def address(settings: HiveSettings) -> str:
 
 def secrets(settings: HiveSettings) -> dict[str, dict[str, str]]:
     """Files that systemd hands to a daemon, wherever they are and whoever owns them, by unit and name."""
-    given = {"model-key": settings.model.key_file, "model-ca": settings.model.ca_file}
-    files = {name: str(file) for name, file in given.items() if file is not None}
-    for file in files.values():
+    model, held = settings.model, settings.held()
+    in_cages = model.key_file if model.credential is Credential.CAGE else None
+    given = {
+        PRIVD: {"model-key": in_cages, "model-ca": model.ca_file},
+        EGRESSD: {
+            "model-ca": model.ca_file if held else None,
+            **{f"account-{name}": account.key_file for name, account in held.items()},
+        },
+    }
+    files = {
+        unit: {name: str(file) for name, file in each.items() if file is not None}
+        for unit, each in given.items()
+    }
+    for file in (file for each in files.values() for file in each.values()):
         if not Path(file).is_file():
-            raise SettingsFault(f"{file}: is not there; see [model] in hive.toml")
-    return {PRIVD: files}
+            raise SettingsFault(f"{file}: is not there; see [model] and [accounts] in hive.toml")
+    return files
 
 
 def write(machine: Machine, settings: HiveSettings, places: Places, uid_first: int, release: Release) -> None:
@@ -79,6 +91,11 @@ def _for_units(tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for key, name in (("key_file", "model-key"), ("ca_file", "model-ca")):
         if key in api:
             api[key] = str(units.credential(PRIVD, name))
+    egressd = tables["egressd"]
+    if "ca_file" in egressd:
+        egressd["ca_file"] = str(units.credential(EGRESSD, "model-ca"))
+    for name, account in egressd["accounts"].items():
+        account["key_file"] = str(units.credential(EGRESSD, f"account-{name}"))
     return tables
 
 

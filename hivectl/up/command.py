@@ -14,7 +14,7 @@ from hivectl.arguments import whole_number
 from hivectl.doctor import Findings, probe
 from hivectl.places import Places
 from hivectl.program import TARGET, program, typed
-from hivectl.up import configuration, ground
+from hivectl.up import configuration, credentials, ground
 from hivectl.up.agents import Agents, named
 from hivectl.up.configuration import HiveSettings
 from hivectl.up.supervisor import Daemon, Supervisor, raise_file_limit
@@ -86,6 +86,7 @@ class Up:
         ground.lay(self._places, who)
         lock = ground.take_lock(self._places)
         try:
+            credentials.hand_over(settings, self._places, who)
             rendered = configuration.render(settings, self._places, found.uid_first or 0, who)
             return await self._serve(asked, settings, self._daemons(rendered, who))
         finally:

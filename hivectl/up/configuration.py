@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -11,9 +12,9 @@ from msgspec import Meta, Struct, structs
 
 from hivectl.places import Places
 from protocol.limits import INTEGER_MAX
-from protocol.names import MANAGER_NAME, AgentName, agent_name_fault
+from protocol.names import MANAGER_NAME, AccountName, AgentName, agent_name_fault
 from protocol.problem import Problem, Refused
-from protocol.settings import CageLimits, Runner
+from protocol.settings import ACCOUNT_DEFAULT, CageLimits, Credential, Runner
 from runtime.settings import AbsolutePath, ListenAddress, SettingsFault, SiteName, Url
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
@@ -22,6 +23,9 @@ CLAUDE_FOLDER: Final = frozenset({"claude", ".pinned"})
 """What ./hive puts there: the program, and which one it is."""
 CLAUDE_VARIABLE: Final = "HIVE_CLAUDE"
 """Where `./hive` put the Claude Code CLI, if it did."""
+KEY_SUFFIX: Final = ".key"
+CA_NAME: Final = "ca.pem"
+"""Copies that only egressd can read."""
 EGRESS_SLOT, WEB_SLOT, BROKER_SLOT = 3, 2, 1
 """A daemon's uid, counted from the first of the hive's block."""
 
@@ -38,14 +42,42 @@ class Web(Struct, frozen=True, forbid_unknown_fields=True):
     """Whether a proxy in front ends TLS."""
 
 
+class ModelAccount(Struct, frozen=True, forbid_unknown_fields=True):
+    """A further model account, whose key egressd holds; agents name it in their settings."""
+
+    key_file: AbsolutePath
+    kind: Literal["api_key", "oauth"] = "api_key"
+    """What the file holds: an API key, or a subscription's token."""
+    base_url: Url | None = None
+
+    def __post_init__(self) -> None:
+        _check_encrypted(self.base_url)
+
+
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
     """How agents reach the model API."""
 
     base_url: Url | None = None
     hosts: tuple[str, ...] = ("api.anthropic.com:443",)
+    """Where every agent may connect to that holds its own key."""
     allow_private: tuple[str, ...] = ()
     ca_file: AbsolutePath | None = None
     key_file: AbsolutePath | None = None
+    credential: Credential = Credential.CAGE
+    """Who holds the key: each new agent's `cage`, or `egress` for all of them; agents there are keep their way."""
+    kind: Literal["api_key", "oauth"] = "api_key"
+    """With `egress`: what the key file holds, an API key or a subscription's token."""
+
+    def __post_init__(self) -> None:
+        if self.credential is Credential.EGRESS:
+            if self.key_file is None:
+                raise ValueError('key_file: with credential = "egress" the hive needs the key')
+            _check_encrypted(self.base_url)
+
+
+def _check_encrypted(base_url: str | None) -> None:
+    if base_url is not None and not base_url.startswith("https://"):
+        raise ValueError("base_url: egressd sends a key to https:// addresses only")
 
 
 class Cages(Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +107,8 @@ class HiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
     web: Web = Web()
     model: Model = Model()
+    accounts: dict[AccountName, ModelAccount] = {}
+    """Further model accounts; [model] is the one named `default`."""
     cages: Cages = Cages()
     agents: Agents = Agents()
     guards: dict[str, Annotated[int, Meta(ge=1, le=INTEGER_MAX)]] = {}
@@ -83,6 +117,22 @@ class HiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What the broker may take of the disk; the keys are those of brokerd's own settings."""
     retention: dict[str, Annotated[int, Meta(ge=1, le=INTEGER_MAX)]] = {}
     """For how many days what is over is kept; the keys are those of brokerd's own settings."""
+
+    def __post_init__(self) -> None:
+        if ACCOUNT_DEFAULT in self.accounts:
+            raise ValueError(
+                f"accounts.{ACCOUNT_DEFAULT}: that account is [model] itself; name this one otherwise"
+            )
+
+    def held(self) -> dict[str, ModelAccount]:
+        """The accounts whose keys egressd holds, by name."""
+        model = self.model
+        if model.credential is not Credential.EGRESS or model.key_file is None:
+            return self.accounts
+        return {
+            ACCOUNT_DEFAULT: ModelAccount(model.key_file, model.kind, model.base_url),
+            **self.accounts,
+        }
 
 
 TEMPLATE: Final = """\
@@ -98,7 +148,9 @@ TEMPLATE: Final = """\
 [model]
 # hosts = ["api.anthropic.com:443"]          # where every agent may connect to
 # key_file = "/etc/hyperhive/api_key"        # copied into each new agent's own credential folder
-# ca_file = "/etc/ssl/certs/company.pem"     # a certificate that the agent CLI trusts in addition
+# credential = "cage"                        # egress: egressd holds the key instead, and no cage gets one
+# kind = "api_key"                           # with egress; oauth for a subscription's token
+# ca_file = "/etc/ssl/certs/company.pem"     # a certificate that is trusted in addition
 
 [cages]
 # backend = "auto"                           # auto, nspawn or bwrap
@@ -197,7 +249,12 @@ def render(
             "egress_uid": who.egress,
             "operator_uids": operators,
         },
-        "model_api": _given(base_url=model.base_url, ca_file=model.ca_file, key_file=model.key_file),
+        "credential": model.credential,
+        "model_api": _given(
+            base_url=model.base_url,
+            ca_file=model.ca_file,
+            key_file=model.key_file if model.credential is Credential.CAGE else None,
+        ),
         "limits": _given(
             memory_mib_max=cages.limits.memory_mib_max,
             tasks_max=cages.limits.tasks_max,
@@ -228,11 +285,27 @@ def render(
             "https": settings.web.https,
             "operator_uids": operators,
         },
-        "egressd": {
-            "run": str(places.run),
-            "model_hosts": list(model.hosts),
-            "allow_private": list(model.allow_private),
-            "operator_uids": [*operators, who.web],
+        "egressd": _egressd(settings, places, operators, who),
+    }
+
+
+def _egressd(settings: HiveSettings, places: Places, operators: list[int], who: Ids) -> dict[str, Any]:
+    """Of files it is told where `credentials.hand_over` puts their copies."""
+    model, held = settings.model, settings.held()
+    return {
+        "run": str(places.run),
+        "model_hosts": list(model.hosts),
+        "allow_private": list(model.allow_private),
+        "operator_uids": [*operators, who.web],
+        "broker_uid": who.broker,
+        **({"ca_file": str(places.egress / CA_NAME)} if held and model.ca_file else {}),
+        "accounts": {
+            name: _given(
+                key_file=str(places.egress / f"{name}{KEY_SUFFIX}"),
+                kind=account.kind,
+                base_url=account.base_url,
+            )
+            for name, account in held.items()
         },
     }
 
@@ -274,12 +347,18 @@ def free_port(host: str) -> int:
 
 
 def to_toml(table: dict[str, Any]) -> str:
-    """TOML for one level of tables under a top, all that rendered settings need; strings as JSON writes them."""
-    top = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
-    for name, inner in table.items():
-        if isinstance(inner, dict) and inner:
-            top += ["", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in inner.items())]
-    return "\n".join(top) + "\n"
+    """TOML for tables within tables, all that rendered settings need; strings as JSON writes them."""
+    return "\n".join(_lines(table, "")) + "\n"
+
+
+def _lines(table: dict[str, Any], name: str) -> Iterator[str]:
+    plain = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    if name and plain:
+        yield from ("", f"[{name}]")
+    yield from plain
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _lines(value, f"{name}.{key}" if name else key)
 
 
 def _given(**values: Any) -> dict[str, Any]:

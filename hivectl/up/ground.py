@@ -17,7 +17,7 @@ from protocol.names import AGENT_NAME_CHARS_MAX
 from runtime.settings import SettingsFault
 from runtime.sockets import PATH_BYTES_MAX
 
-BELIEVED: Final = ("etc", "log", "cages", "agents", "shared", "run")
+BELIEVED: Final = ("etc", "log", "cages", "agents", "shared", "run", "egress")
 """Folders in the hive's own whose content is taken for ours, as if nobody else could have made it."""
 STATE_BYTES_MAX: Final = PATH_BYTES_MAX - len("/run/agents//egress/egress.sock.new") - AGENT_NAME_CHARS_MAX
 """The kernel bounds the path of a socket; the longest ones lie this deep in the hive's folder."""
