@@ -94,7 +94,7 @@ def test_packed_objects_are_as_git_says(history: tuple[Repository, list[str]], f
         for line in repository.git("verify-pack", "-v", str(index)).splitlines()
         if len(line.split()) == 7
     ]
-    assert max(map(int, depths)) > 5, "no chain of deltas was made"
+    assert max(map(int, depths)) >= 3, "no chain of deltas was made"
     for commit in commits:
         assert read(repository, commit) == by_git(repository, commit)
 

@@ -1,7 +1,7 @@
 """The bad inputs that every socket and every name has been shown: tests/corpus/bad_inputs.jsonl, one row each.
 
-surface   `name` (an agent's name) or `rpc` (bytes at privd's socket, whose frames are canonical)
-expect    what must come back: a problem code, `refused` for a name, null when nothing may be answered
+surface   `name` (an agent's name), `sha` (a commit id) or `rpc` (bytes at privd's socket, whose frames are canonical)
+expect    what must come back: a problem code, `refused` for a name or an id, null when nothing may be answered
 ends      whether the connection is over afterwards
 """
 
