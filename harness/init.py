@@ -32,8 +32,16 @@ HARNESS_UID: Final = 1_001
 RUN_FOLDER: Final = "/run/harness"
 READY_VARIABLE: Final = "HIVE_INIT_READY_FD"
 FILTER_PATH: Final = "/etc/hyperhive/syscalls.bpf"
-BOUNDS: Final = {"HIVE_INIT_TASKS_MAX": resource.RLIMIT_NPROC, "HIVE_INIT_FILES_MAX": resource.RLIMIT_NOFILE}
-"""Limits for each user and process inside, whatever control groups there are."""
+BOUNDS: Final = {
+    "HIVE_INIT_TASKS_MAX": resource.RLIMIT_NPROC,
+    "HIVE_INIT_FILES_MAX": resource.RLIMIT_NOFILE,
+    "HIVE_INIT_FILE_BYTES_MAX": resource.RLIMIT_FSIZE,
+    "HIVE_INIT_DATA_BYTES_MAX": resource.RLIMIT_DATA,
+}
+"""Limits for each user and process inside: processes, open files, the length of a file; memory where no group holds it.
+
+Of memory it is what a process may write to, not its address space: node and bun reserve far more than they use.
+"""
 CHANNEL_VARIABLE: Final = "HIVE_SPAWNER_FD"
 NOT_PASSED_ON: Final = ("HIVE_INIT_", "LISTEN_", "NOTIFY_", "container")
 """Variables that speak to init alone."""

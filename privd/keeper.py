@@ -6,6 +6,7 @@ cage itself lives on when privd goes; `adopt` finds it again.
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -13,15 +14,19 @@ import trio
 
 from privd.cages.backend import Backend, RunningCage
 from privd.cages.spec import CageSpec, Exit, Places
+from privd.limit_hits import LimitHits
 from privd.policy.agents import restart_after_ms
+from privd.policy.limits import DiskVerdict, judge_disk, stop_detail
 from privd.registry import AgentRecord, Registry
-from protocol.privd import AnyCageEvent, Cage, CageChanged, CageCrashed, CageRebuilt, Power
+from protocol.privd import AnyCageEvent, Cage, CageChanged, CageCrashed, CageRebuilt, Power, Resource
 from protocol.problem import Problem, Refused
 from runtime.clock import now_ms
 from runtime.log import Log
 
 CRASH_LINES_MAX: Final = 50
 CRASHES_REMEMBERED_MAX: Final = 16
+DISK_REPRIEVE_MS: Final = 5 * 60 * 1000
+"""How long a cage that takes far too much disk may run after it was started."""
 
 Publish = Callable[[AnyCageEvent], None]
 Attend = Callable[[Callable[[], Awaitable[None]]], None]
@@ -59,6 +64,7 @@ class Keeper:
         self._crashes_ms: list[int] = []
         self._crashed_ms: int | None = None
         self._rebuilt_ms: int | None = None
+        self._hits = LimitHits(record.agent, publish)
 
     def row(self) -> Cage:
         """The cage as everybody sees it."""
@@ -84,25 +90,33 @@ class Keeper:
     def power(self) -> Power:
         return self._power
 
-    async def recover(self) -> None:
-        """After privd's own start: adopt what runs, end what should not, start what was wanted."""
+    async def recover(self, grace_s: float) -> None:
+        """After privd's own start: adopt what runs, end what should not, start what was wanted.
+
+        A crash that nobody saw is told, a rebuild that was interrupted is done again; neither is waited for.
+        """
         async with self._turn:
             if self.record.kept:
                 return
             try:
-                running = await self._backend.adopt(self._places)
+                found = await self._backend.adopt(self._places)
             except Refused as refused:
                 self._log.error("cannot take up what was left of the cage", reason=refused.detail)
                 self._become(Power.FAILED, refused.detail)
                 return
-            if running is not None:
-                self._log.info("adopted a running cage", leader=running.leader_pid)
-                self._hold(running)
-        if self._running is None and self.record.wanted:
-            with suppress(Refused):  # told by the row already: power `failed` with the reason
+            if found is not None and not isinstance(found, Exit):
+                self._log.info("adopted a running cage", leader=found.leader_pid)
+                self._hold(found)
+            elif found is not None and self.record.wanted and not self.record.rebuilding:
+                self._attend(self._start_after(self._fell(found)))
+                return
+        with suppress(Refused):  # told by the row already: power `failed` with the reason
+            if not self.record.wanted:
+                await self.stop(0)
+            elif self.record.rebuilding:
+                self._attend(partial(self._rebuild_again, grace_s))
+            elif self._running is None:
                 await self.start()
-        elif self._running is not None and not self.record.wanted:
-            await self.stop(0)
 
     async def start(self) -> Cage:
         """Boot the cage unless it runs. Refused(failed) says why not; privd tries again when it next starts."""
@@ -141,18 +155,17 @@ class Keeper:
         """
         async with self._turn:
             self._check_not_kept()
-            self._save(wanted=True)
-            await self._end(grace_s)
-            self._crashes_ms.clear()
+            self._save(wanted=True, rebuilding=True)
             try:
-                await self._backend.clear(self._places)
-            except OSError as error:
-                self._become(Power.FAILED, str(error))
-                raise Refused(
-                    Problem.FAILED, f"the old root of {self.record.agent} cannot be removed: {error}"
-                ) from error
-            await self._boot()
-            await self._verify()
+                await self._end(grace_s)
+                self._crashes_ms.clear()
+                await self._clear()
+                await self._boot()
+                await self._verify()
+            except Refused:
+                self._save(rebuilding=False)
+                raise
+            self._save(rebuilding=False)
             self._rebuilt_ms = now_ms()
             self._publish(CageRebuilt(self.record.agent, self._rebuilt_ms))
             return self.row()
@@ -167,6 +180,29 @@ class Keeper:
                 self._save(kept=True)
                 self._become(Power.KEPT)
             return self.row()
+
+    def look_at_limits(self) -> None:
+        """Tell what the kernel has refused the cage since the last look."""
+        if self._running is not None:
+            self._hits.look(self._running.limit_counts(), self.record.settings.limits, now_ms())
+
+    async def look_at_disk(self, used_bytes: int) -> None:
+        """Tell that the cage's disk is full; stop a cage that takes far too much of it where nothing holds it.
+
+        One that was started a moment ago may first delete something.
+        """
+        running, limits = self._running, self.record.settings.limits
+        if running is None:
+            return
+        verdict = judge_disk(used_bytes, limits, held=Resource.DISK in running.held)
+        if verdict is not DiskVerdict.FINE:
+            self._hits.disk_is_full(limits, now_ms())
+        if verdict is DiskVerdict.STOP and now_ms() - running.started_ms > DISK_REPRIEVE_MS:
+            async with self._turn:
+                if self._running is running:
+                    self._save(wanted=False)
+                    await self._end(0)
+                    self._become(Power.FAILED, stop_detail(used_bytes, limits))
 
     def let_go(self) -> None:
         """Privd goes; the cage stays."""
@@ -187,6 +223,19 @@ class Keeper:
             ) from error
         self._hold(running)
 
+    async def _clear(self) -> None:
+        try:
+            await self._backend.clear(self._places)
+        except OSError as error:
+            self._become(Power.FAILED, str(error))
+            raise Refused(
+                Problem.FAILED, f"the old root of {self.record.agent} cannot be removed: {error}"
+            ) from error
+
+    async def _rebuild_again(self, grace_s: float) -> None:
+        with suppress(Refused):  # told by the row already: power `failed` with the reason
+            await self.rebuild(grace_s)
+
     async def _verify(self) -> None:
         """Look at what was made instead of trusting that it was."""
         fault = await self._backend.fault(self._furnish(self.record), self._places)
@@ -197,6 +246,7 @@ class Keeper:
 
     def _hold(self, running: RunningCage) -> None:
         self._running = running
+        self._hits.begin(running.limit_counts())
         self._become(Power.RUNNING, since_ms=running.started_ms)
 
         async def attend() -> None:
@@ -223,26 +273,40 @@ class Keeper:
         async with self._turn:
             if self._running is not running:
                 return
+            self.look_at_limits()
             self._running = None
-            self._crashed_ms = now_ms()
-            self._crashes_ms = [*self._crashes_ms, self._crashed_ms][-CRASHES_REMEMBERED_MAX:]
-            lines = self._last_lines(self.record.agent, CRASH_LINES_MAX)
-            self._log.warning("the cage ended by itself", ended=str(ended), crashes=len(self._crashes_ms))
-            self._publish(CageCrashed(self.record.agent, self._crashed_ms, str(ended), lines))
-            wait_ms = restart_after_ms(self._crashes_ms, now_ms()) if self.record.wanted else None
-            if wait_ms is None:
-                self._become(
-                    Power.FAILED,
-                    f"ended by {ended}, {len(self._crashes_ms)} times of late; start it to try again",
-                )
-                return
+            start_again = self._start_after(self._fell(ended))
+        await start_again()
+
+    def _fell(self, ended: Exit) -> int | None:
+        """Tell of a crash. In how many milliseconds it starts again; None: it waits for the operator."""
+        self._crashed_ms = now_ms()
+        self._crashes_ms = [*self._crashes_ms, self._crashed_ms][-CRASHES_REMEMBERED_MAX:]
+        lines = self._last_lines(self.record.agent, CRASH_LINES_MAX)
+        self._log.warning("the cage ended by itself", ended=str(ended), crashes=len(self._crashes_ms))
+        self._publish(CageCrashed(self.record.agent, self._crashed_ms, str(ended), lines))
+        wait_ms = restart_after_ms(self._crashes_ms, now_ms()) if self.record.wanted else None
+        if wait_ms is None:
+            times = len(self._crashes_ms)
+            self._become(Power.FAILED, f"ended by {ended}, {times} times of late; start it to try again")
+        else:
             self._become(Power.CRASHED, f"ended by {ended}; starts again in {wait_ms / 1000:g} s")
-            since_ms = self._since_ms
-        await trio.sleep(wait_ms / 1000)
-        async with self._turn:
-            if self._power is Power.CRASHED and self._since_ms == since_ms and self.record.wanted:
-                with suppress(Refused):  # told by the row already: power `failed` with the reason
-                    await self._boot()
+        return wait_ms
+
+    def _start_after(self, wait_ms: int | None) -> Callable[[], Awaitable[None]]:
+        """What starts the cage as it is now, unless something else becomes of it meanwhile."""
+        since_ms = self._since_ms
+
+        async def start_again() -> None:
+            if wait_ms is None:
+                return
+            await trio.sleep(wait_ms / 1000)
+            async with self._turn:
+                if self._power is Power.CRASHED and self._since_ms == since_ms and self.record.wanted:
+                    with suppress(Refused):  # told by the row already: power `failed` with the reason
+                        await self._boot()
+
+        return start_again
 
     def _check_not_kept(self) -> None:
         if self.record.kept:

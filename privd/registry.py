@@ -29,6 +29,8 @@ class AgentRecord(Struct, frozen=True, forbid_unknown_fields=True):
     settings: AgentSettings
     wanted: bool = False
     """Whether the cage should be running."""
+    rebuilding: bool = False
+    """Whether it is being made anew: what privd's own end interrupts, it does again when it comes back."""
     kept: bool = False
     since_ms: int = 0
 

@@ -23,7 +23,7 @@ async def serve_privd(service: Service, settings: PrivdSettings) -> None:
     def attend(task: Callable[[], Awaitable[None]]) -> None:
         service.start_background(task, name="attend")
 
-    host = Host(settings, await choose(settings.backend, Path(settings.state)), attend, service.log)
+    host = Host(settings, await choose(settings.backend, settings.cages, Path(settings.state)), attend, service.log)
     service.resources.callback(host.close)
     await host.open()
     service.start_background(host.rotate_journals, name="rotate journals")

@@ -1,5 +1,6 @@
 """What every kind of cage offers to privd's handlers.
 
+    nixos      root on NixOS: a system for each cage      privd.cages.nixos
     nspawn     root: a uid range for each cage            privd.cages.nspawn
     bwrap      an ordinary user, or root without nspawn   privd.cages.bwrap
 
@@ -9,6 +10,7 @@
 from typing import Protocol
 
 from privd.cages.identity import Identity
+from privd.cages.limit_counts import LimitCounts
 from privd.cages.spec import CageSpec, Exit, Places
 
 
@@ -26,6 +28,15 @@ class RunningCage(Protocol):
     @property
     def degraded(self) -> tuple[str, ...]:
         """What this cage lacks on this machine, one sentence each."""
+        ...
+
+    @property
+    def held(self) -> dict[str, str]:
+        """What limits this cage: `memory`, `tasks`, `cpu`, `disk`, as far as something does, and by what."""
+        ...
+
+    def limit_counts(self) -> LimitCounts:
+        """How often it met a limit since it started; after its end, what was counted last."""
         ...
 
     async def wait(self) -> Exit:
@@ -67,8 +78,11 @@ class Backend(Protocol):
         """Boot the cage; returns when its init is up and holds no capability any more."""
         ...
 
-    async def adopt(self, places: Places) -> RunningCage | None:
-        """The cage that an earlier privd left running. A half of one (no record, a lost half) is ended instead."""
+    async def adopt(self, places: Places) -> RunningCage | Exit | None:
+        """The cage that an earlier privd left running; how it ended, when it did so since then without being asked.
+
+        A half of one (no record, a lost half) is ended instead. None when none ran, or the machine started anew.
+        """
         ...
 
     async def clear(self, places: Places) -> None:

@@ -6,18 +6,19 @@ outlives privd, and privd ends it by its init.
 """
 
 import os
+from collections.abc import Container
 from typing import Final
 
 import trio
 from msgspec import Struct
 
 from privd.cages import running, skeleton
-from privd.cages.boot import READY_FD, Order
+from privd.cages.boot import GIVING_WAY, READY_FD, Launcher, Order, disk_of
 from privd.cages.control_groups import Groups, joined_by_writing
 from privd.cages.identity import AGENT_UID, Identity, single
 from privd.cages.launch import STAGE
 from privd.cages.skeleton import host_binds
-from privd.cages.spec import Bind, CageSpec, Places
+from privd.cages.spec import Bind, CageSpec, Exit, Places
 
 TMPFS_BYTES_MAX: Final = {"/tmp": 512 << 20, "/var": 64 << 20, "/run": 16 << 20, "/dev/shm": 64 << 20}  # noqa: S108 - as in nspawn.py
 ONE_USER: Final = (
@@ -30,7 +31,7 @@ class Bwrap(Struct, frozen=True):
     """The bubblewrap backend of one hive. `program` is absolute; `uid` and `gid` are privd's own."""
 
     program: str
-    hive: str
+    launcher: Launcher
     uid: int
     gid: int
 
@@ -53,28 +54,31 @@ class Bwrap(Struct, frozen=True):
         def order(groups: Groups) -> Order:
             return self._order(spec, places, groups)
 
-        return await running.start(spec, places, hive=self.hive, order=order, degraded=self.degraded())
+        return await running.start(spec, places, self.launcher, order, self.degraded())
 
     def _order(self, spec: CageSpec, places: Places, groups: Groups) -> Order:
         """Root stages the folders, which the cage's uid could not reach from outside, and becomes that uid."""
         binds = (Bind(str(places.root), "/"), *host_binds(), *spec.binds)
         join = joined_by_writing(groups)
+        nice = GIVING_WAY if "cpu" in groups.missing else 0
         if self.uid != 0:
-            return Order(argv=arguments(self.program, spec, binds), join=join)
+            return Order(argv=arguments(self.program, spec, binds, groups.missing), join=join, nice=nice)
         stage = tuple((bind.source, str(number)) for number, bind in enumerate(binds))
         staged = tuple(
             Bind(f"{STAGE}/{number}", bind.target, bind.writable) for number, bind in enumerate(binds)
         )
         identity = self.identity(spec.uid_base)
         return Order(
-            argv=arguments(self.program, spec, staged),
+            argv=arguments(self.program, spec, staged, groups.missing),
             join=join,
+            nice=nice,
+            disk=disk_of(spec, identity),
             stage=stage,
             become=(identity.agent_uid, identity.agent_gid),
         )
 
-    async def adopt(self, places: Places) -> running.BootedCage | None:
-        return await running.adopt(places)
+    async def adopt(self, places: Places) -> running.BootedCage | Exit | None:
+        return await running.adopt(places, self.launcher)
 
     async def clear(self, places: Places) -> None:
         await running.clear(places)
@@ -86,16 +90,20 @@ class Bwrap(Struct, frozen=True):
         await running.remove(places)
 
 
-def of_this_process(program: str, hive: str) -> Bwrap:
+def of_this_process(program: str, launcher: Launcher) -> Bwrap:
     """The backend for whoever runs privd."""
-    return Bwrap(program, hive, os.geteuid(), os.getegid())
+    return Bwrap(program, launcher, os.geteuid(), os.getegid())
 
 
-def arguments(program: str, spec: CageSpec, binds: tuple[Bind, ...]) -> tuple[str, ...]:
-    """The whole command line; the first bind is the root."""
+def arguments(
+    program: str, spec: CageSpec, binds: tuple[Bind, ...], unheld: Container[str] = ()
+) -> tuple[str, ...]:
+    """The whole command line; the first bind is the root. `unheld` are the resources that no control group limits."""
     root, *others = binds
     environment = (
-        {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"} | spec.environment | spec.init_variables(READY_FD)
+        {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+        | spec.environment
+        | spec.init_variables(READY_FD, unheld)
     )
     return (
         program,

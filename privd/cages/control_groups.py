@@ -1,18 +1,19 @@
 """A cage's control groups: what limits its memory, tasks and processor time, where the kernel lets us.
 
-Taken in this order: version 2 with its controllers, version 1, nothing. Every cage joins a group of its own in
-each hierarchy, limited or not, so that nothing of it ever counts as something else. A limit that cannot be held
-is named in `degraded`; the cage starts all the same. Files: /proc/self/mountinfo, the cgroup mounts.
+`create` makes them, in this order: version 2 with its controllers, version 1, nothing. Every cage joins a group of
+its own in each hierarchy, limited or not, so that nothing of it ever counts as something else. `of_process` reads
+those that systemd made, and believes no limit that does not stand there. A limit that nothing holds is named in
+`missing`; the cage starts all the same. Files: /proc/self/mountinfo, /proc/PID/cgroup, the cgroup mounts.
 """
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Final
 
 import trio
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from protocol.settings import CageLimits
 
@@ -25,8 +26,15 @@ REMOVAL_TRIES_MAX: Final = 50
 REMOVAL_PAUSE_MS: Final = 20
 CONTROLLERS: Final = {"memory": "memory", "tasks": "pids", "cpu": "cpu"}
 """What is limited, and the controller that limits it."""
+WEAKER: Final = {
+    "memory": "each process by itself is bounded, not all of them together",
+    "tasks": "each of its users is bounded, not the cage",
+    "cpu": "it gives way to others, but may use what they leave",
+}
+"""What holds a resource that no group holds: resource limits, which init sets, and niceness."""
 NO_CONTROLLER: Final = "the kernel offers no controller"
 NAMED: Final = "name=systemd"
+VERSION_1, VERSION_2 = "control groups, version 1", "control groups"
 
 
 class Mounts(Struct, frozen=True):
@@ -37,10 +45,21 @@ class Mounts(Struct, frozen=True):
 
 
 class Groups(Struct, frozen=True):
-    """One cage's groups: the folders it joins, and what could not be limited."""
+    """One cage's groups: their folders, what each limited resource is held by, and why another is not."""
 
     folders: tuple[str, ...] = ()
-    degraded: tuple[str, ...] = ()
+    held: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    joined: bool = False
+    """Whether its processes are in them from the start."""
+
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        """One sentence for each that is missing, with what is left of it."""
+        return tuple(
+            f"no control group limits {resource}: {reason}; {WEAKER[resource]}"
+            for resource, reason in self.missing.items()
+        )
 
 
 def read_mounts(mountinfo: str) -> Mounts:
@@ -106,7 +125,7 @@ async def create(hive: str, agent: str, limits: CageLimits, mounts: Mounts | Non
 def _create(name: str, limits: CageLimits, found: Mounts) -> Groups:
     folders: list[str] = []
     reasons: dict[str, str] = {}
-    held: set[str] = set()
+    held: dict[str, str] = {}
     wanted_v1, wanted_v2 = values_v1(limits), values_v2(limits)
     for parent, legacy in _parents(found):
         controllers = {legacy} if legacy else set(wanted_v2)
@@ -122,18 +141,64 @@ def _create(name: str, limits: CageLimits, found: Mounts) -> Groups:
         for controller in sorted(controllers & set(wanted)):
             reason = _limit(folder, wanted[controller])
             if reason is None:
-                held.add(controller)
+                held[controller] = VERSION_1 if legacy else VERSION_2
             else:
                 reasons.setdefault(controller, reason)
-    return Groups(tuple(folders), _degraded(wanted_v2, held, reasons))
+    return _groups(folders, wanted_v2, held, reasons)
 
 
-def _degraded(wanted: dict[str, dict[str, str]], held: set[str], reasons: dict[str, str]) -> tuple[str, ...]:
-    return tuple(
-        f"no control group limits {resource}: {reasons.get(controller, NO_CONTROLLER)}"
-        for resource, controller in CONTROLLERS.items()
-        if controller in wanted and controller not in held
+def _groups(
+    folders: list[str], wanted: Container[str], held: dict[str, str], reasons: dict[str, str]
+) -> Groups:
+    asked = {resource: controller for resource, controller in CONTROLLERS.items() if controller in wanted}
+    return Groups(
+        tuple(folders),
+        {resource: held[each] for resource, each in asked.items() if each in held},
+        {resource: reasons.get(each, NO_CONTROLLER) for resource, each in asked.items() if each not in held},
     )
+
+
+def of_process(pid: int, limits: CageLimits, by: str, mounts: Mounts | None = None) -> Groups:
+    """The groups that a process is in, and which limits stand there; *by* is who put them there."""
+    found = mounts or read_mounts(MOUNTINFO.read_text())
+    folders: dict[str, None] = {}
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        for name in names.split(","):
+            mount = found.legacy.get(name) if name else found.unified
+            if mount is not None:
+                folders[str(Path(mount) / path.lstrip("/"))] = None
+    return of_groups(tuple(folders), limits, by)
+
+
+def of_groups(folders: tuple[str, ...], limits: CageLimits, by: str) -> Groups:
+    """The same of groups that are known: a limit holds where a group's files say so, of either version."""
+    wanted_v1, wanted_v2 = values_v1(limits), values_v2(limits)
+    held: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    for controller, values in wanted_v2.items():
+        for folder in folders:
+            for wanted in (values, wanted_v1[controller]):
+                reason = _unlike(Path(folder), wanted)
+                if reason is None:
+                    held[controller] = by
+                elif reason != NO_CONTROLLER:
+                    reasons[controller] = reason
+    return structs.replace(_groups(list(folders), wanted_v2, held, reasons), joined=True)
+
+
+def _unlike(folder: Path, values: dict[str, str]) -> str | None:
+    """None when a group's files say these values, else what one of them says instead."""
+    for file, value in values.items():
+        place = folder / file
+        if file in OPTIONAL_FILES:
+            continue
+        if not place.exists():
+            return NO_CONTROLLER
+        found = place.read_text().strip()
+        if found != value:
+            return f"{place} says {found}"
+    return None
 
 
 def _parents(mounts: Mounts) -> Iterator[tuple[Path, str | None]]:
@@ -196,7 +261,7 @@ def _limit(folder: Path, values: dict[str, str]) -> str | None:
 
 def joined_by_writing(groups: Groups) -> tuple[str, ...]:
     """The files into which a process writes its pid to join."""
-    return tuple(f"{folder}/{PROCESSES}" for folder in groups.folders)
+    return () if groups.joined else tuple(f"{folder}/{PROCESSES}" for folder in groups.folders)
 
 
 async def remove(folders: tuple[str, ...]) -> tuple[str, ...]:

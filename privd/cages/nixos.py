@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from privd.cages import folders, syscalls
 from privd.cages.boot import FAILURE_LINES_MAX, end_holders, is_locked, take_lock
+from privd.cages.control_groups import of_groups
 from privd.cages.identity import Identity, mapped
 from privd.cages.journal import Journal
 from privd.cages.nixos_conf import (
@@ -36,13 +37,15 @@ from privd.cages.nixos_conf import (
     unit_of,
 )
 from privd.cages.nixos_host import BUILD_S, BUILD_WORDS, RESULT, NixosHost, own_folder, remove_folders
-from privd.cages.nixos_running import NixosCage, Record, end_unit, leader_fault, read_record, unlimited
+from privd.cages.nixos_running import NixosCage, Record, end_unit, leader_fault, read_record
 from privd.cages.processes import Process, boot_id
-from privd.cages.spec import CageSpec, Places
+from privd.cages.spec import CageSpec, Exit, Places
 from protocol.problem import Problem, Refused
 from runtime.clock import now_ms
 
 CONF_MODE: Final = 0o644
+CONTROL_GROUPS: Final = "/sys/fs/cgroup"
+BY: Final = "systemd"
 FS_IOC_GETFLAGS: Final = 0x8008_6601
 FS_IOC_SETFLAGS: Final = 0x4008_6602
 FS_IMMUTABLE_FL: Final = 0x10
@@ -88,7 +91,7 @@ class Nixos(Struct, frozen=True):
                     await end_unit(self.host, agent)
                 raise
 
-    async def adopt(self, places: Places) -> NixosCage | None:
+    async def adopt(self, places: Places) -> NixosCage | Exit | None:
         agent, record = places.folder.name, read_record(places)
         if places.folder.is_dir() and is_locked(places):
             await end_holders(places)
@@ -244,13 +247,17 @@ class Nixos(Struct, frozen=True):
         if held is None:
             raise _failed(agent, "it ended as soon as it was up", journal, begun)
         supervisor, init = held
+        group = f"{CONTROL_GROUPS}{state.shown.get('ControlGroup', '')}"
+        limits = of_groups((group,), spec.limits, BY)
         record = Record(
             boot_id(),
             state.shown.get("InvocationID", ""),
             supervisor.name,
             init.name,
             now_ms(),
-            (*self.degraded(), *unlimited(spec.limits, state.shown.get("ControlGroup", ""))),
+            (*self.degraded(), *limits.degraded),
+            group,
+            limits.held,
         )
         record.write(places)
         return NixosCage(self.host, agent, places, record, held)

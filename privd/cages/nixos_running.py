@@ -13,17 +13,16 @@ import msgspec
 import trio
 from msgspec import Struct
 
+from privd.cages.limit_counts import LimitCounts, count
 from privd.cages.nixos_conf import container_of, unit_of
 from privd.cages.nixos_host import NixosHost, UnitState, own_folder
 from privd.cages.processes import Process, ProcessName
 from privd.cages.spec import CageSpec, Exit, How, Places
 from protocol.problem import Problem, Refused
-from protocol.settings import CageLimits
 
 UNIT_END_S: Final = 20.0
 """How long systemd may take to notice that a container has ended."""
 LOOK_MS: Final = 50
-CONTROL_GROUPS: Final = Path("/sys/fs/cgroup")
 
 
 class Record(Struct, frozen=True):
@@ -35,6 +34,9 @@ class Record(Struct, frozen=True):
     leader: ProcessName
     started_ms: int
     degraded: tuple[str, ...] = ()
+    group: str = ""
+    """The unit's control group, where limits stand and are counted."""
+    held: dict[str, str] = {}
 
     def write(self, places: Places) -> None:
         fresh = places.record.with_suffix(".new")
@@ -65,6 +67,7 @@ class NixosCage:
         self._held = True
         self._forced = False
         self._exit: Exit | None = None
+        self._counts = LimitCounts()
 
     @property
     def leader_pid(self) -> int:
@@ -77,6 +80,16 @@ class NixosCage:
     @property
     def degraded(self) -> tuple[str, ...]:
         return self._record.degraded
+
+    @property
+    def held(self) -> dict[str, str]:
+        return self._record.held
+
+    def limit_counts(self) -> LimitCounts:
+        """See `backend.RunningCage`."""
+        if self._exit is None and self._record.group:
+            self._counts = count((self._record.group,)).at_least(self._counts)
+        return self._counts
 
     async def wait(self) -> Exit:
         """See `backend.RunningCage`. One task watches, the others wait for it; a cancelled watcher is replaced."""
@@ -195,25 +208,3 @@ def leader_fault(pid: int, spec: CageSpec) -> str | None:
     if network == Path("/proc/self/ns/net").readlink():
         return "it is on the host's network"
     return None
-
-
-def unlimited(limits: CageLimits, group: str, mount: Path = CONTROL_GROUPS) -> tuple[str, ...]:
-    """Which limits the unit's control group does not hold, one sentence each."""
-    wanted = {
-        "memory": ("memory.max", limits.memory_mib_max),
-        "tasks": ("pids.max", limits.tasks_max),
-        "cpu": ("cpu.max", limits.cpu_percent_max),
-    }
-    found = (
-        (resource, _no_limit(mount / group.lstrip("/") / file))
-        for resource, (file, limit) in wanted.items()
-        if limit is not None
-    )
-    return tuple(f"no control group limits {resource}: {reason}" for resource, reason in found if reason)
-
-
-def _no_limit(file: Path) -> str:
-    try:
-        return f"{file} says max" if file.read_text().startswith("max") else ""
-    except OSError as error:
-        return f"{file}: {error.strerror}"

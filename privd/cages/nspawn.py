@@ -4,18 +4,19 @@ nspawn runs without systemd (`--register=no --keep-unit`) and without a notify s
 table; what varies in them was checked by `privd.cages.spec`, and paths are those of the launcher's stage.
 """
 
+from collections.abc import Container
 from typing import Final
 
 import trio
 from msgspec import Struct
 
 from privd.cages import running, skeleton
-from privd.cages.boot import READY_FD, Order
+from privd.cages.boot import GIVING_WAY, READY_FD, Launcher, Order, disk_of
 from privd.cages.control_groups import Groups, joined_by_writing
 from privd.cages.identity import RANGE_UIDS, Identity, mapped
 from privd.cages.launch import STAGE
 from privd.cages.skeleton import host_binds
-from privd.cages.spec import CageSpec, Places
+from privd.cages.spec import CageSpec, Exit, Places
 
 TMPFS_BYTES_MAX: Final = {"/tmp": 512 << 20, "/var": 64 << 20, "/dev/shm": 64 << 20}  # noqa: S108 - inside the cage
 CAPABILITIES_KEPT: Final = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
@@ -41,7 +42,7 @@ class Nspawn(Struct, frozen=True):
     """The nspawn backend of one hive. `program` is absolute."""
 
     program: str
-    hive: str
+    launcher: Launcher
 
     @property
     def name(self) -> str:
@@ -64,16 +65,18 @@ class Nspawn(Struct, frozen=True):
                 *((str(number), bind.source) for number, bind in enumerate(binds)),
             )
             return Order(
-                argv=arguments(self.program, spec),
+                argv=arguments(self.program, spec, groups.missing),
                 join=joined_by_writing(groups),
+                nice=GIVING_WAY if "cpu" in groups.missing else 0,
+                disk=disk_of(spec, self.identity(spec.uid_base)),
                 stage=tuple((source, name) for name, source in stage),
                 cover=(RUNTIME,),
             )
 
-        return await running.start(spec, places, hive=self.hive, order=order, degraded=self.degraded())
+        return await running.start(spec, places, self.launcher, order, self.degraded())
 
-    async def adopt(self, places: Places) -> running.BootedCage | None:
-        return await running.adopt(places)
+    async def adopt(self, places: Places) -> running.BootedCage | Exit | None:
+        return await running.adopt(places, self.launcher)
 
     async def clear(self, places: Places) -> None:
         await running.clear(places)
@@ -85,9 +88,9 @@ class Nspawn(Struct, frozen=True):
         await running.remove(places)
 
 
-def arguments(program: str, spec: CageSpec) -> tuple[str, ...]:
-    """The whole command line."""
-    environment = spec.environment | spec.init_variables(READY_FD)
+def arguments(program: str, spec: CageSpec, unheld: Container[str] = ()) -> tuple[str, ...]:
+    """The whole command line. `unheld` are the resources that no control group limits."""
+    environment = spec.environment | spec.init_variables(READY_FD, unheld)
     binds = (*host_binds(), *spec.binds)
     return (
         program,

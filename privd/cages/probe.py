@@ -16,13 +16,15 @@ from msgspec import Struct
 from privd.cages import control_groups
 from privd.cages.backend import Backend
 from privd.cages.bwrap import of_this_process
+from privd.cages.children import Children
 from privd.cages.identity import RANGE_UIDS, UID_LAST, hive_tag
 from privd.cages.nixos import Nixos
 from privd.cages.nixos_host import NixosHost
 from privd.cages.nspawn import Nspawn
 from privd.cages.skeleton import LINKED
 from privd.cages.syscalls import program
-from privd.settings import BackendChoice
+from privd.cages.units import Units
+from privd.settings import BackendChoice, Launching
 from protocol.problem import Problem, Refused
 from protocol.settings import CageLimits
 
@@ -57,7 +59,7 @@ class Report(Struct, frozen=True):
     findings: tuple[Finding, ...]
 
 
-async def choose(choice: BackendChoice, state: Path) -> Backend:
+async def choose(choice: BackendChoice, launching: Launching, state: Path) -> Backend:
     """The backend for the hive in this folder. `failed` with the reason when the machine cannot do it."""
     hive = hive_tag(str(state.resolve()))
     tried: list[Finding] = []
@@ -68,16 +70,21 @@ async def choose(choice: BackendChoice, state: Path) -> Backend:
     if good is None:
         reasons = "; ".join(f"{finding.subject}: {finding.what} ({finding.mend})" for finding in tried)
         raise Refused(Problem.FAILED, f"this machine can make no cage: {reasons}")
-    return _backend(good.subject, hive, state)
+    return _backend(good.subject, launching, hive, state)
 
 
-def _backend(subject: str, hive: str, state: Path) -> Backend:
+def _backend(subject: str, launching: Launching, hive: str, state: Path) -> Backend:
     if subject == NIXOS_CONTAINER:
         return Nixos(hive, state.resolve() / "meta", NIXOS)
     program_path = _find(subject)
     if program_path is None:
         raise Refused(Problem.FAILED, f"{subject} is gone")
-    return Nspawn(program_path, hive) if subject == "systemd-nspawn" else of_this_process(program_path, hive)
+    launcher = Units() if launching is Launching.UNITS else Children(hive)
+    return (
+        Nspawn(program_path, launcher)
+        if subject == "systemd-nspawn"
+        else of_this_process(program_path, launcher)
+    )
 
 
 async def report() -> Report:
@@ -88,7 +95,7 @@ async def report() -> Report:
         tried = tried[1:]  # nothing that anybody could or should mend there
     findings = [_who(), *tried]
     if chosen is not None:
-        backend = _backend(chosen.subject, TRIAL, Path("/"))
+        backend = _backend(chosen.subject, Launching.CHILDREN, TRIAL, Path("/"))
         findings += [
             Finding("separation", good=False, what=text, mend=AS_ROOT) for text in backend.degraded()
         ]

@@ -1,28 +1,31 @@
 """A cage that runs: watched by two pidfds, recorded so that the next privd can adopt it.
 
-    start    lock → skeleton → control groups → boot → record
+    start    lock → skeleton → boot (the launcher limits it) → record
     adopt    record + lock + both processes alive, else whatever is left is ended
     wait     whichever process ends first; a lost supervisor takes the cage with it; groups and record go
 
-Nothing here depends on which program made the cage.
+Nothing here depends on which program made the cage, nor on what launched that.
 """
 
 import os
 import signal
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
 import trio
 from msgspec import Struct
 
-from privd.cages import control_groups, folders, skeleton
-from privd.cages.boot import Booted, Order, boot, end_holders, is_locked, take_lock
+from privd.cages import folders, skeleton
+from privd.cages.boot import Launcher, Ordering, boot, is_locked, take_lock
 from privd.cages.journal import Journal
+from privd.cages.limit_counts import LimitCounts, count
 from privd.cages.processes import Process, ProcessName, boot_id
 from privd.cages.spec import CageSpec, Exit, How, Places
 from runtime.clock import now_ms
 
+DISK: Final = "disk"
+QUOTAS: Final = "the kernel's user quotas"
+COUNTED: Final = "nothing limits the disk: {reason}; what it holds is counted now and then"
 SUPERVISOR_END_S: Final = 10.0
 """How long nspawn or bwrap may take to clean up after the cage's init has ended."""
 
@@ -35,16 +38,25 @@ class Record(Struct, frozen=True):
     leader: ProcessName
     started_ms: int
     groups: tuple[str, ...] = ()
+    held: dict[str, str] = {}
+    """Resource → what limits it."""
     degraded: tuple[str, ...] = ()
+    asked: bool = False
+    """Whether somebody asked it to end."""
 
 
 class BootedCage:
     """A running cage of nspawn or bwrap; see `backend.RunningCage` for what each method promises."""
 
-    def __init__(self, record: Record, booted: Booted, places: Places) -> None:
+    def __init__(
+        self, record: Record, supervisor: Process, leader: Process, places: Places, launcher: Launcher
+    ) -> None:
         self._record = record
-        self._booted = booted
+        self._supervisor = supervisor
+        self._leader = leader
         self._places = places
+        self._launcher = launcher
+        self._counts = LimitCounts()
         self._turn = trio.Lock()
         self._forced = False
         self._exit: Exit | None = None
@@ -62,6 +74,16 @@ class BootedCage:
     def degraded(self) -> tuple[str, ...]:
         return self._record.degraded
 
+    @property
+    def held(self) -> dict[str, str]:
+        return self._record.held
+
+    def limit_counts(self) -> LimitCounts:
+        """See `backend.RunningCage`."""
+        if self._exit is None:
+            self._counts = count(self._record.groups).at_least(self._counts)
+        return self._counts
+
     async def wait(self) -> Exit:
         """See `backend.RunningCage`. One task watches, the others wait for it; a cancelled watcher is replaced."""
         async with self._turn:
@@ -76,7 +98,8 @@ class BootedCage:
     async def stop(self, grace_s: float) -> Exit:
         """See `backend.RunningCage`."""
         if self._held:
-            self._booted.leader.send(signal.SIGTERM)
+            self._ask_for_its_end()
+            self._leader.send(signal.SIGTERM)
         with trio.move_on_after(grace_s):
             return await self.wait()
         return await self.kill()
@@ -85,7 +108,8 @@ class BootedCage:
         """See `backend.RunningCage`."""
         if self._held:
             self._forced = True
-            self._booted.leader.send(signal.SIGKILL)
+            self._ask_for_its_end()
+            self._leader.send(signal.SIGKILL)
         return await self.wait()
 
     def let_go(self) -> None:
@@ -95,7 +119,7 @@ class BootedCage:
 
     async def _ended(self) -> None:
         """Until both have ended. The cage never outlives its supervisor, nor the supervisor its cage for long."""
-        leader, supervisor = self._booted.leader, self._booted.supervisor
+        leader, supervisor = self._leader, self._supervisor
         async with trio.open_nursery() as either:
             either.start_soon(_then_cancel, leader, either.cancel_scope)
             either.start_soon(_then_cancel, supervisor, either.cancel_scope)
@@ -107,22 +131,28 @@ class BootedCage:
             supervisor.send(signal.SIGKILL)
             await supervisor.ended()
 
+    def _ask_for_its_end(self) -> None:
+        """Noted first: a privd that dies now must not take what follows for a crash."""
+        if not self._record.asked:
+            self._record = msgspec.structs.replace(self._record, asked=True)
+            _write_record(self._record, self._places)
+
     async def _cleared(self) -> Exit:
         """Take away what the cage leaves, and say how it ended: the kernel knows best, then who waited for it."""
-        reported = self._booted.supervisor.exit()
-        kept = self._booted.leader.exit()
+        self.limit_counts()
+        reported, kept = self._supervisor.exit(), self._leader.exit()
         with trio.CancelScope(shield=True):  # the exit was taken and cannot be asked for again
-            await control_groups.remove(self._record.groups)
+            told = await self._launcher.settle(self._places.folder.name, self._record.groups)
         self._places.record.unlink(missing_ok=True)
         self._close()
         if self._forced:
             return Exit(How.SIGNAL, signal.SIGKILL)
-        return kept or reported or Exit(How.UNKNOWN)
+        return kept or reported or told or Exit(How.UNKNOWN)
 
     def _close(self) -> None:
         self._held = False
-        self._booted.leader.close()
-        self._booted.supervisor.close()
+        self._leader.close()
+        self._supervisor.close()
 
 
 async def _then_cancel(process: Process, scope: trio.CancelScope) -> None:
@@ -138,47 +168,38 @@ def prepare(spec: CageSpec, places: Places) -> None:
 
 
 async def start(
-    spec: CageSpec,
-    places: Places,
-    *,
-    hive: str,
-    order: Callable[[control_groups.Groups], Order],
-    degraded: tuple[str, ...],
+    spec: CageSpec, places: Places, launcher: Launcher, order: Ordering, degraded: tuple[str, ...]
 ) -> BootedCage:
     """Boot one cage. Refusals: `conflict` while it runs, `failed` with the journal's last lines."""
     lock = take_lock(places)
     try:
         prepare(spec, places)
-        groups = await control_groups.create(hive, spec.agent, spec.limits)
     except BaseException:
         os.close(lock)
         raise
-    try:
-        booted = await boot(order(groups), places, lock)
-    except BaseException:
-        with trio.CancelScope(shield=True):
-            await control_groups.remove(groups.folders)
-        raise
+    booted = await boot(launcher, spec, places, order, lock)
+    limits, disk = booted.groups, booted.disk
     record = Record(
-        boot_id(),
-        booted.supervisor.name,
-        booted.leader.name,
-        now_ms(),
-        groups.folders,
-        (*degraded, *groups.degraded),
+        boot=boot_id(),
+        supervisor=booted.supervisor.name,
+        leader=booted.leader.name,
+        started_ms=now_ms(),
+        groups=limits.folders,
+        held=limits.held | ({DISK: QUOTAS} if disk == "" else {}),
+        degraded=(*degraded, *limits.degraded, *((COUNTED.format(reason=disk),) if disk else ())),
     )
     _write_record(record, places)
-    return BootedCage(record, booted, places)
+    return BootedCage(record, booted.supervisor, booted.leader, places, launcher)
 
 
-async def adopt(places: Places) -> BootedCage | None:
-    """The cage of an earlier privd; None when none runs, then nothing of one is left either."""
+async def adopt(places: Places, launcher: Launcher) -> BootedCage | Exit | None:
+    """The cage of an earlier privd; how it ended when it did so unasked; None when none ran. Nothing else is left."""
     record = _read_record(places)
     locked = places.folder.is_dir() and is_locked(places)
     if locked and record is not None and record.boot == boot_id():
         supervisor, leader = Process.hold(record.supervisor), Process.hold(record.leader)
         if supervisor is not None and leader is not None:
-            return BootedCage(record, Booted(supervisor, leader), places)
+            return BootedCage(record, supervisor, leader, places, launcher)
         if supervisor is not None:
             supervisor.close()
         if leader is not None:
@@ -186,11 +207,14 @@ async def adopt(places: Places) -> BootedCage | None:
             await leader.ended()
             leader.close()
     if locked:
-        await end_holders(places)
-    if record is not None:
-        await control_groups.remove(record.groups)
-        places.record.unlink(missing_ok=True)
-    return None
+        await launcher.end(places)
+    if record is None:
+        return None
+    told = await launcher.settle(places.folder.name, record.groups)
+    places.record.unlink(missing_ok=True)
+    if record.boot != boot_id() or record.asked:
+        return None
+    return told or Exit(How.UNKNOWN)
 
 
 async def clear(places: Places) -> None:

@@ -5,6 +5,7 @@ ValueError: it comes from our own derivation, never from the wire, so it is a de
 """
 
 import re
+from collections.abc import Container
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -80,9 +81,17 @@ class CageSpec(Struct, frozen=True):
         if len(self.settings_json) > SETTINGS_BYTES_MAX:
             raise ValueError(f"settings of {len(self.settings_json)} bytes, at most {SETTINGS_BYTES_MAX}")
 
-    def init_variables(self, ready_fd: int) -> dict[str, str]:
-        """What init is told: where to say that it is up, and the limits it puts on each user inside."""
-        told = {"READY_FD": ready_fd, "TASKS_MAX": self.limits.tasks_max, "FILES_MAX": self.limits.files_max}
+    def init_variables(self, ready_fd: int | None, unheld: Container[str] = ()) -> dict[str, str]:
+        """What init is told: where (None: not) to say that it is up, and what it bounds for users and processes.
+
+        `unheld` are the resources that no control group limits; those get what bound there is.
+        """
+        limits = self.limits
+        told = {"READY_FD": ready_fd, "TASKS_MAX": limits.tasks_max, "FILES_MAX": limits.files_max}
+        if limits.disk_mib_max is not None:
+            told["FILE_BYTES_MAX"] = limits.disk_mib_max << 20
+        if limits.memory_mib_max is not None and "memory" in unheld:
+            told["DATA_BYTES_MAX"] = limits.memory_mib_max << 20
         return {f"{INIT_VARIABLE}{name}": str(value) for name, value in told.items() if value is not None}
 
 
@@ -104,6 +113,11 @@ class Places(Struct, frozen=True):
     @property
     def journal(self) -> Path:
         return self.folder / "journal.log"
+
+    @property
+    def call(self) -> Path:
+        """Where a launcher that is a unit calls privd."""
+        return self.folder / "launch.sock"
 
     @property
     def record(self) -> Path:

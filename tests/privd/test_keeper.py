@@ -110,7 +110,7 @@ async def test_stopped_until_the_next_start_stays_wanted(tmp_path: Path) -> None
         await at.keeper.stop(30, until_next_start=True)
         assert at.wanted()
     async with bench(tmp_path / "again", wanted=True) as at:
-        await at.keeper.recover()
+        await at.keeper.recover(30)
         assert at.keeper.power is Power.RUNNING
 
 
@@ -172,7 +172,7 @@ async def test_a_cage_that_cannot_start_says_why(tmp_path: Path) -> None:
 async def test_recovery_adopts_what_runs(tmp_path: Path) -> None:
     left = FakeCage(leader_pid=42)
     async with bench(tmp_path, FakeBackend(left_running=left), wanted=True) as at:
-        await at.keeper.recover()
+        await at.keeper.recover(30)
         assert at.keeper.power is Power.RUNNING
         assert at.keeper.row().since_ms == left.started_ms
         assert at.backend.cages == []
@@ -184,14 +184,14 @@ async def test_recovery_adopts_what_runs(tmp_path: Path) -> None:
 async def test_recovery_ends_what_should_not_run(tmp_path: Path) -> None:
     left = FakeCage(leader_pid=42)
     async with bench(tmp_path, FakeBackend(left_running=left)) as at:
-        await at.keeper.recover()
+        await at.keeper.recover(30)
         assert at.keeper.power is Power.STOPPED
         assert (await left.wait()).how is How.SIGNAL
 
 
 async def test_recovery_goes_on_when_a_cage_cannot_start(tmp_path: Path) -> None:
     async with bench(tmp_path, FakeBackend(fails=1), wanted=True) as at:
-        await at.keeper.recover()
+        await at.keeper.recover(30)
         assert at.keeper.power is Power.FAILED
 
 

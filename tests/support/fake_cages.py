@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import trio
 
 from privd.cages.identity import Identity, mapped
+from privd.cages.limit_counts import LimitCounts
 from privd.cages.spec import CageSpec, Exit, How, Places
 from protocol.problem import Problem, Refused
 
@@ -16,6 +17,8 @@ class FakeCage:
     leader_pid: int
     started_ms: int = 7
     degraded: tuple[str, ...] = ()
+    held: dict[str, str] = field(default_factory=dict)
+    counts: LimitCounts = LimitCounts()
     stops: list[float] = field(default_factory=list)
     _ended: trio.Event = field(default_factory=trio.Event)
     _exit: Exit = field(default_factory=lambda: Exit(How.EXIT, 0))
@@ -23,6 +26,9 @@ class FakeCage:
     def end(self, how: Exit) -> None:
         self._exit = how
         self._ended.set()
+
+    def limit_counts(self) -> LimitCounts:
+        return self.counts
 
     async def wait(self) -> Exit:
         await self._ended.wait()
@@ -48,7 +54,7 @@ class FakeBackend:
     name: str = "fake"
     cages: list[FakeCage] = field(default_factory=list)
     fails: int = 0
-    left_running: FakeCage | None = None
+    left_running: FakeCage | Exit | None = None
     removed: int = 0
     cleared: int = 0
     found_wrong: str | None = None
@@ -71,7 +77,7 @@ class FakeBackend:
         self.cages.append(FakeCage(leader_pid=len(self.cages) + 1))
         return self.cages[-1]
 
-    async def adopt(self, places: Places) -> FakeCage | None:
+    async def adopt(self, places: Places) -> FakeCage | Exit | None:
         await trio.lowlevel.checkpoint()
         return self.left_running
 

@@ -19,6 +19,7 @@ import trio.testing
 from privd.cages.backend import Backend, RunningCage
 from privd.cages.boot import is_locked
 from privd.cages.bwrap import of_this_process
+from privd.cages.children import Children
 from privd.cages.identity import hive_tag
 from privd.cages.nspawn import Nspawn
 from privd.cages.spec import Exit, Places
@@ -44,8 +45,10 @@ class Driver:
         return self._hold(agent, cage)
 
     async def adopt(self, agent: str) -> dict[str, Any] | None:
-        cage = await self.backend.adopt(self.places(agent))
-        return None if cage is None else self._hold(agent, cage)
+        found = await self.backend.adopt(self.places(agent))
+        if found is None:
+            return None
+        return _said(found) if isinstance(found, Exit) else self._hold(agent, found)
 
     async def wait(self, agent: str) -> dict[str, Any]:
         return _said(await self.running[agent].wait())
@@ -105,7 +108,16 @@ class Driver:
 
     def _hold(self, agent: str, cage: RunningCage) -> dict[str, Any]:
         self.running[agent] = cage
-        return {"leader": cage.leader_pid, "degraded": cage.degraded, "started_ms": cage.started_ms}
+        return {
+            "leader": cage.leader_pid,
+            "degraded": cage.degraded,
+            "held": cage.held,
+            "started_ms": cage.started_ms,
+        }
+
+    async def counts(self, agent: str) -> dict[str, int]:
+        """What its limits were met, until now."""
+        return msgspec.structs.asdict(self.running[agent].limit_counts())
 
 
 def _said(ended: Exit) -> dict[str, Any]:
@@ -113,11 +125,11 @@ def _said(ended: Exit) -> dict[str, Any]:
 
 
 async def main(name: str, folder: Path, environment: Path) -> None:
-    hive = hive_tag(str(folder))
+    launcher = Children(hive_tag(str(folder)))
     backend: Backend = (
-        Nspawn("/usr/bin/systemd-nspawn", hive)
+        Nspawn("/usr/bin/systemd-nspawn", launcher)
         if name == "nspawn"
-        else of_this_process("/usr/bin/bwrap", hive)
+        else of_this_process("/usr/bin/bwrap", launcher)
     )
     driver = Driver(backend, Layout(folder, environment, os.geteuid(), os.getegid()))
     while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):

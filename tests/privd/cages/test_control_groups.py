@@ -79,7 +79,10 @@ def test_version_two_writes_into_the_cage_s_own_folder(tmp_path: Path) -> None:
     assert (cage / "memory.max").read_text() == "67108864"
     assert (cage / "pids.max").read_text() == "20"
     assert (tmp_path / "cgroup.subtree_control").read_text().startswith("+")
-    assert groups.degraded == ("no control group limits cpu: the kernel offers no controller",)
+    assert groups.held == {"memory": "control groups", "tasks": "control groups"}
+    assert groups.missing == {"cpu": "the kernel offers no controller"}
+    (said,) = groups.degraded
+    assert said.startswith("no control group limits cpu: the kernel offers no controller; ")
     assert joined_by_writing(groups) == (f"{cage}/cgroup.procs",)
 
 

@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.cage, pytest.mark.root]
 
 SLEEPER = "from subprocess import *; Popen(['sleep', '1000'], stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)"
 KILLED = {"how": "signal", "code": 9}
+UNSEEN = {"how": "unknown", "code": 0}
 
 
 def nothing_is_left(hive: Hive, agent: str = "iris") -> None:
@@ -268,9 +269,22 @@ class TestLostPrivd:
         os.kill(started["leader"], signal.SIGKILL)
         hive.until_all_ended()
         hive.driver = hive.new_driver()
-        assert hive.driver.do("adopt", agent="iris") is None
+        assert hive.driver.do("adopt", agent="iris") == UNSEEN
+        assert hive.driver.do("adopt", agent="iris") is None, "it is told once"
         nothing_is_left(hive)
         works(hive)
+
+    def test_it_ended_meanwhile_as_it_was_asked_to(self, hive: Hive) -> None:
+        inside = hive.enter()
+        inside.ask(on_stop="ignore")
+        hive.driver.send("stop", agent="iris", grace_s=60)
+        until(lambda: "stand-in: asked to stop\n" in hive.journal(), "the request to stop")
+        hive.driver.die()
+        os.kill(hive.record()["leader"]["pid"], signal.SIGKILL)
+        hive.until_all_ended()
+        hive.driver = hive.new_driver()
+        assert hive.driver.do("adopt", agent="iris") is None
+        nothing_is_left(hive)
 
     def test_the_supervisor_was_killed_meanwhile(self, hive: Hive) -> None:
         inside = hive.enter()
@@ -279,7 +293,7 @@ class TestLostPrivd:
         assert inside.harness("value = 1") == 1, "the orphan lives until somebody ends it"
         hive.driver = hive.new_driver()
         assert hive.driver.ask("start", agent="iris")["problem"] == "conflict"
-        assert hive.driver.do("adopt", agent="iris") is None
+        assert hive.driver.do("adopt", agent="iris") == UNSEEN
         nothing_is_left(hive)
         works(hive)
 
@@ -301,7 +315,7 @@ class TestLostPrivd:
                     record.read_text().replace(f'"start_ticks":{ticks}', f'"start_ticks":{ticks + 1}')
                 )
         hive.driver = hive.new_driver()
-        assert hive.driver.do("adopt", agent="iris") is None
+        assert hive.driver.do("adopt", agent="iris") == (UNSEEN if damage == "another process" else None)
         hive.until_all_ended()
         works(hive)
 

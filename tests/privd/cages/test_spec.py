@@ -161,8 +161,17 @@ def test_every_capability_is_kept_or_dropped_by_name() -> None:
 
 
 def test_init_is_told_its_limits() -> None:
-    told = spec(limits=CageLimits(tasks_max=None, files_max=77)).init_variables(3)
+    told = spec(limits=CageLimits(tasks_max=None, files_max=77, disk_mib_max=None)).init_variables(3)
     assert told == {"HIVE_INIT_READY_FD": "3", "HIVE_INIT_FILES_MAX": "77"}
+
+
+def test_what_no_group_limits_init_bounds_for_each_process() -> None:
+    made = spec(limits=CageLimits(memory_mib_max=512, disk_mib_max=100))
+    told = made.init_variables(None, {"memory": "why"})
+    assert told["HIVE_INIT_DATA_BYTES_MAX"] == str(512 << 20)
+    assert told["HIVE_INIT_FILE_BYTES_MAX"] == str(100 << 20)
+    assert "HIVE_INIT_DATA_BYTES_MAX" not in made.init_variables(None)
+    assert "HIVE_INIT_READY_FD" not in told
 
 
 @pytest.mark.parametrize(
