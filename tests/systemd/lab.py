@@ -32,7 +32,7 @@ LIMITING: Final = ("memory", "pids", "cpu", "cpuacct")
 LINKS: Final = ("bin", "sbin", "lib", "lib64")
 FOLDERS: Final = (
     "usr", "etc/alternatives", "etc/ssl", "etc/systemd/system", "var/lib", "var/log", "var/tmp", "tmp", "root", "home",
-    "run", "proc", "sys", "dev", "opt", "srv", "mnt",
+    "run", "proc", "sys", "dev", "opt", "srv", "mnt", "media", "local/bin",
 )  # fmt: skip
 COPIED: Final = ("os-release", "ld.so.cache", "ld.so.conf", "nsswitch.conf", "pam.d", "dbus-1", "login.defs")
 ACCOUNTS: Final = ("root", "daemon", "messagebus", "systemd-network", "systemd-resolve", "nobody")
@@ -204,7 +204,7 @@ def _boot(folder: Path, groups: tuple[Path, ...], binds: tuple[str, ...]) -> Lab
             [
                 "sh", "-c", f'set -e; {join}exec "$@"', "sh", "systemd-nspawn", "--quiet", "--register=no",
                 "--keep-unit", "--settings=no", f"--directory={folder}", "--machine=lab", "--bind-ro=/usr",
-                "--bind-ro=/etc/alternatives", "--bind-ro=/etc/ssl",
+                f"--bind={folder}/local:/usr/local", "--bind-ro=/etc/alternatives", "--bind-ro=/etc/ssl",
                 *(f"--bind-ro={bind}" for bind in dict.fromkeys(binds)),
                 "--timezone=off", "--resolv-conf=off", "--link-journal=no", "--private-network", "--console=pipe",
                 f"--system-call-filter={ALLOWED}", "--boot", "--notify-ready=yes",
