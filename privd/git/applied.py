@@ -25,7 +25,7 @@ from protocol.problem import Problem, Refused
 
 HEAD: Final = b"ref: refs/heads/main\n"
 CONFIG: Final = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
-FOLDERS: Final = ("objects/info", "objects/pack", "refs/heads", "refs/tags")
+FOLDERS: Final = ("objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags")
 FOLDER_MODE: Final = 0o700
 OBJECT_MODE: Final = 0o400
 INCOMING: Final = "incoming-"
@@ -45,8 +45,8 @@ class Applied:
         if (self._folder / "HEAD").exists():
             return
         with full_disk_refused():
-            for name in FOLDERS:
-                (self._folder / name).mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            for folder in (self._folder.parent, self._folder, *(self._folder / name for name in FOLDERS)):
+                folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
             write(self._folder / "config", CONFIG)
             write(self._folder / "HEAD", HEAD)  # it is no repository before
             sync(self._folder.parent)
