@@ -12,7 +12,10 @@ from privd.cages.identity import allocate, foreign_ranges
 from privd.cages.journal import Journal
 from privd.cages.spec import CageSpec, Places
 from privd.furnish import CA_NAME, KEPT, KEY_NAME, agent_folder, furnish, socket_folder
+from privd.git.applied import Applied
+from privd.git.intake import Intake, Proposed, sweep
 from privd.keeper import Attend, Keeper
+from privd.policy.admission import Admitted
 from privd.policy.agents import check_creation, check_purge, check_runner, role_of
 from privd.registry import AgentRecord, Registry
 from privd.settings import PrivdSettings, template
@@ -36,6 +39,8 @@ class Host:
         self.separate = os.geteuid() == 0
         self.changes: Fanout[AnyCageEvent] = Fanout()
         self.boxes = boxes_of_this_process(log)
+        self._intake = Intake(self.boxes)
+        self._repositories = Path(settings.state) / "applied"
         self._registry = Registry(Path(settings.state) / "cages")
         self._keepers: dict[str, Keeper] = {}
         self._changing = trio.Lock()
@@ -46,6 +51,7 @@ class Host:
     async def open(self) -> None:
         """Read the records, then adopt, end and start what they say, all cages at once."""
         self._registry.load()
+        sweep(self._repositories)
         for record in self._registry.all():
             self._keepers[record.agent] = self._keep(record)
         async with trio.open_nursery() as nursery:
@@ -144,6 +150,19 @@ class Host:
             del self._keepers[agent]
             await trio.to_thread.run_sync(folders.remove, self._registry.folder(agent))
             self.changes.publish(CageGone(agent))
+
+    async def ingest(self, agent: str, commit: str) -> Admitted:
+        """Take a commit of an agent's proposed configuration into its applied repository; nothing points at it yet."""
+        record = self.keeper(agent).record
+        owner = self.backend.identity((self._manager() or record).uid_base)
+        folder = agent_folder(self.settings, agent) / "config"
+        return await self._intake.ingest(
+            commit, Proposed(folder, owner.agent_uid, owner.agent_gid), self.applied(agent)
+        )
+
+    def applied(self, agent: str) -> Applied:
+        """The repository of what was proposed and deployed for one agent; it may not have been made yet."""
+        return Applied(self._repositories / f"{agent}.git")
 
     async def rotate_journals(self) -> None:
         """Move large journals aside, for ever. A disk that an agent has filled must not end privd."""
