@@ -19,6 +19,7 @@ from protocol.settings import CageLimits
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 OWN_GROUPS: Final = Path("/proc/self/cgroup")
+USUAL: Final = "/sys/fs/cgroup"
 PROCESSES: Final = "cgroup.procs"
 MIB: Final = 1024 * 1024
 CPU_PERIOD_US: Final = 100_000
@@ -63,18 +64,19 @@ class Groups(Struct, frozen=True):
 
 
 def read_mounts(mountinfo: str) -> Mounts:
-    """The hierarchies of one mountinfo; the last mount of each is the one that is seen."""
-    unified: str | None = None
-    legacy: dict[str, str] = {}
+    """The hierarchies of one mountinfo; of several mounts of one, the last in the usual place, else the last.
+
+    A service's own sandbox may show all of them once more, elsewhere.
+    """
+    found: dict[str, str] = {}
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         place = _unescaped(before.split()[4])
         kind, _, options = after.split(maxsplit=2)
-        if kind == "cgroup2":
-            unified = place
-        elif kind == "cgroup":
-            legacy |= dict.fromkeys(options.split(","), place)
-    return Mounts(unified, legacy)
+        for name in {"cgroup2": [""], "cgroup": options.split(",")}.get(kind, ()):
+            if place.startswith(USUAL) or not found.get(name, "").startswith(USUAL):
+                found[name] = place
+    return Mounts(found.pop("", None), found)
 
 
 def _unescaped(field: str) -> str:
@@ -158,13 +160,13 @@ def _groups(
     )
 
 
-def of_process(pid: int, limits: CageLimits, by: str, mounts: Mounts | None = None) -> Groups:
-    """The groups that a process is in, and which limits stand there; *by* is who put them there."""
-    found = mounts or read_mounts(MOUNTINFO.read_text())
+def of_process(pid: int, unit: str, limits: CageLimits, by: str) -> Groups:
+    """The groups of a unit of systemd that a process is in, and which limits stand there."""
+    found = read_mounts(MOUNTINFO.read_text())
     folders: dict[str, None] = {}
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
-        for name in names.split(","):
+        for name in names.split(",") if path.endswith(f"/{unit}") else ():  # elsewhere it shares another's group
             mount = found.legacy.get(name) if name else found.unified
             if mount is not None:
                 folders[str(Path(mount) / path.lstrip("/"))] = None

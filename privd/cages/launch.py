@@ -124,7 +124,7 @@ def limit_disk(folder: str, uids: list[int], mib_max: int) -> str:
         for uid in uids:
             quota(place, Q_SETQUOTA, uid, ctypes.create_string_buffer(wanted, len(wanted)))
     except OSError as fault:
-        return NO_QUOTAS if fault.errno in {errno.ENOSYS, errno.ESRCH} else str(fault)
+        return NO_QUOTAS if fault.errno in {errno.ENOSYS, errno.ESRCH} else str(fault.strerror)
     finally:
         os.close(place)
     return ""

@@ -37,6 +37,7 @@ TRIAL_UID: Final = UID_LAST + 1 - RANGE_UIDS
 NOBODY: Final = 65_534
 REASON_CHARS_MAX: Final = 300
 TRIAL: Final = "probe"
+NSPAWN: Final = "systemd-nspawn"
 NIXOS_MARK: Final = Path("/etc/NIXOS")
 NIXOS: Final = NixosHost()
 NIXOS_CONTAINER: Final = "nixos-container"
@@ -63,7 +64,8 @@ async def choose(choice: BackendChoice, launching: Launching, state: Path) -> Ba
     """The backend for the hive in this folder. `failed` with the reason when the machine cannot do it."""
     hive = hive_tag(str(state.resolve()))
     tried: list[Finding] = []
-    for kind, attempt in ATTEMPTS.items():
+    attempts = ATTEMPTS_FOR_UNITS if launching is Launching.UNITS else ATTEMPTS
+    for kind, attempt in attempts.items():
         if choice in (kind, BackendChoice.AUTO) and not any(finding.good for finding in tried):
             tried.append(await attempt())
     good = next((finding for finding in tried if finding.good), None)
@@ -82,7 +84,7 @@ def _backend(subject: str, launching: Launching, hive: str, state: Path) -> Back
     launcher = Units() if launching is Launching.UNITS else Children(hive)
     return (
         Nspawn(program_path, launcher)
-        if subject == "systemd-nspawn"
+        if subject == NSPAWN
         else of_this_process(program_path, launcher)
     )
 
@@ -131,8 +133,9 @@ async def _try_nixos() -> Finding:
     return Finding(NIXOS_CONTAINER, good=True, what="a system of its own for every cage")
 
 
-async def _try_nspawn() -> Finding:
-    subject, found = "systemd-nspawn", _find("systemd-nspawn")
+async def _look_for_nspawn() -> Finding:
+    """Whether there is a usable one; what it can do here is not tried."""
+    subject, found = NSPAWN, _find(NSPAWN)
     if os.geteuid() != 0:
         return Finding(subject, good=False, what="needs root", mend="run as root")
     if found is None:
@@ -145,6 +148,13 @@ async def _try_nspawn() -> Finding:
         return Finding(
             subject, good=False, what=version.splitlines()[0] if version else "no version", mend=needed
         )
+    return Finding(subject, good=True, what=f"systemd {number[1]}: a range of uids for every cage")
+
+
+async def _try_nspawn() -> Finding:
+    there, found = await _look_for_nspawn(), _find(NSPAWN)
+    if not there.good or found is None:
+        return there
     with tempfile.TemporaryDirectory(prefix="hive-probe-") as folder:
         root = Path(folder)
         root.chmod(0o755)
@@ -160,9 +170,9 @@ async def _try_nspawn() -> Finding:
             "--", "/usr/bin/true",
         )  # fmt: skip
     if code == 0:
-        return Finding(subject, good=True, what=f"systemd {number[1]}: a range of uids for every cage")
+        return there
     advice = "a container or a hardened service may forbid mounts and namespaces: run the hive outside of it"
-    return Finding(subject, good=False, what=_short(output, code), mend=advice)
+    return Finding(NSPAWN, good=False, what=_short(output, code), mend=advice)
 
 
 async def _try_bwrap() -> Finding:
@@ -188,6 +198,8 @@ ATTEMPTS: Final = {
     BackendChoice.BWRAP: _try_bwrap,
 }
 """In the order of preference."""
+ATTEMPTS_FOR_UNITS: Final = {BackendChoice.NIXOS: _try_nixos, BackendChoice.NSPAWN: _look_for_nspawn}
+"""privd may not make a cage itself there: a unit may, and says why it could not."""
 
 
 async def _limits() -> list[Finding]:

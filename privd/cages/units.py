@@ -54,7 +54,7 @@ class Units(Struct, frozen=True):
                 await self._tell("start", unit)
                 with await _call(unit, listener) as caller:
                     supervisor = await self._caller(unit, caller)
-                    groups = of_process(supervisor.pid, spec.limits, BY)
+                    groups = of_process(supervisor.pid, unit, spec.limits, BY)
                     socket.send_fds(caller, [msgspec.json.encode(order(groups))], handed)
             return Launched(supervisor, groups)
         except BaseException:

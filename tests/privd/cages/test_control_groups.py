@@ -10,6 +10,7 @@ from privd.cages.control_groups import (
     _create,
     create,
     joined_by_writing,
+    of_groups,
     read_mounts,
     remove,
     values_v1,
@@ -36,6 +37,12 @@ def test_a_hybrid_machine() -> None:
         "memory": "/sys/fs/cgroup/memory",
         "name=systemd": "/sys/fs/cgroup/systemd",
     }
+
+
+def test_a_service_that_sees_the_hierarchies_twice() -> None:
+    elsewhere = HYBRID.replace("/sys/fs/cgroup", "/run/systemd/unit-root/sys/fs/cgroup")
+    assert read_mounts(HYBRID + elsewhere) == read_mounts(elsewhere + HYBRID) == read_mounts(HYBRID)
+    assert read_mounts(elsewhere).legacy["memory"] == "/run/systemd/unit-root/sys/fs/cgroup/memory"
 
 
 def test_a_machine_without() -> None:
@@ -84,6 +91,20 @@ def test_version_two_writes_into_the_cage_s_own_folder(tmp_path: Path) -> None:
     (said,) = groups.degraded
     assert said.startswith("no control group limits cpu: the kernel offers no controller; ")
     assert joined_by_writing(groups) == (f"{cage}/cgroup.procs",)
+
+
+def test_what_systemd_wrote_is_looked_at_and_not_believed(tmp_path: Path) -> None:
+    """Files as systemd leaves them: version 1 for tasks, version 2 for memory and a processor that has no limit."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    files = {old: {"pids.max": "20"}, new: {"memory.max": "67108864", "cpu.max": "max 100000"}}
+    for folder, contents in files.items():
+        folder.mkdir()
+        for name, text in contents.items():
+            (folder / name).write_text(f"{text}\n")
+    found = of_groups((str(old), str(new)), LIMITS, "systemd")
+    assert found.held == {"memory": "systemd", "tasks": "systemd"}
+    assert found.missing == {"cpu": f"{new}/cpu.max says max 100000"}
+    assert joined_by_writing(found) == ()
 
 
 @pytest.mark.root
