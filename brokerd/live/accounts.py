@@ -73,13 +73,13 @@ class Accounts:
     # ------------------------------------------------------------------------------------------ what others say
 
     async def told(self, seen: Account) -> None:
-        """How an account stands, as egressd says."""
+        """How an account stands, as egressd says; one that no agent has is nobody's concern."""
+        members = self._members(seen.name)
+        if not members:
+            return
         if seen.seen_ms is not None:
             self.watched.add(seen.name)
-        is_news = await self._feed.write_surely(
-            accounts.told, seen, self._members(seen.name), self._manager()
-        )
-        self.follow(is_news=is_news)
+        self.follow(is_news=await self._feed.write_surely(accounts.told, seen, members, self._manager()))
 
     async def turn_ended(self, agent: str, until_ms: int, detail: str) -> None:
         """A turn of an agent met a limit whose end is known. Needs no task."""

@@ -1,4 +1,4 @@
-"""A brokerd in this process, on real sockets and databases, and a stand-in for privd that says which cages exist."""
+"""A brokerd in this process, on real sockets and databases; stand-ins for privd and egressd say what a test wants."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +12,8 @@ from brokerd.service import serve_broker
 from brokerd.settings import BrokerSettings
 from brokerd.store.schema import shape_of
 from protocol.agent import Attach, Attached, BeginTurn, Delivery, EndTurn, TakeDelivery, TurnClosed
-from protocol.brokerd import ListMessages, Snapshot, TakeSnapshot
+from protocol.brokerd import Agent, ListMessages, Snapshot, TakeSnapshot
+from protocol.egressd import Account, AccountChanged, AnyEgressEvent, EgressNow, WatchEgress
 from protocol.messages import DeliveryState, Message, Receipt
 from protocol.names import MANAGER_NAME
 from protocol.privd import AnyCageEvent, Cage, CageChanged, CageGone, CagesNow, Power, WatchCages
@@ -79,6 +80,38 @@ class Privd:
             path = self.run / "privd" / "swarm.sock"
             path.parent.mkdir(parents=True, exist_ok=True)
             service.listen(bind_unix(path), Surface(routes, self), lambda uid: Caller(Role.BROKER, uid))
+            yield
+
+
+@dataclass
+class Egressd:
+    """What egressd would say."""
+
+    run: Path
+    accounts: dict[str, Account] = field(default_factory=dict)
+    events: Fanout[AnyEgressEvent] = field(default_factory=Fanout)
+
+    @asynccontextmanager
+    async def watch(
+        self, request: WatchEgress, caller: Caller, host: "Egressd"
+    ) -> AsyncIterator[AsyncIterator[AnyEgressEvent]]:
+        with self.events.subscribed() as watcher:
+            watcher.offer(EgressNow(tuple(self.accounts.values())))
+            yield watcher
+
+    def says(self, account: Account) -> None:
+        self.accounts[account.name] = account
+        self.events.publish(AccountChanged(account))
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Answer at swarm.sock, once brokerd has begun to listen."""
+        routes = [WatchEgress.answered_by(self.watch, callers=Role.BROKER)]
+        async with running_service("egressd") as service:
+            path = self.run / "egressd" / "swarm.sock"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            service.listen(bind_unix(path), Surface(routes, self), lambda uid: Caller(Role.BROKER, uid))
+            await until(lambda: bool(self.events), what="brokerd to follow egressd")
             yield
 
 
@@ -155,6 +188,10 @@ class Hive:
             now.agent.activity.value for now in (await self.snapshot()).agents if now.agent.name == name
         )
 
+    async def row(self, name: str) -> Agent:
+        """One agent as brokerd shows it."""
+        return next(now.agent for now in (await self.snapshot()).agents if now.agent.name == name)
+
     async def messages(self) -> tuple[Message, ...]:
         """Oldest first."""
         return (await self.operator.call(ListMessages(limit=200))).messages[::-1]
@@ -189,5 +226,7 @@ class Hive:
         delivery = await self.taken(name)
         return delivery, await self.begin(name, delivery)
 
-    async def end(self, name: str, turn: int, outcome: Outcome = Outcome.DONE) -> TurnClosed:
-        return await self.agent(name).call(EndTurn(turn, outcome))
+    async def end(
+        self, name: str, turn: int, outcome: Outcome = Outcome.DONE, until_ms: int | None = None
+    ) -> TurnClosed:
+        return await self.agent(name).call(EndTurn(turn, outcome, until_ms=until_ms))

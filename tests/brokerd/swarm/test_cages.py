@@ -202,6 +202,27 @@ async def test_a_crash_that_nobody_heard_of_is_told_once(unserved: Hive) -> None
             assert (missed.to, missed.event) == ("hm1nd", SystemEvent.CONTAINER_CRASH)
 
 
+async def test_a_crash_that_privd_tells_late_is_told_once(unserved: Hive) -> None:
+    """A cage ended while privd was away: its row says so first, and then an event, or only one of the two."""
+    hive = unserved
+    hive.privd.change(replace(cage("iris"), crashed_ms=1_000))
+    async with hive.broker():
+        await until(lambda: _so_many(hive, 1), what="the crash to be told")
+        for _ in range(2):
+            hive.privd.events.publish(
+                CageCrashed("iris", 1_000, "ended while privd was away", ("last words",))
+            )
+        hive.privd.events.publish(CageCrashed("atlas", 2_000, "ended while privd was away", ()))
+        missed, heard = await until(lambda: _so_many(hive, 2), what="the other crash to be told")
+        assert missed.body == missed_crash_notice("iris", 1_000)
+        assert heard.body == crash_notice("atlas", "ended while privd was away", ())
+        hive.privd.change(replace(cage("atlas"), crashed_ms=2_000))
+        hive.privd.change(cage("damocles"))
+        await hive.served("damocles")
+    async with hive.broker():
+        assert len(await hive.messages()) == 2
+
+
 async def _so_many(hive: Hive, count: int) -> tuple[Message, ...] | None:
     found = await hive.messages()
     return found if len(found) == count else None
