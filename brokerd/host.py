@@ -18,9 +18,12 @@ from brokerd.live.room import Room
 from brokerd.live.scheduler import Scheduler
 from brokerd.live.sweeping import Sweeping
 from brokerd.live.tellings import Tellings
+from brokerd.live.together import Together
 from brokerd.settings import BrokerSettings
 from brokerd.store import agents, behind, deliveries, feed, pauses, pulls, turns
+from brokerd.store.turns import Beginning, Ended
 from brokerd.swarm.roster import Roster
+from protocol.agent import TurnClosed
 from runtime.log import Log
 from runtime.store import Store
 
@@ -51,6 +54,8 @@ class Host:
         self.tellings = Tellings(self.feed, log)
         self.leases = Leases(inboxes, self.tellings.tell)
         self.outbox = Outbox(self.feed, inboxes)
+        self.beginnings: Together[Beginning, int] = Together(self.feed.write, lambda: turns.begin)
+        self.endings: Together[Ended, TurnClosed] = Together(self.feed.write, lambda: turns.end_together)
         self.harnesses = Harnesses(self.feed)
         self.behind = Behind(store, self.feed, inboxes, self.room, log)
         self.sweeping = Sweeping(store, settings.retention, log)

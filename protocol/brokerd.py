@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from protocol.limited import EgressRefusal, LimitHit, ModelAccount
 from protocol.limits import INTEGER_MAX, PAGE_ROWS_MAX, SEARCH_CHARS_MAX
@@ -39,6 +40,15 @@ class Activity(StrEnum):
     PARKED = "parked"
 
 
+def activity_of(*, attached: bool, turn: int | None, parked: Outcome | None) -> Activity:
+    """A running turn says more than a connection: the harness may be connecting again after brokerd's restart."""
+    if turn is not None:
+        return Activity.THINKING
+    if not attached:
+        return Activity.ABSENT
+    return Activity.IDLE if parked is None else Activity.PARKED
+
+
 class Agent(Struct, frozen=True):
     """One agent as brokerd knows it."""
 
@@ -57,6 +67,15 @@ class Agent(Struct, frozen=True):
     """The operator wants no turn to begin; a running one ends by itself."""
     limited_by: AccountName | None = None
     """The model account whose limit holds the agent; `parked`, `until_ms` and `detail` say the same in words."""
+    attached: bool = False
+    """Whether its harness is there."""
+
+    def after(self, turn: Turn) -> "Agent":
+        """The agent once it is known that one of its turns began or ended, which TurnChanged alone tells."""
+        if turn.ended_ms is None:
+            return replace(self, turn=turn.id, activity=Activity.THINKING, since_ms=turn.began_ms)
+        at_rest = activity_of(attached=self.attached, turn=None, parked=self.parked)
+        return replace(self, turn=None, activity=at_rest, since_ms=turn.ended_ms, last_turn_ms=turn.ended_ms)
 
 
 class AgentNow(Struct, frozen=True):
@@ -120,7 +139,7 @@ class DeliveryChanged(Struct, frozen=True, tag_field="kind", tag="delivery_chang
 
 
 class TurnChanged(Struct, frozen=True, tag_field="kind", tag="turn_changed"):
-    """A turn began or ended: its whole row."""
+    """A turn began or ended: its whole row. What that changes about the agent is `Agent.after`."""
 
     turn: Turn
 
@@ -132,7 +151,7 @@ class TurnEventAdded(Struct, frozen=True, tag_field="kind", tag="turn_event_adde
 
 
 class AgentChanged(Struct, frozen=True, tag_field="kind", tag="agent_changed"):
-    """An agent's whole row after a change."""
+    """An agent's whole row after a change that is not the begin or the end of a turn."""
 
     agent: Agent
 

@@ -5,7 +5,7 @@ from typing import Final
 from brokerd.handlers.deliveries import agent_of
 from brokerd.host import Host
 from brokerd.store import news, snapshot, turn_events, turns
-from brokerd.store.turns import Ending
+from brokerd.store.turns import Beginning, Ended, Ending
 from protocol.agent import (
     Attach,
     Attached,
@@ -62,12 +62,13 @@ async def begin(request: BeginTurn, caller: Caller, host: Host) -> TurnBegun:
     costs = host.rates.begin(agent)
     lease.is_beginning = True
     try:
-        lease.turn = await host.feed.write(turns.begin, agent, request.delivery, request.token)
+        lease.turn = await host.beginnings.ask(Beginning(agent, request.delivery, request.token))
     except Refused:
         host.rates.give_back(costs)
         raise
     finally:
         lease.is_beginning = False
+    host.tellings.forget(request.delivery)
     host.hops.turn_began(agent, lease.waiting.message)
     if host.leases.of(agent) is not lease:
         await host.feed.write(
@@ -101,7 +102,7 @@ async def end(request: EndTurn, caller: Caller, host: Host) -> TurnClosed:
         request.tools,
         request.notes_bytes,
     )
-    closed = await host.feed.write(turns.end, agent, request.turn, ending)
+    closed = await host.endings.ask(Ended(agent, request.turn, ending))
     host.leases.end_turn(agent, request.turn)
     if request.outcome is Outcome.RATE_LIMITED and request.until_ms is not None:
         await host.accounts.turn_ended(agent, request.until_ms, request.detail)

@@ -1,17 +1,7 @@
-"""What an agent is doing, from what is known of its harness."""
+"""What a cage's power says of the turn in it."""
 
-from protocol.brokerd import Activity
 from protocol.privd import Power
 from protocol.turns import Outcome
-
-
-def activity_of(*, attached: bool, turn: int | None, parked: Outcome | None) -> Activity:
-    """A running turn says more than a connection: the harness may be connecting again after brokerd's restart."""
-    if turn is not None:
-        return Activity.THINKING
-    if not attached:
-        return Activity.ABSENT
-    return Activity.IDLE if parked is None else Activity.PARKED
 
 
 def end_by_power(power: Power) -> Outcome | None:

@@ -28,7 +28,7 @@ COLUMNS: Final = "name, seen, since_ms, until_ms, said_by, detail"
 READ: Final = f"SELECT {COLUMNS} FROM accounts WHERE name = ?"
 READ_ALL: Final = f"SELECT {COLUMNS} FROM accounts ORDER BY name"
 WRITE: Final = f"INSERT OR REPLACE INTO accounts ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
-HELD: Final = "SELECT name, role, last_turn_ms FROM agents WHERE limited_by = ?"
+HELD: Final = f"SELECT name, role, {agents.LAST_TURN_MS} AS last_turn_ms FROM agents WHERE limited_by = ?"
 HOLDING: Final = "SELECT DISTINCT limited_by FROM agents WHERE limited_by IS NOT NULL"
 LIFTED: Final = "SELECT name FROM agents WHERE lifted = ?"
 

@@ -1,4 +1,7 @@
-"""Agents as brokerd knows them: what privd said last, what the harness says, and what follows from both."""
+"""Agents as brokerd knows them: what privd said last, what the harness says, and what follows from both.
+
+What a turn changes about its agent is in the journal of turns and nowhere else; TurnChanged says it to watchers.
+"""
 
 import sqlite3
 from collections.abc import Iterable
@@ -9,33 +12,36 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from brokerd.policy.accounts import Standing, standing
-from brokerd.policy.activity import activity_of
 from brokerd.store.feed import FeedLog
-from protocol.brokerd import Activity, Agent, AgentChanged, AgentGone
+from protocol.brokerd import Activity, Agent, AgentChanged, AgentGone, activity_of
 from protocol.problem import Problem, Refused
 from protocol.settings import AgentRole, AgentSettings
 from protocol.turns import Outcome
 from runtime.store import Db
 
+LAST_TURN_MS: Final = (
+    "coalesce((SELECT e.ended_ms FROM turns AS e WHERE e.agent = agents.name AND e.ended_ms IS NOT NULL "
+    "ORDER BY e.id DESC LIMIT 1), agents.last_turn_ms)"
+)
+"""When an agent's last turn ended: the journal says so. (The column is what an earlier version noted.)"""
 COLUMNS: Final = (
-    "name, role, attached, instance, activity, since_ms, status, turn, parked, until_ms, detail, last_turn_ms, "
+    "name, role, attached, instance, since_ms, status, t.id AS turn, t.began_ms AS turn_ms, "
+    f"parked, agents.until_ms, agents.detail, {LAST_TURN_MS} AS last_turn_ms, "
     "limited_by, limit_until_ms, lifted, EXISTS (SELECT 1 FROM pauses WHERE pauses.agent = agents.name) AS paused"
 )
-READ: Final = f"SELECT {COLUMNS} FROM agents WHERE name = ?"
-READ_ALL: Final = f"SELECT {COLUMNS} FROM agents ORDER BY name"
+FROM: Final = "FROM agents LEFT JOIN turns AS t ON t.agent = agents.name AND t.ended_ms IS NULL"
+READ: Final = f"SELECT {COLUMNS} {FROM} WHERE name = ?"
+READ_ALL: Final = f"SELECT {COLUMNS} {FROM} ORDER BY name"
 READ_KNOWN: Final = "SELECT name, harness_uid, settings FROM agents ORDER BY name"
-INSERT: Final = (
-    "INSERT INTO agents (name, role, harness_uid, settings, activity, since_ms) VALUES (?, ?, ?, ?, ?, ?)"
-)
+INSERT: Final = "INSERT INTO agents (name, role, harness_uid, settings, since_ms) VALUES (?, ?, ?, ?, ?)"
 UPDATE: Final = (
-    "UPDATE agents SET role = ?, attached = ?, instance = ?, activity = ?, since_ms = ?, status = ?, turn = ?, "
-    "parked = ?, until_ms = ?, detail = ?, last_turn_ms = ?, limited_by = ?, limit_until_ms = ?, lifted = ? "
+    "UPDATE agents SET role = ?, attached = ?, instance = ?, since_ms = ?, status = ?, "
+    "parked = ?, until_ms = ?, detail = ?, limited_by = ?, limit_until_ms = ?, lifted = ? "
     "WHERE name = ?"
 )
 UPDATE_KNOWN: Final = "UPDATE agents SET harness_uid = ?, settings = ? WHERE name = ?"
 DELETE: Final = "DELETE FROM agents WHERE name = ?"
 LIMITED: Final = "SELECT name FROM agents WHERE limited_by IS NOT NULL"
-OPEN_TURNS: Final = "SELECT agent, id FROM turns WHERE ended_ms IS NULL"
 
 _encoder = msgspec.json.Encoder()
 _settings_decoder = msgspec.json.Decoder(AgentSettings)
@@ -56,10 +62,12 @@ class Row(Struct, frozen=True):
     role: AgentRole
     attached: bool
     instance: str | None
-    activity: Activity
-    since_ms: int
+    rest_ms: int
+    """Since when it is what it is between turns."""
     status: str
     turn: int | None
+    turn_ms: int | None
+    """When that turn began."""
     parked: Outcome | None
     until_ms: int | None
     detail: str
@@ -70,6 +78,15 @@ class Row(Struct, frozen=True):
     limit_until_ms: int | None
     lifted: str | None
     """The account in spite of whose limit it goes on, because the operator said so."""
+
+    @property
+    def activity(self) -> Activity:
+        return activity_of(attached=self.attached, turn=self.turn, parked=self.standing().parked)
+
+    @property
+    def since_ms(self) -> int:
+        """Of the activity."""
+        return max(self.rest_ms, self.last_turn_ms or 0) if self.turn_ms is None else self.turn_ms
 
     def standing(self) -> Standing:
         """Why it takes no message, if so: its harness's reason, or the limit of its account."""
@@ -83,10 +100,10 @@ def _row(row: sqlite3.Row) -> Row:
         role=AgentRole(row["role"]),
         attached=bool(row["attached"]),
         instance=row["instance"],
-        activity=Activity(row["activity"]),
-        since_ms=row["since_ms"],
+        rest_ms=row["since_ms"],
         status=row["status"],
         turn=row["turn"],
+        turn_ms=row["turn_ms"],
         parked=None if row["parked"] is None else Outcome(row["parked"]),
         until_ms=row["until_ms"],
         detail=row["detail"],
@@ -113,6 +130,7 @@ def agent_from(row: Row) -> Agent:
         last_turn_ms=row.last_turn_ms,
         paused=row.paused,
         limited_by=row.limited_by,
+        attached=row.attached,
     )
 
 
@@ -148,9 +166,8 @@ def change_if_known(db: Db, log: FeedLog, name: str, /, **changes: Any) -> None:
 
 def _write(db: Db, log: FeedLog, before: Row, changes: dict[str, Any]) -> None:
     after = replace(before, **changes)
-    activity = activity_of(attached=after.attached, turn=after.turn, parked=after.standing().parked)
-    if activity is not before.activity:
-        after = replace(after, activity=activity, since_ms=log.at_ms)
+    if _at_rest(after) is not _at_rest(before):
+        after = replace(after, rest_ms=log.at_ms)
     if after == before:
         return
     db.execute(
@@ -159,14 +176,11 @@ def _write(db: Db, log: FeedLog, before: Row, changes: dict[str, Any]) -> None:
             after.role.value,
             int(after.attached),
             after.instance,
-            after.activity.value,
-            after.since_ms,
+            after.rest_ms,
             after.status,
-            after.turn,
             None if after.parked is None else after.parked.value,
             after.until_ms,
             after.detail,
-            after.last_turn_ms,
             after.limited_by,
             after.limit_until_ms,
             after.lifted,
@@ -175,6 +189,11 @@ def _write(db: Db, log: FeedLog, before: Row, changes: dict[str, Any]) -> None:
     )
     if agent_from(after) != agent_from(before):
         log.append(after.name, AgentChanged(agent_from(after)))
+
+
+def _at_rest(row: Row) -> Activity:
+    """What it is between turns."""
+    return activity_of(attached=row.attached, turn=None, parked=row.standing().parked)
 
 
 def know(db: Db, log: FeedLog, known: Iterable[Known]) -> None:
@@ -186,10 +205,7 @@ def know(db: Db, log: FeedLog, known: Iterable[Known]) -> None:
             db.execute(UPDATE_KNOWN, (each.harness_uid, settings, each.name))
             _write(db, log, row, {"role": each.settings.role})
             continue
-        absent = Activity.ABSENT.value
-        db.execute(
-            INSERT, (each.name, each.settings.role.value, each.harness_uid, settings, absent, log.at_ms)
-        )
+        db.execute(INSERT, (each.name, each.settings.role.value, each.harness_uid, settings, log.at_ms))
         log.append(each.name, AgentChanged(agent_from(read(db, each.name))))
 
 
@@ -227,7 +243,6 @@ def held_by_limits(db: Db) -> frozenset[str]:
 
 
 def start_anew(db: Db, log: FeedLog) -> None:
-    """At brokerd's start nobody is attached; open turns are the ones in the journal."""
-    turns = {row["agent"]: row["id"] for row in db.execute(OPEN_TURNS)}
+    """At brokerd's start nobody is attached."""
     for row in [_row(row) for row in db.execute(READ_ALL)]:
-        _write(db, log, row, {"attached": False, "turn": turns.get(row.name)})
+        _write(db, log, row, {"attached": False})

@@ -10,11 +10,10 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from brokerd.policy import settling
 from brokerd.policy.bodies import bytes_of
-from brokerd.policy.settling import settle
 from brokerd.store import occurrences, rows
 from brokerd.store.feed import FeedLog
-from protocol.agent import TurnClosed
 from protocol.brokerd import DeliveryChanged
 from protocol.messages import DeliveryState, Message, Receipt
 from protocol.names import OPERATOR
@@ -35,13 +34,17 @@ HAS_RECIPIENT: Final = "SELECT 1 FROM deliveries WHERE id BETWEEN ? AND ? AND re
 OLDEST_QUEUED: Final = (
     f"SELECT {COLUMNS} FROM deliveries WHERE recipient = ? AND state = 'queued' ORDER BY id LIMIT ?"
 )
-IS_ANY_QUEUED: Final = "SELECT 1 FROM deliveries WHERE recipient = ? AND state = 'queued' LIMIT 1"
-IN_TURN: Final = f"SELECT {COLUMNS} FROM deliveries WHERE turn = ? AND state = 'in_turn' ORDER BY id"
-BIND: Final = (
-    "UPDATE deliveries SET state = 'in_turn', turn = ?, attempts = attempts + 1, changed_ms = ? "
-    f"WHERE id = ? AND recipient = ? AND state = 'queued' RETURNING {COLUMNS}"
+STILL_QUEUED_HEAD: Final = "WITH told (id) AS (VALUES"
+STILL_QUEUED_TAIL: Final = (
+    f") SELECT {COLUMNS.replace('id,', 'd.id,')} FROM told CROSS JOIN deliveries AS d ON d.id = told.id "
+    "WHERE d.state = 'queued'"
 )
-SETTLE: Final = (
+IS_ANY_QUEUED: Final = "SELECT 1 FROM deliveries WHERE recipient = ? AND state = 'queued' LIMIT 1"
+BIND: Final = (
+    "UPDATE deliveries SET state = 'in_turn', turn = ?2, attempts = ?3, changed_ms = ?4 WHERE id = ?1"
+)
+SETTLE: Final = "UPDATE deliveries SET state = ?2, turn = ?3, attempts = ?4, changed_ms = ?5 WHERE id = ?1"
+CHANGE: Final = (
     "UPDATE deliveries SET state = ?, turn = ?, attempts = ?, changed_ms = ? WHERE id = ? "
     f"RETURNING {COLUMNS}, bytes"
 )
@@ -171,29 +174,42 @@ def open_bytes(db: Db) -> dict[str, int]:
     return sizes
 
 
-def bind(db: Db, log: FeedLog, delivery: int, recipient: str, turn: int) -> Receipt | None:
-    """Put a waiting delivery into a turn, which counts as an attempt; None when it does not wait (any more)."""
-    row = db.execute(BIND, (turn, log.at_ms, delivery, recipient)).fetchone()
-    if row is None:
-        return None
-    bound = receipt(row)
-    log.append(recipient, DeliveryChanged(bound))
-    return bound
+class Bound(Struct, frozen=True, gc=False):
+    """A delivery in a turn, the attempt at it among `attempts`. `size` is that of its message's body."""
+
+    id: int
+    recipient: str
+    turn: int
+    attempts: int
+    size: int = 0
+
+    def now(self, state: DeliveryState, turn: int | None, attempts: int, at_ms: int) -> Receipt:
+        """The delivery after a change."""
+        return Receipt(self.id, message_of(self.id), self.recipient, state, turn, attempts, at_ms)
 
 
-def settle_turn(db: Db, log: FeedLog, turn: int, outcome: Outcome) -> TurnClosed:
-    """Decide every delivery of a turn that ends."""
-    counts = dict.fromkeys((DeliveryState.DONE, DeliveryState.QUEUED, DeliveryState.DEAD), 0)
-    for bound in [receipt(row) for row in db.execute(IN_TURN, (turn,))]:
-        settled = settle(outcome, bound.attempts)
-        kept_turn = None if settled.state is DeliveryState.QUEUED else turn
-        _change(db, log, bound.id, settled.state, kept_turn, settled.attempts)
-        counts[settled.state] += 1
-    return TurnClosed(
-        done=counts[DeliveryState.DONE],
-        requeued=counts[DeliveryState.QUEUED],
-        dead=counts[DeliveryState.DEAD],
-    )
+def bind(db: Db, log: FeedLog, bound: Sequence[Bound]) -> None:
+    """Put deliveries, which must be waiting, into turns."""
+    db.executemany(BIND, [(each.id, each.turn, each.attempts, log.at_ms) for each in bound])
+    for each in bound:
+        log.append(
+            each.recipient,
+            DeliveryChanged(each.now(DeliveryState.IN_TURN, each.turn, each.attempts, log.at_ms)),
+        )
+
+
+def settle(db: Db, log: FeedLog, ended: Sequence[tuple[Bound, Outcome]]) -> list[DeliveryState]:
+    """Decide deliveries whose turns end; what becomes of each."""
+    states: list[DeliveryState] = []
+    changed: list[tuple[Any, ...]] = []
+    for bound, outcome in ended:
+        settled = settling.settle(outcome, bound.attempts)
+        turn = None if settled.state is DeliveryState.QUEUED else bound.turn
+        states.append(settled.state)
+        changed.append((bound.id, settled.state.value, turn, settled.attempts, log.at_ms))
+        _tell(db, log, bound.now(settled.state, turn, settled.attempts, log.at_ms), bound.size)
+    db.executemany(SETTLE, changed)
+    return states
 
 
 def mark_read(db: Db, log: FeedLog, messages: Iterable[int]) -> int:
@@ -265,13 +281,12 @@ class Telling(Struct, frozen=True):
 
 @quick
 def tell_leases(db: Db, log: FeedLog, changes: Iterable[Telling]) -> None:
-    """Say in the feed that deliveries were leased or given back, as far as they still wait."""
-    for telling in changes:
-        row = db.execute(READ, (telling.delivery,)).fetchone()
-        if row is not None and row["state"] == DeliveryState.QUEUED:
-            state = DeliveryState.LEASED if telling.is_leased else DeliveryState.QUEUED
-            changed = msgspec.structs.replace(receipt(row), state=state, changed_ms=log.at_ms)
-            log.append(changed.recipient, DeliveryChanged(changed))
+    """Say in the feed that deliveries were leased or given back, as far as they still wait; the last word counts."""
+    is_leased = {telling.delivery: telling.is_leased for telling in changes}
+    for row in rows.ask(db, STILL_QUEUED_HEAD, [(each,) for each in is_leased], STILL_QUEUED_TAIL):
+        state = DeliveryState.LEASED if is_leased[row["id"]] else DeliveryState.QUEUED
+        changed = msgspec.structs.replace(receipt(row), state=state, changed_ms=log.at_ms)
+        log.append(changed.recipient, DeliveryChanged(changed))
 
 
 def _change(
@@ -289,11 +304,17 @@ def _change(
 
     `skipped` is for a reminder's delivery that ends without a turn.
     """
-    row = db.execute(SETTLE, (state.value, turn, attempts, log.at_ms, delivery)).fetchone()
-    changed = receipt(row)
+    row = db.execute(CHANGE, (state.value, turn, attempts, log.at_ms, delivery)).fetchone()
+    return _tell(db, log, receipt(row), row["bytes"], opened, skipped=skipped)
+
+
+def _tell(
+    db: Db, log: FeedLog, changed: Receipt, size: int, opened: int | None = None, *, skipped: bool = False
+) -> int:
+    """Say what became of a delivery; the place in the feed. A reminder's occurrence follows it."""
     if opened is None:
-        opened = 0 if state in OPEN else -1
-    place = log.append(changed.recipient, DeliveryChanged(changed), opened, row["bytes"])
-    if is_reminder(delivery):
-        occurrences.settle(db, log, changed.message, state, skipped=skipped)
+        opened = 0 if changed.state in OPEN else -1
+    place = log.append(changed.recipient, DeliveryChanged(changed), opened, size)
+    if is_reminder(changed.id):
+        occurrences.settle(db, log, changed.message, changed.state, skipped=skipped)
     return place

@@ -17,7 +17,8 @@ from protocol.reminders import ReminderRollup
 from runtime.store import Db
 
 INSERT: Final = (
-    "INSERT OR FAIL INTO occurrences (reminder, due_ms, by_hand, agent, message, state, at_ms, changed_ms) VALUES"
+    "INSERT OR FAIL INTO occurrences "
+    "(reminder, due_ms, by_hand, agent, message, state, at_ms, changed_ms) VALUES"
 )
 FIRED_HEAD: Final = "WITH due (reminder, due_ms) AS (VALUES"
 FIRED_TAIL: Final = (

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from brokerd.policy.pages import fitting
 from brokerd.store import deliveries, keys, messages, turns
+from brokerd.store.deliveries import Bound
 from brokerd.store.feed import FeedLog
 from brokerd.store.keys import Asked, First
 from protocol.limits import PAGE_BYTES_MAX
@@ -69,8 +70,11 @@ def pull(db: Db, log: FeedLog, agent: str, request: Recv) -> Received:
         return Received(tuple(messages.read(db, each) for each in ids))
     waiting = deliveries.queued(db, agent, request.limit)
     found = tuple(fitting(_read(db, [receipt.message for receipt in waiting]), PAGE_BYTES_MAX))
-    for receipt in waiting[: len(found)]:
-        deliveries.bind(db, log, receipt.id, agent, request.turn)
+    deliveries.bind(
+        db,
+        log,
+        [Bound(receipt.id, agent, request.turn, receipt.attempts + 1) for receipt in waiting[: len(found)]],
+    )
     if found:
         answer = _encoder.encode([message.id for message in found])
         keys.remember(db, [(asked, First(digest, answer))], log.at_ms)

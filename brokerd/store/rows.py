@@ -8,7 +8,8 @@ as a whole. Without these words sqlite would get ready to undo the one statement
 is changed, and past 64 KiB into a file of its own. That was 40 % of all that a send wrote.
 """
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any, Final, TypeVar
@@ -24,15 +25,21 @@ LARGE: Final = (64, 32, 16)
 
 def insert(db: Db, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
     """Run *statement*, an `INSERT OR FAIL` that ends in `VALUES`, for all *rows*."""
-    if rows:
-        for part in parts(rows):
-            db.execute(values(statement, len(part), len(part[0])), tuple(chain.from_iterable(part)))
+    for part in parts(rows):
+        db.execute(values(statement, len(part), len(part[0])), tuple(chain.from_iterable(part)))
+
+
+def ask(db: Db, head: str, rows: Sequence[tuple[Any, ...]], tail: str, *more: Any) -> Iterator[sqlite3.Row]:
+    """What *head*, which ends in `VALUES`, all *rows* and *tail* find together."""
+    for part in parts(rows):
+        statement = values(head, len(part), len(part[0])) + tail
+        yield from db.execute(statement, (*chain.from_iterable(part), *more)).fetchall()
 
 
 def parts(rows: Sequence[T]) -> list[Sequence[T]]:
     """Cut *rows* into few runs, whose lengths are LARGE or at most SMALL."""
     if len(rows) <= SMALL:
-        return [rows]
+        return [rows] if rows else []
     cut: list[Sequence[T]] = []
     start = 0
     for size in LARGE:

@@ -473,3 +473,14 @@ def events_003_egress(db: Database) -> None:
         CREATE INDEX egress_refusals_at ON egress_refusals(at_ms);
         """
     )
+
+
+@broker()
+def broker_011_turns_alone(db: Database) -> None:
+    """What a turn changes about its agent is in the journal alone: beginning and ending one writes no agent's row."""
+    db.executescript(
+        """
+        ALTER TABLE agents DROP COLUMN turn;
+        ALTER TABLE agents DROP COLUMN activity;
+        """
+    )

@@ -11,7 +11,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from brokerd.policy.statistics import Span, cut, most_used
-from brokerd.store import messages, occurrences, parked, reminders, traffic
+from brokerd.store import agents, messages, occurrences, parked, reminders, traffic
 from brokerd.store.traffic import KINDS
 from protocol.limits import INTEGER_MAX
 from protocol.statistics import AgentStatistics, Bucket, Traffic
@@ -75,7 +75,7 @@ NOTES_BEFORE: Final = (
     "SELECT notes_bytes FROM (SELECT id, notes_bytes FROM turns WHERE agent = ? ORDER BY id DESC LIMIT ?) "
     "WHERE notes_bytes IS NOT NULL ORDER BY id DESC LIMIT 1"
 )
-LAST_TURN: Final = "SELECT name, last_turn_ms FROM agents"
+LAST_TURN: Final = f"SELECT name, {agents.LAST_TURN_MS} AS last_turn_ms FROM agents"
 MESSAGES_KEPT: Final = (
     "SELECT coalesce((SELECT seq FROM broker.sqlite_sequence WHERE name = 'messages'), 0) - messages_gone AS kept "
     "FROM retention"

@@ -1,17 +1,19 @@
 """The turn journal: a row for each run of an agent CLI. At most one of an agent is open."""
 
 import sqlite3
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from brokerd.store import agents, deliveries
+from brokerd.store import agents, deliveries, rows
+from brokerd.store.deliveries import Bound
 from brokerd.store.feed import FeedLog
 from protocol.agent import TurnClosed
 from protocol.brokerd import TurnChanged
 from protocol.limits import INTEGER_MAX
+from protocol.messages import DeliveryState
 from protocol.problem import Problem, Refused
 from protocol.turns import Outcome, Turn, Usage
 from runtime.store import Db, quick
@@ -23,18 +25,43 @@ COLUMNS: Final = (
 READ: Final = f"SELECT {COLUMNS}, delivery, token, done, requeued, dead FROM turns WHERE id = ? AND agent = ?"
 READ_OPEN: Final = "SELECT id, agent, delivery, token FROM turns WHERE ended_ms IS NULL"
 OPEN_OF_AGENT: Final = "SELECT id, agent, delivery, token FROM turns WHERE agent = ? AND ended_ms IS NULL"
-WOKE_BY: Final = (
-    "SELECT sender, EXISTS (SELECT 1 FROM pauses WHERE agent = ?) AS is_paused FROM messages WHERE id = ?"
+FIND_BEGINNING_HEAD: Final = "WITH asked (n, agent, delivery) AS (VALUES"
+FIND_BEGINNING_TAIL: Final = (
+    ") SELECT a.n, m.sender, d.recipient, d.state, d.attempts, "
+    "EXISTS (SELECT 1 FROM pauses AS p WHERE p.agent = a.agent) AS is_paused, "
+    "t.id, t.delivery, t.token FROM asked AS a "
+    f"LEFT JOIN messages AS m ON m.id = a.delivery >> {deliveries.PLACE_BITS} "
+    "LEFT JOIN deliveries AS d ON d.id = a.delivery "
+    "LEFT JOIN turns AS t ON t.agent = a.agent AND t.ended_ms IS NULL"
 )
-INSERT: Final = (
-    "INSERT INTO turns (agent, delivery, token, woke_by, message, began_ms) "
-    "VALUES (?, ?, ?, ?, ?, ?) RETURNING id"
+LAST_ID: Final = "SELECT seq FROM broker.sqlite_sequence WHERE name = 'turns'"
+INSERT: Final = "INSERT OR FAIL INTO turns (id, agent, delivery, token, woke_by, message, began_ms) VALUES"
+FIND_ENDING_HEAD: Final = "WITH asked (n, turn, agent) AS (VALUES"
+FIND_ENDING_TAIL: Final = (
+    ") SELECT a.n, t.woke_by, t.message, t.began_ms, t.ended_ms, t.done, t.requeued, t.dead, "
+    "d.id AS delivery, d.attempts, d.bytes FROM asked AS a "
+    "CROSS JOIN turns AS t ON t.id = a.turn AND t.agent = a.agent "
+    "LEFT JOIN deliveries AS d ON d.turn = t.id AND d.state = 'in_turn'"
 )
-END: Final = (
-    "UPDATE turns SET ended_ms = ?, outcome = ?, detail = ?, conversation = ?, until_ms = ?, "
-    "input_tokens = ?, output_tokens = ?, cache_read_tokens = ?, cache_write_tokens = ?, cost_microusd = ?, "
-    "tool_calls = ?, tools = ?, notes_bytes = ?, done = ?, requeued = ?, dead = ? WHERE id = ?"
+ENDED: Final = (
+    "ended_ms",
+    "outcome",
+    "detail",
+    "conversation",
+    "until_ms",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cost_microusd",
+    "tool_calls",
+    "tools",
+    "notes_bytes",
+    "done",
+    "requeued",
+    "dead",
 )
+END: Final = f"UPDATE turns SET {', '.join(f'{column} = ?' for column in ENDED)} WHERE id = ?"
 BEFORE: Final = f"SELECT {COLUMNS} FROM turns WHERE agent = ? AND id < ? ORDER BY id DESC LIMIT ?"
 BEGAN: Final = "SELECT began_ms FROM turns WHERE agent = ? ORDER BY id DESC LIMIT ?"
 
@@ -117,70 +144,180 @@ def check_open(db: Db, turn: int, agent: str) -> None:
         raise Refused(Problem.CONFLICT, f"turn {turn} ended: {row['outcome']}")
 
 
+class Beginning(Struct, frozen=True, gc=False):
+    """Who wants to begin a turn for which delivery, and the token of the lease on it."""
+
+    agent: str
+    delivery: int
+    token: str
+
+
 @quick
-def begin(db: Db, log: FeedLog, agent: str, delivery: int, token: str) -> int:
-    """Begin a turn for a leased delivery; a repeat with the same token gives the same turn. `conflict` otherwise."""
-    running = open_of(db, agent)
+def begin(db: Db, log: FeedLog, beginnings: Sequence[Beginning]) -> list[int | Refused]:
+    """Begin turns for leased deliveries, each answered for itself: by its number, or by a refusal.
+
+    A repeat with the same token is the same turn. Refused: `not_found`; `conflict` while another turn runs, in a pause,
+    and when the delivery does not wait (any more).
+    """
+    asked = [(n, each.agent, each.delivery) for n, each in enumerate(beginnings)]
+    found = {row["n"]: row for row in rows.ask(db, FIND_BEGINNING_HEAD, asked, FIND_BEGINNING_TAIL)}
+    next_id = _last_id(db) + 1
+    begun: dict[str, OpenTurn] = {}
+    answers: list[int | Refused] = []
+    woken: list[tuple[OpenTurn, str, int]] = []
+    for n, each in enumerate(beginnings):
+        row = found[n]
+        running = begun.get(each.agent) or _running(row, each.agent)
+        refusal = _refusal(each, row, running)
+        if running is not None and refusal is None:
+            answers.append(running.id)
+        elif refusal is not None:
+            answers.append(refusal)
+        else:
+            turn = OpenTurn(next_id + len(woken), each.agent, each.delivery, each.token)
+            begun[each.agent] = turn
+            woken.append((turn, row["sender"], row["attempts"] + 1))
+            answers.append(turn.id)
+    _begin(db, log, woken)
+    return answers
+
+
+def _running(row: sqlite3.Row, agent: str) -> OpenTurn | None:
+    return None if row["id"] is None else OpenTurn(row["id"], agent, row["delivery"], row["token"])
+
+
+def _refusal(asked: Beginning, row: sqlite3.Row, running: OpenTurn | None) -> Refused | None:
+    """Why a turn may not begin; None when it may, or when it is the one that runs."""
+    agent, delivery = asked.agent, asked.delivery
     if running is not None:
-        if (running.delivery, running.token) == (delivery, token):
-            return running.id
-        raise Refused(Problem.CONFLICT, f"turn {running.id} of {agent} is open: end it first")
-    message = deliveries.message_of(delivery)
-    sender = db.execute(WOKE_BY, (agent, message)).fetchone()
-    if sender is None:
-        raise Refused(Problem.NOT_FOUND, f"{agent} has no delivery {delivery}")
-    if sender["is_paused"]:
-        raise Refused(Problem.CONFLICT, f"{agent} is paused: nothing but `resume` lets a turn begin")
-    turn: int = db.execute(INSERT, (agent, delivery, token, sender["sender"], message, log.at_ms)).fetchone()[
-        "id"
-    ]
-    if deliveries.bind(db, log, delivery, agent, turn) is None:
-        raise Refused(Problem.CONFLICT, f"delivery {delivery} does not wait for {agent}")
-    log.append(agent, TurnChanged(Turn(turn, agent, sender["sender"], message, log.at_ms)))
-    agents.change(db, log, agent, turn=turn)
-    return turn
+        if (running.delivery, running.token) == (delivery, asked.token):
+            return None
+        return Refused(Problem.CONFLICT, f"turn {running.id} of {agent} is open: end it first")
+    if row["sender"] is None:
+        return Refused(Problem.NOT_FOUND, f"{agent} has no delivery {delivery}")
+    if row["is_paused"]:
+        return Refused(Problem.CONFLICT, f"{agent} is paused: nothing but `resume` lets a turn begin")
+    if row["recipient"] != agent or row["state"] != DeliveryState.QUEUED:
+        return Refused(Problem.CONFLICT, f"delivery {delivery} does not wait for {agent}")
+    return None
+
+
+def _begin(db: Db, log: FeedLog, woken: Sequence[tuple[OpenTurn, str, int]]) -> None:
+    """Store turns, each with who woke it and the attempts at its delivery."""
+    new: list[tuple[Any, ...]] = []
+    for turn, sender, _ in woken:
+        message = deliveries.message_of(turn.delivery)
+        new.append((turn.id, turn.agent, turn.delivery, turn.token, sender, message, log.at_ms))
+    rows.insert(db, INSERT, new)
+    deliveries.bind(
+        db, log, [Bound(turn.delivery, turn.agent, turn.id, attempts) for turn, _, attempts in woken]
+    )
+    for turn, sender, _ in woken:
+        message = deliveries.message_of(turn.delivery)
+        log.append(turn.agent, TurnChanged(Turn(turn.id, turn.agent, sender, message, log.at_ms)))
+
+
+def _last_id(db: Db) -> int:
+    row = db.execute(LAST_ID).fetchone()
+    return row["seq"] if row else 0
+
+
+class Ended(Struct, frozen=True, gc=False):
+    """Whose turn ended, and how."""
+
+    agent: str
+    turn: int
+    ending: Ending
 
 
 @quick
 def end(db: Db, log: FeedLog, agent: str, turn: int, ending: Ending) -> TurnClosed:
     """Record how a turn ended and settle its deliveries; a repeat returns the first answer. `not_found`: not theirs."""
-    row = db.execute(READ, (turn, agent)).fetchone()
-    if row is None:
-        raise Refused(Problem.NOT_FOUND, f"{agent} has no turn {turn}")
-    if row["ended_ms"] is not None:
-        return TurnClosed(done=row["done"], requeued=row["requeued"], dead=row["dead"])
-    closed = deliveries.settle_turn(db, log, turn, ending.outcome)
-    usage = ending.usage
-    numbers = (
-        (None,) * 5
-        if usage is None
-        else (
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cache_read_tokens,
-            usage.cache_write_tokens,
-            usage.cost_microusd,
-        )
+    (answer,) = end_together(db, log, [Ended(agent, turn, ending)])
+    if isinstance(answer, Refused):
+        raise answer
+    return answer
+
+
+@quick
+def end_together(db: Db, log: FeedLog, ended: Sequence[Ended]) -> list[TurnClosed | Refused]:
+    """The same for several turns, each answered for itself."""
+    found: dict[int, list[sqlite3.Row]] = {}
+    asked = [(n, each.turn, each.agent) for n, each in enumerate(ended)]
+    for row in rows.ask(db, FIND_ENDING_HEAD, asked, FIND_ENDING_TAIL):
+        found.setdefault(row["n"], []).append(row)
+    ending: dict[int, tuple[Ended, list[sqlite3.Row]]] = {}
+    answers: dict[int, TurnClosed] = {}
+    for n, of_turn in found.items():
+        turn, row = ended[n].turn, of_turn[0]
+        if row["ended_ms"] is None:
+            ending.setdefault(turn, (ended[n], of_turn))
+        else:
+            answers[turn] = TurnClosed(done=row["done"], requeued=row["requeued"], dead=row["dead"])
+    answers.update(_end(db, log, list(ending.values())))
+    return [
+        answers[each.turn]
+        if n in found
+        else Refused(Problem.NOT_FOUND, f"{each.agent} has no turn {each.turn}")
+        for n, each in enumerate(ended)
+    ]
+
+
+def _end(
+    db: Db, log: FeedLog, ending: Sequence[tuple[Ended, Sequence[sqlite3.Row]]]
+) -> dict[int, TurnClosed]:
+    """End turns that run, each with its row, once for each of its deliveries."""
+    bound = [
+        (Bound(row["delivery"], each.agent, each.turn, row["attempts"], row["bytes"]), each.ending.outcome)
+        for each, of_turn in ending
+        for row in of_turn
+        if row["delivery"] is not None
+    ]
+    became: dict[int, list[DeliveryState]] = {each.turn: [] for each, _ in ending}
+    for (delivery, _), state in zip(bound, deliveries.settle(db, log, bound), strict=True):
+        became[delivery.turn].append(state)
+    closed = {turn: _closed(states) for turn, states in became.items()}
+    db.executemany(END, [_ended_row(each, closed[each.turn], log.at_ms) for each, _ in ending])
+    for each, of_turn in ending:
+        log.append(each.agent, TurnChanged(_ended_turn(each, of_turn[0], log.at_ms)))
+    return closed
+
+
+def _closed(states: Sequence[DeliveryState]) -> TurnClosed:
+    return TurnClosed(
+        done=states.count(DeliveryState.DONE),
+        requeued=states.count(DeliveryState.QUEUED),
+        dead=states.count(DeliveryState.DEAD),
     )
+
+
+def _ended_row(ended: Ended, closed: TurnClosed, at_ms: int) -> tuple[Any, ...]:
+    """As END takes it."""
+    ending, usage = ended.ending, ended.ending.usage
+    numbers: tuple[int | None, ...] = (None,) * 5
+    if usage is not None:
+        cached = (usage.cache_read_tokens, usage.cache_write_tokens)
+        numbers = (usage.input_tokens, usage.output_tokens, *cached, usage.cost_microusd)
     how = (ending.outcome.value, ending.detail, ending.conversation, ending.until_ms)
     tools = _encoder.encode(ending.tools).decode() if ending.tools else None
     did = (*numbers, ending.tool_calls, tools, ending.notes_bytes)
-    db.execute(END, (log.at_ms, *how, *did, closed.done, closed.requeued, closed.dead, turn))
-    ended = Turn(
-        id=turn,
-        agent=agent,
+    return (at_ms, *how, *did, closed.done, closed.requeued, closed.dead, ended.turn)
+
+
+def _ended_turn(ended: Ended, row: sqlite3.Row, at_ms: int) -> Turn:
+    ending = ended.ending
+    return Turn(
+        id=ended.turn,
+        agent=ended.agent,
         woke_by=row["woke_by"],
         message=row["message"],
         began_ms=row["began_ms"],
-        ended_ms=log.at_ms,
+        ended_ms=at_ms,
         outcome=ending.outcome,
         detail=ending.detail,
-        usage=usage,
+        usage=ending.usage,
         tool_calls=ending.tool_calls,
     )
-    log.append(agent, TurnChanged(ended))
-    agents.change_if_known(db, log, agent, turn=None, last_turn_ms=log.at_ms)
-    return closed
 
 
 def end_open(db: Db, log: FeedLog, agent: str, ending: Ending) -> TurnClosed:

@@ -266,6 +266,7 @@ class World:
     def _turn_changed(self, turn: Turn, now_ms: int) -> list[Change]:
         heard = self._heard.get(turn.agent)
         if heard is not None:
+            heard.agent = heard.agent.after(turn)
             heard.tool = ""
             if turn.ended_ms is None and turn.id > heard.last_turn:
                 heard.last_turn = turn.id

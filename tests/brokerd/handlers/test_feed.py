@@ -55,8 +55,8 @@ async def test_the_life_of_a_message_is_told_in_order(hive: Hive) -> None:
     assert [state for state in states if state is not DeliveryState.LEASED] == ["in_turn", "done"]
     turns = [event.body.turn for event in told if isinstance(event.body, TurnChanged)]
     assert [(each.id, each.outcome) for each in turns] == [(turn, None), (turn, Outcome.DONE)]
-    agents = [event.body.agent.activity for event in told if isinstance(event.body, AgentChanged)]
-    assert agents == ["thinking", "idle"]
+    (iris,) = [now.agent for now in start.agents if now.agent.name == "iris"]
+    assert [iris.after(each).activity for each in turns] == ["thinking", "idle"]
     (message,) = [event.body.message for event in told if isinstance(event.body, MessageSent)]
     assert message.id == sent.message
     assert told[0].seq == sent.seq
@@ -82,6 +82,8 @@ def apply(state: dict[str, Any], event: FeedEvent) -> None:
         state["messages"].setdefault(body.delivery.message, {})[body.delivery.id] = body.delivery.state
     elif isinstance(body, AgentChanged):
         state["agents"][body.agent.name] = body.agent
+    elif isinstance(body, TurnChanged):
+        state["agents"][body.turn.agent] = state["agents"][body.turn.agent].after(body.turn)
 
 
 async def test_a_snapshot_and_what_follows_it_are_the_whole(hive: Hive) -> None:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from brokerd.live import outbox
+from brokerd.live import together
 from brokerd.live.feed import Feed
 from brokerd.live.inboxes import Inboxes
 from brokerd.live.outbox import Outbox
@@ -63,7 +63,7 @@ async def test_what_arrives_together_is_stored_together(
                 nursery.start_soon(send)
         assert sum(made.jobs) == 150
         assert len(made.jobs) <= 6
-        assert max(made.jobs) <= outbox.DRAFTS_PER_JOB_MAX
+        assert max(made.jobs) <= together.ASKED_PER_JOB_MAX
         assert sorted(sent.message for sent in answers) == list(range(1, 151))
         assert (made.inboxes.of("iris").open, made.inboxes.of("iris").reserved) == (150, 0)
 

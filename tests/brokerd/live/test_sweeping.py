@@ -12,7 +12,8 @@ from brokerd.live.sweeping import Sweeping
 from brokerd.policy.retention import DAY_MS, Retention
 from brokerd.store import behind, deliveries, messages, schema, traffic, turn_events, turns
 from brokerd.store.feed import FeedLog, open_feed
-from brokerd.store.turns import Ending
+from brokerd.store.turns import Beginning, Ending
+from protocol.problem import Refused
 from protocol.turns import Outcome, Said
 from runtime.clock import now_ms
 from runtime.log import logger
@@ -42,7 +43,8 @@ def lived(db: Db, at_ms: int, count: int) -> None:
     log = FeedLog(db, at_ms)
     for sent in messages.send(db, log, [draft("atlas", ("iris",)) for _ in range(count)]):
         delivery = deliveries.id_of(sent.message, 0)  # type: ignore[union-attr]  # nothing speaks against it
-        turn = turns.begin(db, log, "iris", delivery, "a" * 32)
+        (turn,) = turns.begin(db, log, [Beginning("iris", delivery, "a" * 32)])
+        assert not isinstance(turn, Refused)
         events = [Said(n=n, at_ms=at_ms, text="x") for n in range(2)]
         turn_events.publish(db, log, "iris", turn, events)
         turns.end(db, log, "iris", turn, Ending(Outcome.DONE))
@@ -54,8 +56,7 @@ def lived(db: Db, at_ms: int, count: int) -> None:
 def known(db: Db) -> None:
     for name in ("iris", "atlas"):
         db.execute(
-            "INSERT INTO agents (name, role, harness_uid, settings, activity, since_ms) "
-            "VALUES (?, 'agent', 1, x'', 'idle', 0)",
+            "INSERT INTO agents (name, role, harness_uid, settings, since_ms) VALUES (?, 'agent', 1, x'', 0)",
             (name,),
         )
 

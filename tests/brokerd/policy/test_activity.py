@@ -2,8 +2,8 @@
 
 import pytest
 
-from brokerd.policy.activity import activity_of, end_by_power
-from protocol.brokerd import Activity
+from brokerd.policy.activity import end_by_power
+from protocol.brokerd import Activity, activity_of
 from protocol.privd import Power
 from protocol.turns import Outcome
 

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from brokerd.store import messages
+from brokerd.store import messages, turns
 from brokerd.store.keys import Asked
 from brokerd.store.messages import Draft
+from brokerd.store.turns import Beginning
 from protocol.problem import Refused
 from protocol.tools import Sent
 from tests.brokerd.store.conftest import Writer
@@ -44,3 +45,11 @@ def send(write: Writer, *drafts: Draft) -> list[Sent]:
     for answer in answers:
         assert not isinstance(answer, Refused)
     return [answer for answer in answers if isinstance(answer, Sent)]
+
+
+def begin(write: Writer, agent: str, delivery: int, token: str) -> int:
+    """Begin a turn. Refused as it is answered."""
+    (answer,) = write(turns.begin, [Beginning(agent, delivery, token)])
+    if isinstance(answer, Refused):
+        raise answer
+    return answer

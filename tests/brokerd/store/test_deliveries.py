@@ -2,14 +2,14 @@
 
 import pytest
 
-from brokerd.store import deliveries, pulls, turns
+from brokerd.store import deliveries, pulls
 from brokerd.store.deliveries import Telling
 from protocol.brokerd import DeliveryChanged
 from protocol.messages import DeliveryState
 from protocol.names import OPERATOR
 from runtime.store import Db
 from tests.brokerd.store.conftest import Writer
-from tests.brokerd.store.drafts import draft, send
+from tests.brokerd.store.drafts import begin, draft, send
 
 
 def test_what_the_operator_has_read_is_done(db: Db, write: Writer) -> None:
@@ -56,12 +56,12 @@ def test_leases_are_told_as_long_as_the_delivery_waits(db: Db, write: Writer) ->
     (sent,) = send(write, draft())
     delivery = deliveries.id_of(sent.message, 0)
     write.told.clear()
-    write(
-        deliveries.tell_leases, [Telling(delivery, True), Telling(delivery, False), Telling(delivery, True)]
-    )
-    assert leased_states(write) == [DeliveryState.LEASED, DeliveryState.QUEUED, DeliveryState.LEASED]
+    write(deliveries.tell_leases, [Telling(delivery, True)])
+    assert leased_states(write) == [DeliveryState.LEASED]
+    write(deliveries.tell_leases, [Telling(delivery, False)])
+    assert leased_states(write) == [DeliveryState.QUEUED]
     assert deliveries.read(db, delivery).state is DeliveryState.QUEUED  # a lease lives in memory
-    write(turns.begin, "iris", delivery, "a" * 32)
+    begin(write, "iris", delivery, "a" * 32)
     write.told.clear()
     write(deliveries.tell_leases, [Telling(delivery, True), Telling(999, True)])
     assert leased_states(write) == []
@@ -69,7 +69,7 @@ def test_leases_are_told_as_long_as_the_delivery_waits(db: Db, write: Writer) ->
 
 def test_open_means_waiting_or_in_a_turn(db: Db, write: Writer) -> None:
     first, _, _ = send(write, draft(), draft(), draft("iris", (OPERATOR,)))
-    write(turns.begin, "iris", deliveries.id_of(first.message, 0), "a" * 32)
+    begin(write, "iris", deliveries.id_of(first.message, 0), "a" * 32)
     assert deliveries.open_counts(db) == {"iris": 2, OPERATOR: 1}
 
 

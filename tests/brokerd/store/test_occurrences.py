@@ -3,6 +3,7 @@
 import pytest
 
 from brokerd.store import deliveries, firing, occurrences, reminders
+from brokerd.store.deliveries import Bound
 from brokerd.store.occurrences import Tally
 from protocol.messages import DeliveryState
 from protocol.problem import Refused
@@ -50,8 +51,9 @@ def test_a_delivery_takes_its_occurrence_along(
 def test_the_end_of_a_turn_is_one_of_an_occurrence(write: Writer, db: Db) -> None:
     reminder = fired(write)
     delivery = deliveries.id_of(1, deliveries.REMINDER_PLACE)
-    write(deliveries.bind, delivery, "iris", 7)
-    write(deliveries.settle_turn, 7, Outcome.DONE)
+    bound = Bound(delivery, "iris", 7, 1)
+    write(deliveries.bind, [bound])
+    write(deliveries.settle, [(bound, Outcome.DONE)])
     assert counts(db, reminder) == (1, 1, 0, 0)
     assert write.kinds() == ["DeliveryChanged", "DeliveryChanged", "ReminderChanged"]
 
@@ -60,10 +62,11 @@ def test_an_ordinary_delivery_asks_for_no_occurrence(write: Writer, db: Db) -> N
     """The hot path pays nothing for reminders."""
     (sent,) = send(write, draft())
     delivery = deliveries.id_of(sent.message, 0)
-    write(deliveries.bind, delivery, "iris", 7)
+    bound = Bound(delivery, "iris", 7, 1)
+    write(deliveries.bind, [bound])
     asked: list[str] = []
     db.set_trace_callback(asked.append)
-    write(deliveries.settle_turn, 7, Outcome.DONE)
+    write(deliveries.settle, [(bound, Outcome.DONE)])
     db.set_trace_callback(None)
     assert asked
     assert not any("occurrences" in statement or "reminders" in statement for statement in asked)
@@ -96,8 +99,9 @@ def test_skipping(write: Writer, db: Db) -> None:
 def test_what_a_turn_has_done_cannot_be_skipped(write: Writer, db: Db) -> None:
     reminder = fired(write)
     delivery = deliveries.id_of(1, deliveries.REMINDER_PLACE)
-    write(deliveries.bind, delivery, "iris", 7)
-    write(deliveries.settle_turn, 7, Outcome.DONE)
+    bound = Bound(delivery, "iris", 7, 1)
+    write(deliveries.bind, [bound])
+    write(deliveries.settle, [(bound, Outcome.DONE)])
     with pytest.raises(Refused, match=r"^conflict: the lease of delivery \d+ was lost: it is done"):
         write(deliveries.skip, delivery, "iris", is_leased=True)
     assert counts(db, reminder) == (1, 1, 0, 0)

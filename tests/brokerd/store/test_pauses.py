@@ -2,14 +2,14 @@
 
 import pytest
 
-from brokerd.store import agents, pauses, turns
+from brokerd.store import agents, pauses
 from brokerd.store.agents import Known
 from protocol.brokerd import AgentChanged
 from protocol.problem import Problem, Refused
 from protocol.settings import AgentSettings
 from runtime.store import Db
 from tests.brokerd.store.conftest import Writer
-from tests.brokerd.store.drafts import draft, send
+from tests.brokerd.store.drafts import begin, draft, send
 
 
 def test_a_pause_is_told_once_and_ends_once(db: Db, write: Writer) -> None:
@@ -43,9 +43,9 @@ def test_no_turn_begins_in_a_pause_and_one_that_runs_is_found_again(db: Db, writ
     sent = send(write, draft(), draft())
     write(pauses.pause, "iris")
     with pytest.raises(Refused, match="iris is paused") as refused:
-        write(turns.begin, "iris", sent[0].message << 7, "0" * 32)
+        begin(write, "iris", sent[0].message << 7, "0" * 32)
     assert refused.value.problem is Problem.CONFLICT
     write(pauses.resume, "iris")
-    turn = write(turns.begin, "iris", sent[0].message << 7, "0" * 32)
+    turn = begin(write, "iris", sent[0].message << 7, "0" * 32)
     write(pauses.pause, "iris")
-    assert write(turns.begin, "iris", sent[0].message << 7, "0" * 32) == turn
+    assert begin(write, "iris", sent[0].message << 7, "0" * 32) == turn

@@ -10,7 +10,7 @@ from protocol.messages import DeliveryState
 from protocol.turns import Outcome, Said
 from runtime.store import Db
 from tests.brokerd.store.conftest import Writer
-from tests.brokerd.store.drafts import draft, send
+from tests.brokerd.store.drafts import begin, draft, send
 
 OLD, NEW, NOW = 1_000, 5_000, 9_000
 BEFORE = 3_000
@@ -138,7 +138,7 @@ def test_a_clock_that_was_set_back_holds_nothing_up(db: Db, write: Writer) -> No
 def ran(write: Writer, began_ms: int, ended_ms: int | None, agent: str = "iris") -> int:
     """A turn with three events."""
     delivery = deliveries.id_of(sent_to(write, agent, at_ms=began_ms), 0)
-    turn = write(turns.begin, agent, delivery, TOKEN)
+    turn = begin(write, agent, delivery, TOKEN)
     write(turn_events.publish, agent, turn, [Said(n=n, at_ms=began_ms, text="x") for n in range(3)])
     if ended_ms is not None:
         write.now_ms = ended_ms

@@ -11,7 +11,7 @@ from protocol.names import OPERATOR
 from protocol.turns import Outcome, Said
 from runtime.store import Db
 from tests.brokerd.store.conftest import Writer
-from tests.brokerd.store.drafts import draft, send
+from tests.brokerd.store.drafts import begin, draft, send
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
@@ -20,7 +20,7 @@ def test_what_it_holds(db: Db, write: Writer) -> None:
     write.now_ms = 2 * HOUR_MS
     write(agents.change, "iris", attached=True, status="busy")
     first, _ = send(write, draft("operator", ("iris",)), draft("iris", (OPERATOR,)))
-    turn = write(turns.begin, "iris", deliveries.id_of(first.message, 0), "a" * 32)
+    turn = begin(write, "iris", deliveries.id_of(first.message, 0), "a" * 32)
     taken = snapshot.take(db, write.now_ms + 1)
     assert taken.seq == feed.last_seq(db)
     assert (taken.at_ms, taken.messages_hour, taken.operator_unread) == (write.now_ms + 1, 2, 1)
@@ -73,7 +73,7 @@ def test_it_fits_into_a_reply_whatever_was_sent(db: Db, write: Writer) -> None:
 
 def ended_turn(write: Writer, events: int, text: str = "word") -> int:
     (sent,) = send(write, draft())
-    turn = write(turns.begin, "iris", deliveries.id_of(sent.message, 0), "a" * 32)
+    turn = begin(write, "iris", deliveries.id_of(sent.message, 0), "a" * 32)
     for start in range(0, events, 64):
         batch = [Said(n, n, text) for n in range(start, min(start + 64, events))]
         write(turn_events.publish, "iris", turn, batch)

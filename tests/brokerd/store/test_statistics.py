@@ -17,7 +17,7 @@ from protocol.statistics import AgentStatistics, Traffic
 from protocol.turns import Outcome, Usage
 from runtime.store import Db
 from tests.brokerd.store.conftest import Writer
-from tests.brokerd.store.drafts import draft, send
+from tests.brokerd.store.drafts import begin, draft, send
 from tests.brokerd.store.undone import undone
 
 START = 1_000 * HOUR_MS
@@ -41,7 +41,7 @@ def turn(write: Writer, agent: str, began_ms: int, ended_ms: int | None, ending:
     """A turn, by a message of the operator's."""
     write.now_ms = began_ms
     (sent,) = send(write, draft("operator", (agent,)))
-    number = write(turns.begin, agent, sent.message << 7, "a" * 32)
+    number = begin(write, agent, sent.message << 7, "a" * 32)
     if ended_ms is not None:
         write.now_ms = ended_ms
         write(turns.end, agent, number, ending)

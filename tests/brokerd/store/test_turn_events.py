@@ -9,13 +9,13 @@ from protocol.problem import Refused
 from protocol.turns import AnyTurnEvent, Failed, Outcome, Said
 from runtime.store import Db
 from tests.brokerd.store.conftest import Writer
-from tests.brokerd.store.drafts import draft, send
+from tests.brokerd.store.drafts import begin, draft, send
 
 
 @pytest.fixture
 def turn(write: Writer) -> int:
     (sent,) = send(write, draft())
-    begun = write(turns.begin, "iris", id_of(sent.message, 0), "a" * 32)
+    begun = begin(write, "iris", id_of(sent.message, 0), "a" * 32)
     write.told.clear()
     return begun
 

@@ -13,7 +13,7 @@ from protocol.tools import Recv
 from protocol.turns import Outcome, Usage
 from runtime.store import Db
 from tests.brokerd.store.conftest import Writer
-from tests.brokerd.store.drafts import draft, send
+from tests.brokerd.store.drafts import begin, draft, send
 
 TOKEN, OTHER = "a" * 32, "b" * 32
 
@@ -27,15 +27,15 @@ def queued(write: Writer, *recipients: str) -> int:
 def begun(write: Writer) -> tuple[int, int]:
     """A delivery to iris and its turn."""
     delivery = queued(write)
-    return delivery, write(turns.begin, "iris", delivery, TOKEN)
+    return delivery, begin(write, "iris", delivery, TOKEN)
 
 
 def test_a_turn_begins_durably(db: Db, write: Writer) -> None:
     delivery = queued(write)
     write.kinds()
     write.now_ms = 2_000
-    turn = write(turns.begin, "iris", delivery, TOKEN)
-    assert write.kinds() == ["DeliveryChanged", "TurnChanged", "AgentChanged"]
+    turn = begin(write, "iris", delivery, TOKEN)
+    assert write.kinds() == ["DeliveryChanged", "TurnChanged"]
     assert deliveries.read(db, delivery) == Receipt(
         delivery, delivery >> 7, "iris", DeliveryState.IN_TURN, turn, 1, 2_000
     )
@@ -54,7 +54,7 @@ def test_a_turn_begins_durably(db: Db, write: Writer) -> None:
 def test_beginning_again_with_the_same_lease_is_the_same_turn(write: Writer) -> None:
     delivery, turn = begun(write)
     write.kinds()
-    assert write(turns.begin, "iris", delivery, TOKEN) == turn
+    assert begin(write, "iris", delivery, TOKEN) == turn
     assert write.kinds() == []
 
 
@@ -62,15 +62,15 @@ def test_one_turn_at_a_time(write: Writer) -> None:
     delivery, turn = begun(write)
     for other, token in ((queued(write), TOKEN), (delivery, OTHER)):
         with pytest.raises(Refused, match=f"turn {turn} of iris is open") as refused:
-            write(turns.begin, "iris", other, token)
+            begin(write, "iris", other, token)
         assert refused.value.problem is Problem.CONFLICT
 
 
 def test_only_ones_own_waiting_delivery_drives_a_turn(write: Writer) -> None:
     with pytest.raises(Refused, match="iris has no delivery 128000"):
-        write(turns.begin, "iris", 128_000, TOKEN)
+        begin(write, "iris", 128_000, TOKEN)
     with pytest.raises(Refused, match="does not wait for iris"):
-        write(turns.begin, "iris", queued(write, "atlas"), TOKEN)
+        begin(write, "iris", queued(write, "atlas"), TOKEN)
     assert turns.read_open(write.db) == []
 
 
@@ -82,7 +82,7 @@ def test_a_turn_ends_once(db: Db, write: Writer) -> None:
     ending = Ending(Outcome.DONE, "well", usage, "c-1", 77)
     closed = write(turns.end, "iris", turn, ending)
     assert closed == TurnClosed(done=1, requeued=0, dead=0)
-    assert write.kinds() == ["DeliveryChanged", "TurnChanged", "AgentChanged"]
+    assert write.kinds() == ["DeliveryChanged", "TurnChanged"]
     assert write(turns.end, "iris", turn, Ending(Outcome.CRASHED)) == closed
     assert write.kinds() == []
     (shown,) = turns.before(db, "iris", None, 10)
@@ -114,7 +114,7 @@ def test_what_waits_again_is_in_no_turn_and_comes_first(db: Db, write: Writer) -
 def test_a_message_that_crashes_every_turn_is_given_up(db: Db, write: Writer) -> None:
     delivery, turn = queued(write), 0
     for attempt in range(1, CRASHES_MAX + 1):
-        turn = write(turns.begin, "iris", delivery, TOKEN)
+        turn = begin(write, "iris", delivery, TOKEN)
         assert deliveries.read(db, delivery).attempts == attempt
         closed = write(turns.end, "iris", turn, Ending(Outcome.CRASHED))
         assert closed == TurnClosed(0, int(attempt < CRASHES_MAX), int(attempt == CRASHES_MAX))

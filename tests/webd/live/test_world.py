@@ -143,12 +143,15 @@ def test_what_an_agent_does_is_in_its_words_or_its_tools() -> None:
     picture.cages_now([cage()], NOW)
     turn = Turn(1, "iris", "operator", 1, NOW)
     called = ToolCalled(n=0, at_ms=NOW, call="c", tool="Bash", summary="ls \x1b[31m-l", input="{}")
-    heard(picture, TurnChanged(turn), AgentChanged(agent(activity=Activity.THINKING, turn=1)))
+    heard(picture, AgentChanged(agent()), TurnChanged(turn))
+    assert (picture.agents["iris"].state, picture.agents["iris"].turn) == (AgentState.THINKING, 1)
     heard(picture, TurnEventAdded("iris", 1, called))
     assert picture.agents["iris"].doing == "ls -l"
     heard(picture, AgentChanged(agent(activity=Activity.THINKING, turn=1, status="counting files")))
     assert picture.agents["iris"].doing == "counting files"
-    heard(picture, TurnChanged(replace(turn, ended_ms=NOW, outcome=Outcome.DONE)), AgentChanged(agent()))
+    heard(picture, TurnChanged(replace(turn, ended_ms=NOW, outcome=Outcome.DONE)))
+    assert picture.agents["iris"].turn is None
+    heard(picture, AgentChanged(agent()))
     assert picture.agents["iris"].doing == ""
 
 
@@ -341,6 +344,7 @@ class Broker:
         else:
             turns.append(Turn(1 + sum(map(len, self.turns.values())), name, "operator", 1, self.now_ms))
             self.say(TurnEventAdded(name, turns[-1].id, Said(n=0, at_ms=self.now_ms, text="x")))
+        self.agents[name] = self.agents[name].after(turns[-1])
         self.say(TurnChanged(turns[-1]))
 
     def snapshot(self) -> Snapshot:
