@@ -26,8 +26,10 @@ from runtime.clock import now_ms
 from runtime.fanout import Fanout
 from runtime.log import Log
 
-ROTATE_LOOK_S = 20.0
 SUBORDINATE_IDS = (Path("/etc/subuid"), Path("/etc/subgid"))
+
+OwnedFolder = tuple[Path, tuple[int, int]]
+"""A folder of an agent, and the user and group that own it."""
 
 
 class Host:
@@ -46,7 +48,7 @@ class Host:
         self._changing = trio.Lock()
         """Held while it changes who there is: a name that is being removed cannot be made anew underneath."""
         self._attend = attend
-        self._log = log
+        self.log = log
 
     async def open(self) -> None:
         """Read the records, then adopt, end and start what they say, all cages at once."""
@@ -76,10 +78,19 @@ class Host:
     def journal(self, agent: str) -> Journal:
         return Journal(Places(self._registry.folder(self.keeper(agent).record.agent)).journal)
 
-    def state_of(self, agent: str) -> tuple[Path, tuple[int, int]]:
+    def keepers(self) -> tuple[Keeper, ...]:
+        return tuple(self._keepers.values())
+
+    def state_of(self, agent: str) -> OwnedFolder:
         """An agent's own files, and the user whose they are; kept ones too."""
+        return self.owned(agent)[0]
+
+    def owned(self, agent: str) -> tuple[OwnedFolder, ...]:
+        """The folders that an agent's cage writes and nobody else does; its own files first."""
         identity = self.backend.identity(self.keeper(agent).record.uid_base)
-        return agent_folder(self.settings, agent) / "state", (identity.agent_uid, identity.agent_gid)
+        home = agent_folder(self.settings, agent)
+        own, internal = (identity.agent_uid, identity.agent_gid), (identity.harness_uid, identity.harness_gid)
+        return (home / "state", own), (home / "claude", own), (home / "harness", internal)
 
     def degraded(self) -> tuple[str, ...]:
         """What this machine does not give, for the banner."""
@@ -164,18 +175,6 @@ class Host:
         """The repository of what was proposed and deployed for one agent; it may not have been made yet."""
         return Applied(self._repositories / f"{agent}.git")
 
-    async def rotate_journals(self) -> None:
-        """Move large journals aside, for ever. A disk that an agent has filled must not end privd."""
-        while True:
-            for agent in tuple(self._keepers):
-                if agent not in self._keepers:  # purged meanwhile
-                    continue
-                try:
-                    await trio.to_thread.run_sync(self.journal(agent).rotate)
-                except OSError as error:
-                    self._log.warning("a journal cannot be moved aside", agent=agent, error=str(error))
-            await trio.sleep(ROTATE_LOOK_S)
-
     def _keep(self, record: AgentRecord) -> Keeper:
         return Keeper(
             record,
@@ -185,7 +184,7 @@ class Host:
             lambda agent, count: self.journal(agent).last(count),
             self.changes.publish,
             self._attend,
-            self._log,
+            self.log,
         )
 
     def _furnish(self, record: AgentRecord) -> CageSpec:

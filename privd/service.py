@@ -4,6 +4,7 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from privd import upkeep
 from privd.cages.probe import choose
 from privd.host import Host
 from privd.routes import ROUTES
@@ -23,10 +24,13 @@ async def serve_privd(service: Service, settings: PrivdSettings) -> None:
     def attend(task: Callable[[], Awaitable[None]]) -> None:
         service.start_background(task, name="attend")
 
-    host = Host(settings, await choose(settings.backend, settings.cages, Path(settings.state)), attend, service.log)
+    host = Host(
+        settings, await choose(settings.backend, settings.cages, Path(settings.state)), attend, service.log
+    )
     service.resources.callback(host.close)
     await host.open()
-    service.start_background(host.rotate_journals, name="rotate journals")
+    for task in (upkeep.rotate_journals, upkeep.watch_limits, upkeep.watch_disks):
+        service.start_background(task, host, name=task.__name__)
     surface = Surface(ROUTES, host, canonical=True, frame_bytes_max=FRAME_BYTES_MAX)
     peers, own = settings.peers, os.geteuid()
     # Without an admin group only root and webd need to come in: the kernel can say no to everybody else.

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from privd.boxes import Bounds, Box
-from privd.host import Host
+from privd.host import Host, OwnedFolder
 from protocol.limits import INTEGER_MAX, STATE_CHUNK_BYTES_MAX, STATE_ENTRIES_MAX
 from protocol.privd import (
     ListState,
@@ -70,14 +70,21 @@ async def read(request: ReadState, caller: Caller, host: Host) -> StateChunk:
 
 
 async def measure(request: MeasureState, caller: Caller, host: Host) -> StateSize:
-    (head,) = await _ask(host, request.agent, {"op": "measure"}, frames=1)
+    return await measured(host, request.agent, host.state_of(request.agent))
+
+
+async def measured(host: Host, agent: str, place: OwnedFolder) -> StateSize:
+    """What one of an agent's folders takes, counted as its owner."""
+    (head,) = await _ask(host, agent, {"op": "measure"}, frames=1, place=place)
     found = _decoded(head, _Measured)
     return StateSize(found.bytes, found.files, found.complete)
 
 
-async def _ask(host: Host, agent: str, asked: Mapping[str, object], *, frames: int) -> tuple[bytes, ...]:
-    """Ask a box that is this agent's user and sees this agent's state folder."""
-    folder, user = host.state_of(agent)
+async def _ask(
+    host: Host, agent: str, asked: Mapping[str, object], *, frames: int, place: OwnedFolder | None = None
+) -> tuple[bytes, ...]:
+    """Ask a box that is this agent's user and sees this agent's state folder, or as another place says."""
+    folder, user = place or host.state_of(agent)
     box = Box(
         program="state", purpose=f"looking at the files of {agent}", folder=folder, user=user, bounds=BOUNDS
     )

@@ -11,6 +11,7 @@ from privd.cages.journal import Journal
 from privd.cages.spec import CageSpec, Places
 from privd.host import Host
 from privd.settings import Peers, PrivdSettings
+from privd.upkeep import rotate_journals
 from protocol.privd import Cage, Power
 from protocol.problem import Problem, Refused
 from runtime.log import logger
@@ -168,6 +169,6 @@ async def test_a_full_disk_does_not_end_the_rotation_of_journals(
     async with trio.open_nursery() as nursery:
         host = new_host(tmp_path, nursery, GatedBackend())
         await host.create("iris", None, None)
-        nursery.start_soon(host.rotate_journals)
+        nursery.start_soon(rotate_journals, host)
         await often.wait()
         nursery.cancel_scope.cancel()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privd.cages import bwrap, nspawn
+from privd.cages.children import Children
 from privd.cages.identity import UID_FIRST, mapped
 from privd.cages.launch import STAGE
 from privd.cages.spec import Bind, CageSpec, Exit, Folder, How
@@ -187,11 +188,11 @@ def test_an_end_in_words(ended: Exit, text: str) -> None:
 
 
 def test_identity_follows_from_the_base() -> None:
-    assert nspawn.Nspawn("/x", "h").identity(UID_FIRST) == mapped(UID_FIRST)
-    as_root = bwrap.Bwrap("/x", "h", 0, 0).identity(UID_FIRST)
+    assert nspawn.Nspawn("/x", Children("h")).identity(UID_FIRST) == mapped(UID_FIRST)
+    as_root = bwrap.Bwrap("/x", Children("h"), 0, 0).identity(UID_FIRST)
     assert (as_root.agent_uid, as_root.harness_uid, as_root.separated) == (
         UID_FIRST + 1000,
         UID_FIRST + 1000,
         False,
     )
-    assert bwrap.Bwrap("/x", "h", 1000, 100).identity(UID_FIRST).agent_gid == 100
+    assert bwrap.Bwrap("/x", Children("h"), 1000, 100).identity(UID_FIRST).agent_gid == 100

@@ -1,0 +1,63 @@
+"""What privd looks at now and then, for ever: journals that grow, limits that were met, disks that fill.
+
+Nothing here may end privd: an agent can fill a disk, and make the counting of its files fail.
+"""
+
+from typing import Final
+
+import trio
+
+from privd.handlers.state import measured
+from privd.host import Host
+from privd.keeper import Keeper
+from protocol.privd import Power
+from protocol.problem import Refused
+
+JOURNALS_LOOK_S: Final = 20.0
+LIMITS_LOOK_S: Final = 5.0
+"""A few small files of the kernel for each cage."""
+DISKS_LOOK_S: Final = 180.0
+"""A box for each folder of each cage, one after the other."""
+
+
+async def rotate_journals(host: Host) -> None:
+    """Move large journals aside."""
+    while True:
+        for keeper in host.keepers():
+            agent = keeper.record.agent
+            try:
+                await trio.to_thread.run_sync(host.journal(agent).rotate)
+            except Refused:  # purged meanwhile
+                continue
+            except OSError as error:
+                host.log.warning("a journal cannot be moved aside", agent=agent, error=str(error))
+        await trio.sleep(JOURNALS_LOOK_S)
+
+
+async def watch_limits(host: Host) -> None:
+    """Tell what the kernel refused."""
+    while True:
+        for keeper in host.keepers():
+            keeper.look_at_limits()
+            await trio.lowlevel.checkpoint()
+        await trio.sleep(LIMITS_LOOK_S)
+
+
+async def watch_disks(host: Host) -> None:
+    """Count what cages hold on the disk; tell of one that is full, stop one that nothing else would."""
+    while True:
+        await trio.sleep(DISKS_LOOK_S)
+        for keeper in host.keepers():
+            if keeper.power is Power.RUNNING and keeper.record.settings.limits.disk_mib_max is not None:
+                await look_at_disk(host, keeper)
+
+
+async def look_at_disk(host: Host, keeper: Keeper) -> None:
+    """One cage's disk, once. Folders that agents share belong to nobody and are not counted."""
+    agent, used = keeper.record.agent, 0
+    try:
+        for place in host.owned(agent):
+            used += (await measured(host, agent, place)).bytes
+        await keeper.look_at_disk(used)
+    except Refused as refused:
+        host.log.warning("cannot count what a cage holds", agent=agent, reason=refused.detail)
