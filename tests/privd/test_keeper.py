@@ -9,13 +9,24 @@ import pytest
 import trio
 import trio.testing
 
-from privd.cages.spec import CageSpec, Exit, How
+from privd.cages.limit_counts import LimitCounts
+from privd.cages.spec import CageSpec, Exit, How, Places
 from privd.keeper import Keeper
 from privd.policy.agents import CRASHES_MAX
+from privd.policy.limits import MIB
 from privd.registry import AgentRecord, Registry
-from protocol.privd import AnyCageEvent, CageChanged, CageCrashed, CageRebuilt, Power
+from protocol.privd import (
+    AnyCageEvent,
+    CageChanged,
+    CageCrashed,
+    CageLimitHit,
+    CageRebuilt,
+    Power,
+    Resource,
+)
 from protocol.problem import Problem, Refused
 from protocol.settings import AgentRole, AgentSettings, CageLimits
+from runtime.clock import now_ms
 from runtime.log import logger
 from tests.support.fake_cages import FakeBackend, FakeCage
 
@@ -70,11 +81,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(
-    folder: Path, backend: FakeBackend | None = None, *, wanted: bool = False, kept: bool = False
-) -> AsyncIterator[Bench]:
+async def bench(folder: Path, backend: FakeBackend | None = None, **record: bool) -> AsyncIterator[Bench]:
+    """`record` is what the agent's record says: wanted, kept, rebuilding."""
     async with trio.open_nursery() as nursery:
-        yield Bench(folder, nursery, backend or FakeBackend(), wanted=wanted, kept=kept)
+        yield Bench(folder, nursery, backend or FakeBackend(), **record)
         nursery.cancel_scope.cancel()
 
 
@@ -193,6 +203,131 @@ async def test_recovery_goes_on_when_a_cage_cannot_start(tmp_path: Path) -> None
     async with bench(tmp_path, FakeBackend(fails=1), wanted=True) as at:
         await at.keeper.recover(30)
         assert at.keeper.power is Power.FAILED
+
+
+async def test_a_crash_that_nobody_saw_is_told_and_the_cage_starts_again(tmp_path: Path) -> None:
+    async with bench(tmp_path, FakeBackend(left_running=Exit(How.UNKNOWN)), wanted=True) as at:
+        await at.keeper.recover(30)
+        (crashed,) = [event for event in at.events if isinstance(event, CageCrashed)]
+        assert (crashed.how, crashed.journal) == ("an end that nobody saw", ("last words",))
+        row = at.keeper.row()
+        assert (row.power, row.crashes, row.crashed_ms) == (Power.CRASHED, 1, crashed.at_ms)
+        await trio.sleep(5)
+        assert at.keeper.power is Power.RUNNING
+        at.backend.cages[0].end(CRASH)
+        await trio.testing.wait_all_tasks_blocked()
+        assert at.keeper.row().crashes == 2, "it counts for the budget"
+
+
+async def test_an_end_of_what_should_not_run_is_no_crash(tmp_path: Path) -> None:
+    async with bench(tmp_path, FakeBackend(left_running=Exit(How.UNKNOWN))) as at:
+        await at.keeper.recover(30)
+        assert at.keeper.power is Power.STOPPED
+        assert not any(isinstance(event, CageCrashed) for event in at.events)
+
+
+@pytest.mark.parametrize("left", [None, FakeCage(leader_pid=42), Exit(How.UNKNOWN)])
+async def test_a_rebuild_that_was_interrupted_is_done_again(
+    tmp_path: Path, left: FakeCage | Exit | None
+) -> None:
+    async with bench(tmp_path, FakeBackend(left_running=left), wanted=True, rebuilding=True) as at:
+        await at.keeper.recover(30)
+        await trio.testing.wait_all_tasks_blocked()
+        assert at.keeper.power is Power.RUNNING
+        assert (at.backend.cleared, len(at.backend.cages)) == (1, 1)
+        assert at.keeper.row().rebuilt_ms is not None
+        assert not any(isinstance(event, CageCrashed) for event in at.events)
+        record = at.registry.get("iris")
+        assert record is not None
+        assert not record.rebuilding
+
+
+async def test_a_rebuild_is_remembered_until_it_is_over(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        seen: list[bool] = []
+        clear = at.backend.clear
+
+        async def look(places: Places) -> None:
+            record = at.registry.get("iris")
+            assert record is not None
+            seen.append(record.rebuilding)
+            await clear(places)
+
+        at.backend.clear = look  # type: ignore[method-assign]
+        await at.keeper.rebuild(30)
+        at.backend.found_wrong = "not what is deployed"
+        with pytest.raises(Refused):
+            await at.keeper.rebuild(30)
+        assert seen == [True, True]
+        record = at.registry.get("iris")
+        assert record is not None
+        assert not record.rebuilding
+
+
+def hits(at: Bench) -> list[tuple[Resource, int]]:
+    return [(event.resource, event.times) for event in at.events if isinstance(event, CageLimitHit)]
+
+
+async def test_what_a_limit_refused_is_told_at_once_and_then_folded(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        cage = at.backend.cages[0]
+        at.keeper.look_at_limits()
+        assert hits(at) == []
+        cage.counts = LimitCounts(tasks_refused=3)
+        at.keeper.look_at_limits()
+        for refused in range(4, 1000, 100):
+            cage.counts = LimitCounts(tasks_refused=refused, ended_for_memory=1)
+            at.keeper.look_at_limits()
+        assert hits(at) == [(Resource.TASKS, 3), (Resource.MEMORY, 1)]
+
+
+async def test_what_was_counted_last_is_told_before_the_crash(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        at.backend.cages[0].counts = LimitCounts(ended_for_memory=2)
+        at.backend.cages[0].end(CRASH)
+        await trio.testing.wait_all_tasks_blocked()
+        assert hits(at) == [(Resource.MEMORY, 2)]
+        kinds = [type(event) for event in at.events if isinstance(event, CageLimitHit | CageCrashed)]
+        assert kinds == [CageLimitHit, CageCrashed]
+
+
+async def test_what_an_adopted_cage_met_before_is_not_told_again(tmp_path: Path) -> None:
+    left = FakeCage(leader_pid=42, counts=LimitCounts(ended_for_memory=5))
+    async with bench(tmp_path, FakeBackend(left_running=left), wanted=True) as at:
+        await at.keeper.recover(30)
+        at.keeper.look_at_limits()
+        assert hits(at) == []
+
+
+async def test_a_full_disk_is_told_and_one_that_takes_far_too_much_is_stopped(tmp_path: Path) -> None:
+    most = CageLimits().disk_mib_max
+    assert most is not None
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        at.backend.cages[0].started_ms = now_ms()
+        await at.keeper.look_at_disk(most * MIB)
+        assert hits(at) == []
+        await at.keeper.look_at_disk(2 * most * MIB)
+        assert hits(at) == [(Resource.DISK, 1)]
+        assert at.keeper.power is Power.RUNNING, "it was started a moment ago and may delete something"
+        at.backend.cages[0].started_ms = 7
+        await at.keeper.look_at_disk(2 * most * MIB)
+        row = at.keeper.row()
+        assert (row.power, at.wanted()) == (Power.FAILED, False)
+        assert "disk_mib_max" in row.detail
+        assert not any(isinstance(event, CageCrashed) for event in at.events)
+        assert (await at.keeper.start()).power is Power.RUNNING
+
+
+async def test_where_the_kernel_holds_the_disk_nothing_is_stopped(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        at.backend.cages[0].held = {"disk": "quotas"}
+        await at.keeper.look_at_disk(1 << 50)
+        assert at.keeper.power is Power.RUNNING
+        assert hits(at) == [(Resource.DISK, 1)]
 
 
 async def test_destroy_keeps_the_record_and_refuses_a_start(tmp_path: Path) -> None:

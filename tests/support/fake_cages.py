@@ -18,7 +18,7 @@ class FakeCage:
     started_ms: int = 7
     degraded: tuple[str, ...] = ()
     held: dict[str, str] = field(default_factory=dict)
-    counts: LimitCounts = LimitCounts()
+    counts: LimitCounts = field(default_factory=LimitCounts)
     stops: list[float] = field(default_factory=list)
     _ended: trio.Event = field(default_factory=trio.Event)
     _exit: Exit = field(default_factory=lambda: Exit(How.EXIT, 0))
