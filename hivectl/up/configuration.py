@@ -157,6 +157,7 @@ TEMPLATE: Final = """\
 # stop_grace_s = 30
 # [cages.limits]
 # memory_mib_max = 4096
+# disk_mib_max = 16384                       # of what an agent's own folders hold
 
 [agents]
 # first = ["iris"]                           # created by the first start, beside the manager
@@ -260,6 +261,7 @@ def render(
             tasks_max=cages.limits.tasks_max,
             cpu_percent_max=cages.limits.cpu_percent_max,
             files_max=cages.limits.files_max,
+            disk_mib_max=cages.limits.disk_mib_max,
         ),
     }
     if programs.claude:
