@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.systemd.lab import CHECKOUT, HOUSE, Lab, LabFault, lab
+from tests.systemd.lab import CHECKOUT, HOUSE, Lab, LabFault, lab, until
 
 PYTHON = HOUSE / "venv/bin/python"
 """What `./hive install` runs."""
@@ -18,7 +18,8 @@ LINK = re.compile(r"https?://\S+/login#code=\S+")
 PROBE = Path(__file__).with_name("probe.py")
 UNITS = Path("/etc/systemd/system")
 NOT_FOR_A_PROBE = re.compile(
-    r"^(?:Type|Restart\w*|WatchdogSec|Requires|After|PartOf|Wants|ExecStop|RemainAfterExit|OOMPolicy)=.*\n", re.MULTILINE
+    r"^(?:Type|Restart\w*|WatchdogSec|Requires|After|PartOf|Wants|ExecStop|RemainAfterExit|OOMPolicy)=.*\n",
+    re.MULTILINE,
 )
 
 
@@ -45,8 +46,31 @@ class Installed:
 
     def messages(self, agent: str) -> list[dict[str, Any]]:
         """What an agent wrote to the operator."""
-        page: list[dict[str, Any]] = self.hivectl("messages")
-        return [message for message in page if message["sender"] == agent]
+        page = self.hivectl("messages")["messages"]
+        return [each for each in page if each["sender"] == agent and each["to"] == "operator"]
+
+    def answer(self, agent: str, body: str) -> dict[str, Any]:
+        """Write to an agent; its answer."""
+        sent = self.hivectl("send", agent, body)["message"]
+        found: list[dict[str, Any]] = []
+
+        def answered() -> bool:
+            found[:] = [each for each in self.messages(agent) if each["in_reply_to"] == sent]
+            return bool(found)
+
+        until(answered, f"an answer of {agent}")
+        return found[0]
+
+    def leaders(self) -> dict[str, int]:
+        """The main process of every cage, by agent."""
+        units = self.lab.systemctl(
+            "list-units", "--plain", "--no-legend", "--state=active", "hive-cage@*"
+        ).split("\n")
+        names = [line.split()[0] for line in units if line]
+        return {
+            name.removeprefix("hive-cage@").removesuffix(".service"): self.lab.main_pid(name)
+            for name in names
+        }
 
     def probed(self, unit: str, **order: Any) -> dict[str, Any]:
         """What a process can do that has a unit's user, sandbox and limits."""
@@ -58,10 +82,10 @@ def probed(running: Lab, name: str, text: str, **order: Any) -> dict[str, Any]:
     """Run the probe in place of what the unit's text starts."""
     given = {"write": [], "read": [], "connect": [], "own": "/tmp", "fork": False, **order}
     shutil.copy(PROBE, running.root / "opt/probe.py")
-    (running.root / "opt/order.json").write_text(json.dumps(given))
     told = running.root / "opt/probe.out"
     told.unlink(missing_ok=True)
-    command = f"ExecStart=/usr/bin/python3 -I /opt/probe.py '{json.dumps(given)}'\nType=oneshot\nStandardOutput=file:/opt/probe.out"
+    command = f"ExecStart=/usr/bin/python3 -I /opt/probe.py '{json.dumps(given)}'"
+    command += "\nType=oneshot\nStandardOutput=file:/opt/probe.out"
     probe = f"probe-{name}"
     place = running.root / str(UNITS / probe).removeprefix("/")
     place.write_text(re.sub(r"^ExecStart=.*$", lambda _: command, text, flags=re.MULTILINE))
@@ -76,7 +100,9 @@ def probed(running: Lab, name: str, text: str, **order: Any) -> dict[str, Any]:
 
 def install(running: Lab, *words: str) -> str:
     """Install from the checkout; what it printed. LabFault with what units said when that failed."""
-    done = running.as_unit(str(PYTHON), "-I", "-m", "hivectl", "install", "--systemd", *words, environment=PREPARED)
+    done = running.as_unit(
+        str(PYTHON), "-I", "-m", "hivectl", "install", "--systemd", *words, environment=PREPARED
+    )
     if done.returncode:
         logs = [running.journal(f"hive-{daemon}.service")[-3_000:] for daemon in DAEMONS]
         raise LabFault("\n".join([done.stdout, done.stderr, *logs]))

@@ -1,4 +1,4 @@
-"""What a process can do where it runs, as one JSON object on standard output. Standard library only: it is run by units.
+"""What a process can do where it runs, as one JSON object on standard output. Standard library only: units run it.
 
 Every attempt gives "ok" or the name of the error. It changes nothing that outlives it but what it is told to write.
 """
@@ -53,7 +53,7 @@ def in_child(act: Callable[[], object]) -> str:
         os._exit(0)
     os.close(write)
     _, status = os.waitpid(pid, 0)
-    with open(read, "rb") as answer:
+    with open(read, "rb") as answer:  # noqa: PTH123 - a descriptor
         return answer.read().decode() or f"ended by signal {os.WTERMSIG(status)}"
 
 
@@ -84,6 +84,10 @@ def family(name: str) -> str:
     return attempt(lambda: socket.socket(number, kind).close())
 
 
+def unshared(flag: int) -> str:
+    return in_child(lambda: called(LIBC.unshare(flag)))
+
+
 def memory_both_ways() -> None:
     mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
 
@@ -104,7 +108,7 @@ def set_user_id_bit(folder: str) -> str:
 def processes() -> int:
     """How many children it can have at once."""
     read, write = os.pipe()
-    children = []
+    children: list[int] = []
     try:
         while len(children) < PROCESSES_MAX:
             pid = os.fork()
@@ -152,10 +156,11 @@ def main(order: dict[str, Any]) -> dict[str, Any]:
         "read": {path: read(path) for path in order["read"]},
         "connected": {path: connected(path) for path in order["connect"]},
         "families": {
-            name: family(name) for name in ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET", "AF_VSOCK")
+            name: family(name)
+            for name in ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET", "AF_VSOCK")
         },
         "interfaces": os.listdir("/sys/class/net"),
-        "namespaces": {name: in_child(lambda flag=flag: called(LIBC.unshare(flag))) for name, flag in NAMESPACES.items()},
+        "namespaces": {name: unshared(flag) for name, flag in NAMESPACES.items()},
         "devices": sorted(os.listdir("/dev")),
         "made_device": attempt(lambda: os.mknod("/tmp/.probe-device", 0o020600, os.makedev(1, 3))),
         "processes_seen": [int(name) for name in os.listdir("/proc") if name.isdecimal()],
