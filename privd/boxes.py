@@ -38,7 +38,8 @@ BOXES_MAX: Final = 8
 PLACE_WAIT_S: Final = 20.0
 WALL_SLACK_S: Final = 1.0
 """What a box's own deadline is later than ours: it ends the box when privd has gone."""
-END_S: Final = 10.0
+END_S: Final = 5.0
+"""How long a box may take to end by itself, and then by force."""
 STDERR_BYTES_MAX: Final = 4096
 OOM_SCORE: Final = 600
 NOBODY: Final = (65_534, 65_534)
@@ -129,11 +130,14 @@ class Boxes:
 
     async def _end(self, running: "_Running") -> None:
         """End whatever is left of a box, for sure, and log what it said."""
-        running.process.send(signal.SIGKILL)
+        if not running.has_answered:
+            running.process.send(signal.SIGTERM)
         try:
+            with trio.move_on_after(END_S):
+                await running.ended()
+            running.process.send(signal.SIGKILL)
             with trio.move_on_after(END_S) as ending:
-                await running.process.ended()
-                await running.drain()  # its end is that of the last process of the box
+                await running.ended()
             if ending.cancelled_caught:
                 self._log.error("a box does not end", program=running.box.program, pid=running.process.pid)
             running.process.exit()
@@ -166,6 +170,8 @@ class _Running:
         self.said = said
         self._reply = trio.lowlevel.FdStream(reply)
         self._taken = bytearray()
+        self.has_answered = False
+        """Whether it has said all that it has to say; it ends by itself then."""
         self._deadline = trio.current_time() + box.bounds.wall_s
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
@@ -183,6 +189,7 @@ class _Running:
             if tag == REFUSAL:
                 raise self._refusal(payload)
             if tag == END:
+                self.has_answered = True
                 return
             yield payload
 
@@ -237,7 +244,9 @@ class _Running:
             return self._fault(f"refused with {said.problem}, which is not its to say")
         return Refused(said.problem, one_line(said.detail)[:DETAIL_CHARS_MAX])
 
-    async def drain(self) -> None:
+    async def ended(self) -> None:
+        """Return when nothing of the box is left: its last process held the other end of the reply."""
+        await self.process.ended()
         while await self._reply.receive_some(READ_BYTES):
             continue
 

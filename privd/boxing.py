@@ -4,7 +4,8 @@ Run as `python -I -S boxing.py ORDER`; ORDER is JSON (see `privd.boxes.Order`). 
 0 the request, 1 the reply, 2 what it says to the log, 3 the input folder where there is one.
 
 Two processes: one waits, ends the other at the deadline and repeats how it ended (128 + n after signal n); the other is
-the first of a pid namespace. Whoever ends the first one ends both, and so does privd's own death.
+the first of a pid namespace. Whoever ends the first one ends both (SIGTERM: and leaves no zombie), and so does
+privd's own death.
 """
 
 import ctypes
@@ -147,6 +148,7 @@ def become(uid: int, gid: int, here: int) -> None:
 
 def wait(child: int, wall_s: float) -> NoReturn:
     """Repeat how the box ended; end it when its time is up."""
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
     if not select.select([os.pidfd_open(child)], [], [], wall_s)[0]:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
