@@ -80,7 +80,7 @@ class ModelVisit:
         head = parse_head(raw)
         passing = Passing(self._stream, self._gate, raw + _END + self._rest)
         began_s = trio.current_time()
-        reason = ""
+        reason = "cut short: egressd stopped, or the cage has no such socket any more"
         try:
             reason = await self._answer(head, passing)
         except AgentLeft:

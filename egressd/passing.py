@@ -99,6 +99,7 @@ class Passing:
             await self._stream_back(reply, headers, link, live, asked_at_s)
 
         await self._together(outward, inward)
+        await self._drain()
 
     async def _together(
         self, outward: Callable[[], Awaitable[None]], inward: Callable[[], Awaitable[None]]
@@ -175,11 +176,7 @@ class Passing:
         """Answer for the API. What is left of the request is read away, if that is soon done."""
         if self._http.their_state is h11.IDLE:
             self.accept()
-        with trio.move_on_after(DRAIN_S):
-            while self._http.their_state is h11.SEND_BODY:
-                event = await self._next_event()
-                if isinstance(event, h11.ConnectionClosed):
-                    raise AgentLeft
+        await self._drain()
         headers = list(given.headers)
         if self._http.their_state is not h11.DONE:
             headers.append((b"connection", b"close"))
@@ -189,6 +186,13 @@ class Passing:
         await self._send(h11.Data(data=given.body))
         await self._send(h11.EndOfMessage())
         self.status = given.status
+
+    async def _drain(self) -> None:
+        """Read away what is left of the request: who still writes would not hear the answer of a closed connection."""
+        with trio.move_on_after(DRAIN_S):
+            while self._http.their_state is h11.SEND_BODY:
+                if isinstance(await self._next_event(), h11.ConnectionClosed):
+                    raise AgentLeft
 
     async def _next_event(self) -> h11.Event:
         """The next piece of the request's body. Raises BadHead for its form, AgentLeft when it does not come."""

@@ -1,5 +1,6 @@
 """A host to reach: a TLS server on loopback with a certificate of its own. And records of what egressd logged."""
 
+import os
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator, MutableMapping
@@ -19,6 +20,8 @@ from egressd.news import News
 from egressd.policy.scope import Scope
 from egressd.policy.target import Target
 from egressd.upstream import Upstream
+from protocol.privd import Cage, Power
+from protocol.settings import AgentSettings
 from runtime.service import Service
 
 Record = MutableMapping[str, Any]
@@ -98,6 +101,12 @@ async def _echo_encrypted(stream: "trio.SSLStream[trio.SocketStream]") -> None:
     async with stream:
         while data := await stream.receive_some(64 * 1024):
             await stream.send_all(data)
+
+
+def cage_of(settings: AgentSettings, power: Power = Power.RUNNING) -> Cage:
+    """A cage as privd tells of it, whose users are all the one who runs the tests."""
+    uid = os.geteuid()
+    return Cage(settings.name, power, 0, "bwrap", uid, uid, settings)
 
 
 def open_doors(
