@@ -51,7 +51,7 @@ class Refusals:
     def note(self, agent: str, why: Refusal, host: str = "", port: int = 0) -> None:
         """One agent was turned away. `host` as it wrote it: escaped and cut here."""
         folds = self._folds.setdefault(agent, {})
-        key = Key(why, host.encode("ascii", "backslashreplace").decode()[:HOST_CHARS_MAX], port)
+        key = Key(why, ascii(host)[1:-1][:HOST_CHARS_MAX], port)
         if key not in folds and len(folds) >= FOLDS_PER_AGENT_MAX:
             key = Key(why, "", 0)
         fold = folds.get(key)

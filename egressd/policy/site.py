@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
-from urllib.parse import urlsplit
 
 from egressd.policy.head import Headers
 from egressd.policy.passage import Passage
@@ -15,7 +14,7 @@ MODEL_API: Final = "https://api.anthropic.com"
 KEY_CHARS_MAX: Final = 4096
 OAUTH_BETA: Final = b"oauth-2025-04-20"
 """Without it the API takes no OAuth token."""
-_PATH: Final = re.compile(r"\A(?:/[A-Za-z0-9._~,=%-]+)*/?\Z")
+_URL: Final = re.compile(r"\A(https?)://([A-Za-z0-9._:\[\]-]+)((?:/[A-Za-z0-9._~,=%-]+)*)/?\Z")
 _KEY: Final = re.compile(rb"\A[\x21-\x7e]+\Z")
 
 
@@ -62,13 +61,14 @@ class Key:
 
 def parse_site(url: str) -> Site:
     """Read `https://host[:port][/path]`. Raises NotASite."""
-    parts = urlsplit(url)
-    if parts.scheme != "https":
-        raise NotASite("a key goes to https:// addresses only")
-    if "@" in parts.netloc or "?" in url or "#" in url or not _PATH.search(parts.path):
+    found = _URL.search(url)
+    if found is None:
         raise NotASite("the address is not https://host[:port][/path]")
+    scheme, netloc, path = found.groups()
+    if scheme != "https":
+        raise NotASite("a key goes to https:// addresses only")
     try:
-        return Site(_target(parts.netloc), parts.path.rstrip("/"))
+        return Site(_target(netloc), path)
     except NotATarget as fault:
         raise NotASite(str(fault)) from None
 
