@@ -7,6 +7,7 @@ Stopping: nobody new is accepted, what only waits ends at once, work in hand get
 opened is closed in reverse. A background task that raises ends the process loudly: nothing dies quietly.
 """
 
+import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -41,6 +42,8 @@ class Unusable(Exception):
 
 STOP_WORK_S: Final = 10.0
 EXIT_DEFECT: Final = 70
+GARBAGE: Final = (20_000, 20, 50)
+"""When cycles of objects are looked for. A daemon makes few; the usual 700 cost a busy one a sixth of its time."""
 LIFELINE: Final = "HIVE_LIFELINE"
 """Set by a supervisor that holds the other end of our standard input."""
 REFUSAL_TAKEN_S: Final = 1.0
@@ -320,6 +323,8 @@ def run_service(name: str, main: Callable[[Service], Awaitable[None]]) -> int:
 
     0 after a stop, EXIT_SETTINGS when it cannot be started with what is there, EXIT_DEFECT when something broke.
     """
+    gc.freeze()  # modules and what they hold stay for good
+    gc.set_threshold(*GARBAGE)
     try:
         trio.run(serve, name, main)
     except BaseException as fault:

@@ -63,7 +63,7 @@ def _lease_next(agent: str, inbox: Inbox, host: Host) -> Lease | None:
     if inbox.is_shut:
         return None
     waiting = inbox.first
-    if waiting is None and not inbox.is_searched:
+    if waiting is None and not inbox.is_searched and inbox.open:
         waiting = host.store.look(pulls.oldest_waiting, agent)
         inbox.is_searched = waiting is None
     if waiting is None:

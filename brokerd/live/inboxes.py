@@ -172,6 +172,7 @@ class Inboxes:
                 inbox.peak = max(inbox.peak, inbox.open)
                 inbox.size += size
                 if receipt.state is not DeliveryState.HELD:
+                    inbox.is_searched = inbox.is_searched or inbox.open == 1
                     inbox.arrive(Waiting(receipt.id, 0, bare))
         elif isinstance(body, DeliveryChanged):
             self._follow_delivery(entry, body)
