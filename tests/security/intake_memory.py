@@ -1,0 +1,46 @@
+"""Takes commits in, one after the other, in a process of its own, and says what each of them cost that process.
+
+    python -m tests.security.intake_memory FOLDER-OF-APPLIED UID [PROPOSED COMMIT]...
+
+One line of JSON for each: {"problem", "detail", "peak_kib"}. The first is only there to load everything.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import trio
+
+from privd.boxes import Boxes
+from privd.git.applied import Applied
+from privd.git.intake import Intake, Proposed
+from protocol.problem import Refused
+from runtime.log import logger
+
+STATUS = Path("/proc/self/status")
+RESET_PEAK = "5"
+
+
+def peak_kib() -> int:
+    """The most that this process had in memory since it was last reset."""
+    return next(int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+
+
+async def main(applied: Path, uid: int, proposals: list[tuple[str, str]]) -> None:
+    intake = Intake(Boxes(logger("test"), None))
+    for folder, commit in proposals:
+        Path("/proc/self/clear_refs").write_text(RESET_PEAK)
+        problem = detail = ""
+        if commit == "control":
+            detail = str(len(bytearray(b"x") * (32 << 20)))
+        else:
+            try:
+                await intake.ingest(commit, Proposed(Path(folder), uid, uid), Applied(applied / "iris.git"))
+            except Refused as refused:
+                problem, detail = refused.problem, refused.detail
+        print(json.dumps({"problem": problem, "detail": detail, "peak_kib": peak_kib()}), flush=True)
+
+
+if __name__ == "__main__":
+    words = sys.argv[3:]
+    trio.run(main, Path(sys.argv[1]), int(sys.argv[2]), list(zip(words[::2], words[1::2], strict=True)))
