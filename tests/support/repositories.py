@@ -71,20 +71,17 @@ class Repository:
 
     def git(self, *words: str, check: bool = True) -> str:
         """What git says, run in the repository as its owner."""
-        user = {} if self.uid is None else {"user": self.uid, "group": self.uid, "extra_groups": []}
+        return self.git_bytes(*words, check=check).decode().strip()
+
+    def git_bytes(self, *words: str, check: bool = True) -> bytes:
+        """The same, byte by byte."""
         done = subprocess.run(
-            ["git", *words],
-            cwd=self.folder,
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            **user,
-        )  # type: ignore[call-overload]
+            ["git", *words], cwd=self.folder, env=ENVIRONMENT, capture_output=True, timeout=120, check=False,
+            user=self.uid, group=self.uid, extra_groups=None if self.uid is None else [],
+        )  # fmt: skip
         if check and done.returncode != 0:
-            raise AssertionError(f"git {words}: {done.stderr}")
-        return str(done.stdout.strip())
+            raise AssertionError(f"git {words}: {done.stderr.decode()}")
+        return done.stdout
 
     def write(self, path: str, content: str | bytes, mode: int = 0o644) -> Path:
         """A file anywhere below the folder, its owner's."""
