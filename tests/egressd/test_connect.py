@@ -107,13 +107,14 @@ from egressd.connect import LeadsInside, connect
 from egressd.policy.target import Target
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 subprocess.run(["ip", "address", "add", "198.41.0.4/32", "dev", "lo"], check=True)
+subprocess.run(["ip", "address", "add", "2a00:1450::4/128", "dev", "lo", "nodad"], check=True)
 
 async def main():
-    listener, = await trio.open_tcp_listeners(4430, host="198.41.0.4")
-    try:
-        await connect(Target("198.41.0.4", 4430), judged=True, lookups=trio.CapacityLimiter(1))
-    except LeadsInside as inside:
-        print(inside)
+    for host in ("198.41.0.4", "2a00:1450::4", "::ffff:198.41.0.4", "64:ff9b::7f00:1"):
+        try:
+            await connect(Target(host, 4430), judged=True, lookups=trio.CapacityLimiter(1))
+        except LeadsInside as inside:
+            print(inside)
 
 trio.run(main)
 """
@@ -129,4 +130,5 @@ def test_this_machines_own_public_address_is_inside() -> None:
         timeout=60,
         check=False,
     )
-    assert done.stdout == "this machine's own\n", done.stderr
+    own = "this machine's own"
+    assert done.stdout.splitlines() == [own, own, own, "loopback"], done.stderr

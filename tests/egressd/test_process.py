@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 import trio
 
+from protocol.egressd import Account, EgressNow, EgressRefused, Refusal, WatchEgress
+from protocol.hello import Hello
 from protocol.privd import AnyCageEvent, Cage, CagesNow, Power, WatchCages
+from protocol.problem import Refused
 from protocol.rpc import Caller, Role
 from protocol.settings import AgentSettings
+from runtime.client import Client, Disconnected
 from runtime.fanout import Fanout
 from runtime.service import Service
 from runtime.session import Surface
@@ -184,6 +188,56 @@ async def test_a_killed_egressd_comes_back_at_the_same_place(tmp_path: Path) -> 
         stale = socket_path.stat().st_ino
         async with egressd(tmp_path):
             await until(lambda: socket_path.stat().st_ino != stale, what="a new socket in the old place")
+
+
+async def test_brokerd_is_told_and_nobody_else(tmp_path: Path) -> None:
+    """Accounts at once, refusals as they come; the operator's socket and other uids get neither."""
+    folder = tmp_path / "agents" / "iris" / "egress"
+    folder.mkdir(parents=True)
+    key = tmp_path / "missing.key"
+    uid = os.geteuid()
+    accounts = ("[accounts.default]", f'key_file = "{key}"')
+    async with running_service() as service:
+        PrivdOfCages(tmp_path, service, (cage(),))
+        async with egressd(tmp_path, f"broker_uid = {uid}", *accounts) as daemon:
+            await until((folder / "egress.sock").exists, what="the egress socket")
+            async with Client(tmp_path / "egressd" / "swarm.sock") as swarm:
+                assert (await swarm.call(Hello())).daemon == "egressd"
+                async with swarm.watch(WatchEgress()) as events:
+                    first = await anext(events)
+                    assert first == EgressNow(
+                        (Account("default", detail="its key file cannot be read: No such file or directory"),)
+                    )
+                    async with await trio.open_unix_socket(folder / "egress.sock") as stream:
+                        await stream.send_all(b"CONNECT evil.example:443 HTTP/1.1\r\n\r\n")
+                        assert (await stream.receive_some()).startswith(b"HTTP/1.1 403 ")
+                    told = await anext(events)
+                    assert isinstance(told, EgressRefused)
+                    assert (told.agent, told.why, told.host) == ("iris", Refusal.NOT_ALLOWED, "evil.example")
+            async with Client(tmp_path / "egressd" / "operator.sock") as operator:
+                assert (await operator.call(Hello())).daemon == "egressd"
+                with pytest.raises(Refused, match="operator may not ask for watch_egress"):
+                    async with operator.watch(WatchEgress()) as events:
+                        await anext(events)
+            assert await daemon.end() == 0
+    assert "a model account cannot be used" in daemon.log.read_text()
+    async with egressd(tmp_path, f"broker_uid = {uid + 1}") as daemon:
+        socket_path = tmp_path / "egressd" / "swarm.sock"
+        await until(lambda: '"ready"' in daemon.log.read_text(), what="egressd to be ready")
+        async with Client(socket_path) as stranger:
+            with pytest.raises((Disconnected, Refused)):
+                await stranger.call(Hello(), patience_s=0.5)
+        assert "turned a peer away" in daemon.log.read_text()
+
+
+async def test_a_certificate_file_that_cannot_be_used_is_said_and_ends_it(tmp_path: Path) -> None:
+    for content in (None, "no certificate"):
+        if content is not None:
+            (tmp_path / "ca.pem").write_text(content)
+        lines = (f'ca_file = "{tmp_path}/ca.pem"', "[accounts.default]", 'key_file = "/k"')
+        async with egressd(tmp_path, *lines) as daemon:
+            assert await trio.to_thread.run_sync(daemon.process.wait, 20) == 78
+        assert f"ca_file: {tmp_path}/ca.pem cannot be used: " in daemon.log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from egressd.policy.site import KeyKind
 from egressd.policy.target import Target, parse_target
 from egressd.settings import EgressSettings
 from runtime.settings import SettingsFault, load_settings, parse_settings
@@ -35,6 +36,17 @@ def test_the_operators_lists() -> None:
         ('allow_private = ["127.1:80"]', "allow_private: '127.1:80': the host is an address, but"),
         ('model_hosts = "example.org"', "model_hosts: expected a list"),
         ('allow_hosts = ["example.org"]', "unknown key `allow_hosts`"),
+        (
+            '[accounts.a]\nkey_file = "/k"\nbase_url = "http://a.example"',
+            "accounts.*base_url: a key goes to https:// addresses only",
+        ),
+        (
+            '[accounts.a]\nkey_file = "/k"\nkind = "password"',
+            "accounts.*kind.*: invalid enum value 'password'",
+        ),
+        ('[accounts.a]\nkind = "oauth"', "accounts.*: the key `key_file` is missing"),
+        ('[accounts.A]\nkey_file = "/k"', "accounts.*: expected a model account: lowercase letters"),
+        ('broker_uid = "hive-broker"', "broker_uid: expected a whole number"),
         ('log_level = "loud"', "log_level: invalid enum value 'loud'"),
     ],
 )
@@ -45,6 +57,20 @@ def test_a_wrong_value_is_named(tmp_path: Path, line: str, said: str) -> None:
         load_settings(path, EgressSettings)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_accounts() -> None:
+    text = (
+        'run = "/r"\n[accounts.default]\nkey_file = "/k"\n[accounts.two]\nkey_file = "/t"\nkind = "oauth"\n'
+    )
+    given = parse_settings(
+        text + 'base_url = "https://a.example:8443/x"', EgressSettings, origin="egressd.toml"
+    )
+    assert {name: account.site().target for name, account in given.accounts.items()} == {
+        "default": Target("api.anthropic.com", 443),
+        "two": Target("a.example", 8443),
+    }
+    assert [account.kind for account in given.accounts.values()] == [KeyKind.API_KEY, KeyKind.OAUTH]
 
 
 def test_the_runtime_folder_must_be_said() -> None:
