@@ -63,12 +63,6 @@ class ClaudeRunner:
         look = await self._look()
         if look.fault:
             emit(Noted(0, now_ms(), f"the notes could not be read: {look.fault}"))
-        if look.api_key and self._holds_no_key:
-            emit(
-                Noted(
-                    0, now_ms(), f"{self._places.credentials / KEY_NAME} is not used: egressd holds the key"
-                )
-            )
         run = await self._turn(delivery, look, emit, stop)
         if stop.reason is None and run.verdict.conversation_unknown:
             emit(

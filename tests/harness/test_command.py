@@ -68,6 +68,18 @@ def test_the_key_is_read_by_the_cli_itself() -> None:
     assert not any("KEY" in name for name in made.env)
 
 
+def test_without_a_key_of_its_own_the_cli_asks_at_the_model_socket() -> None:
+    given = {name: getattr(PATHS, name) for name in PATHS.__struct_fields__}
+    paths = Paths(**given | {"api_key": "/old/key", "model_socket": "/run/hive/egress/model.sock"})
+    settings = AgentSettings("iris", api_base_url="https://api.test/x")
+    made = command(settings, paths, Conversation(ID, begun=True))
+    assert made.env["ANTHROPIC_UNIX_SOCKET"] == "/run/hive/egress/model.sock"
+    assert made.env["ANTHROPIC_BASE_URL"] == "http://localhost"
+    told = json.loads(made.argv[made.argv.index("--settings") + 1])
+    assert told == {"apiKeyHelper": "echo held-by-egressd"}
+    assert "/old/key" not in " ".join(made.argv)
+
+
 def test_settings_add_to_the_environment_and_cannot_change_what_is_ours() -> None:
     settings = AgentSettings(
         "iris",

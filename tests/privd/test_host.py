@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -10,10 +11,11 @@ from privd.cages.identity import RANGE_UIDS, block_of
 from privd.cages.journal import Journal
 from privd.cages.spec import CageSpec, Places
 from privd.host import Host
-from privd.settings import Peers, PrivdSettings
+from privd.settings import ModelApi, Peers, PrivdSettings
 from privd.upkeep import rotate_journals
 from protocol.privd import Cage, Power
 from protocol.problem import Problem, Refused
+from protocol.settings import Credential
 from runtime.log import logger
 from tests.support.fake_cages import FakeBackend
 
@@ -172,3 +174,24 @@ async def test_a_full_disk_does_not_end_the_rotation_of_journals(
         nursery.start_soon(rotate_journals, host)
         await often.wait()
         nursery.cancel_scope.cancel()
+
+
+async def test_who_holds_the_key_is_decided_at_creation(tmp_path: Path) -> None:
+    """What the hive's settings say later counts for agents that are created later, or come back."""
+    (tmp_path / "key").write_text("sk-of-the-hive")
+    async with trio.open_nursery() as nursery:
+        host = new_host(tmp_path, nursery, GatedBackend())
+        host.separate = False
+        key = tmp_path / "agents" / "iris" / "claude" / "api_key"
+        host.settings = msgspec.structs.replace(
+            host.settings, model_api=ModelApi(key_file=str(tmp_path / "key"))
+        )
+        assert (await host.create("iris", None, None)).settings.credential is Credential.CAGE
+        assert key.read_text() == "sk-of-the-hive"
+        host.settings = msgspec.structs.replace(host.settings, credential=Credential.EGRESS)
+        assert host.keeper("iris").row().settings.credential is Credential.CAGE
+        assert (await host.create("otto", None, None)).settings.credential is Credential.EGRESS
+        assert list((tmp_path / "agents" / "otto" / "claude").iterdir()) == []
+        await host.destroy("iris")
+        assert (await host.create("iris", None, None)).settings.credential is Credential.EGRESS
+        assert not key.exists(), "an agent that comes back keeps no key that it does not need"
