@@ -39,13 +39,15 @@ from privd.cages.nixos_conf import (
 from privd.cages.nixos_host import BUILD_S, BUILD_WORDS, RESULT, NixosHost, own_folder, remove_folders
 from privd.cages.nixos_running import NixosCage, Record, end_unit, leader_fault, read_record
 from privd.cages.processes import Process, boot_id
-from privd.cages.spec import CageSpec, Exit, Places
+from privd.cages.running import COUNTED
+from privd.cages.spec import CageSpec, Exit, How, Places
 from protocol.problem import Problem, Refused
 from runtime.clock import now_ms
 
 CONF_MODE: Final = 0o644
 CONTROL_GROUPS: Final = "/sys/fs/cgroup"
 BY: Final = "systemd"
+NO_QUOTAS: Final = "the container's unit sets no quotas"
 FS_IOC_GETFLAGS: Final = 0x8008_6601
 FS_IOC_SETFLAGS: Final = 0x4008_6602
 FS_IMMUTABLE_FL: Final = 0x10
@@ -98,15 +100,17 @@ class Nixos(Struct, frozen=True):
         if not self._is_ours(agent):
             return None
         state = await self.host.state(agent)
+        same_boot = record is not None and record.boot == boot_id()
+        same_life = record is not None and record.unit == state.shown.get("InvocationID")
         if state.runs:
-            held = None
-            if record is not None and (record.boot, record.unit) == (boot_id(), state.shown["InvocationID"]):
-                held = _hold(record)
+            held = _hold(record) if record is not None and same_boot and same_life else None
             if held is not None and record is not None:
                 return NixosCage(self.host, agent, places, record, held)
             await end_unit(self.host, agent)
         places.record.unlink(missing_ok=True)
-        return None
+        if record is None or record.asked or not same_boot or state.runs:
+            return None
+        return state.exit if same_life else Exit(How.UNKNOWN)
 
     async def clear(self, places: Places) -> None:
         """Unpin the system and delete the container's root, which is empty but for mount points."""
@@ -247,17 +251,19 @@ class Nixos(Struct, frozen=True):
         if held is None:
             raise _failed(agent, "it ended as soon as it was up", journal, begun)
         supervisor, init = held
-        group = f"{CONTROL_GROUPS}{state.shown.get('ControlGroup', '')}"
-        limits = of_groups((group,), spec.limits, BY)
+        group = state.shown.get("ControlGroup", "")
+        groups = (f"{CONTROL_GROUPS}{group}",) if group else ()
+        limits = of_groups(groups, spec.limits, BY)
+        disk = (COUNTED.format(reason=NO_QUOTAS),) if spec.limits.disk_mib_max is not None else ()
         record = Record(
-            boot_id(),
-            state.shown.get("InvocationID", ""),
-            supervisor.name,
-            init.name,
-            now_ms(),
-            (*self.degraded(), *limits.degraded),
-            group,
-            limits.held,
+            boot=boot_id(),
+            unit=state.shown.get("InvocationID", ""),
+            supervisor=supervisor.name,
+            leader=init.name,
+            started_ms=now_ms(),
+            degraded=(*self.degraded(), *limits.degraded, *disk),
+            groups=groups,
+            held=limits.held,
         )
         record.write(places)
         return NixosCage(self.host, agent, places, record, held)

@@ -34,9 +34,11 @@ class Record(Struct, frozen=True):
     leader: ProcessName
     started_ms: int
     degraded: tuple[str, ...] = ()
-    group: str = ""
+    groups: tuple[str, ...] = ()
     """The unit's control group, where limits stand and are counted."""
     held: dict[str, str] = {}
+    asked: bool = False
+    """Whether somebody asked it to end."""
 
     def write(self, places: Places) -> None:
         fresh = places.record.with_suffix(".new")
@@ -87,8 +89,8 @@ class NixosCage:
 
     def limit_counts(self) -> LimitCounts:
         """See `backend.RunningCage`."""
-        if self._exit is None and self._record.group:
-            self._counts = count((self._record.group,)).at_least(self._counts)
+        if self._exit is None:
+            self._counts = count(self._record.groups).at_least(self._counts)
         return self._counts
 
     async def wait(self) -> Exit:
@@ -102,6 +104,7 @@ class NixosCage:
 
     async def stop(self, grace_s: float) -> Exit:
         """See `backend.RunningCage`. Stopping is asked of `nixos-container`; whether it worked the kernel says."""
+        self._ask_for_its_end()
         with trio.move_on_after(grace_s):
             async with trio.open_nursery() as asking:
                 asking.start_soon(self._ask_to_stop, grace_s)
@@ -114,6 +117,7 @@ class NixosCage:
         """See `backend.RunningCage`."""
         if self._held:
             self._forced = True
+            self._ask_for_its_end()
             self._leader.send(signal.SIGKILL)
         return await self.wait()
 
@@ -121,6 +125,12 @@ class NixosCage:
         """See `backend.RunningCage`."""
         if self._held:
             self._close()
+
+    def _ask_for_its_end(self) -> None:
+        """So that a privd that comes later does not take it for a crash."""
+        if self._held and self._exit is None:
+            self._record = msgspec.structs.replace(self._record, asked=True)
+            self._record.write(self._places)
 
     async def _ask_to_stop(self, grace_s: float) -> None:
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

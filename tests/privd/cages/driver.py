@@ -25,6 +25,7 @@ from privd.cages.nspawn import Nspawn
 from privd.cages.spec import Exit, Places
 from protocol.problem import Refused
 from tests.privd.cages.hive import Layout
+from tests.support.nixos.host import FakeHost
 
 
 class Driver:
@@ -126,11 +127,14 @@ def _said(ended: Exit) -> dict[str, Any]:
 
 async def main(name: str, folder: Path, environment: Path) -> None:
     launcher = Children(hive_tag(str(folder)))
-    backend: Backend = (
-        Nspawn("/usr/bin/systemd-nspawn", launcher)
-        if name == "nspawn"
-        else of_this_process("/usr/bin/bwrap", launcher)
-    )
+    backend: Backend
+    match name:
+        case "nspawn":
+            backend = Nspawn("/usr/bin/systemd-nspawn", launcher)
+        case "nixos":
+            backend = FakeHost(folder / "host").backend(hive_tag(str(folder)))
+        case _:
+            backend = of_this_process("/usr/bin/bwrap", launcher)
     driver = Driver(backend, Layout(folder, environment, os.geteuid(), os.getegid()))
     while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
         request = json.loads(line)
