@@ -28,7 +28,7 @@ TABLES: dict[str, tuple[Sequence[Route[Any]], Role]] = {
     "brokerd, agents": (AGENT_ROUTES, Role.AGENT | Role.MANAGER),
     "brokerd, operator": (OPERATOR_ROUTES, Role.OPERATOR),
     "webd": (WEBD_ROUTES, Role.OPERATOR),
-    "egressd": (EGRESSD_ROUTES, Role.OPERATOR),
+    "egressd": (EGRESSD_ROUTES, Role.OPERATOR | Role.BROKER),
 }
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]

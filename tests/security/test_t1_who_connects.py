@@ -22,6 +22,7 @@ SOCKETS: dict[str, tuple[str, bytes, bytes]] = {
     "brokerd/operator": ("brokerd/operator.sock", HELLO, b'{"ok":{"daemon":"brokerd"'),
     "webd/operator": ("webd/operator.sock", HELLO, b'{"ok":{"daemon":"webd"'),
     "egressd/operator": ("egressd/operator.sock", HELLO, b'{"ok":{"daemon":"egressd"'),
+    "egressd/swarm": ("egressd/swarm.sock", HELLO, b'{"ok":{"daemon":"egressd"'),
     "iris's broker": ("agents/iris/broker/broker.sock", HELLO, b'{"ok":{"daemon":"brokerd"'),
     "iris's egress": ("agents/iris/egress/egress.sock", CONNECT, b"HTTP/1.1 403 "),
 }
@@ -33,6 +34,7 @@ ADMITTED = {
     "brokerd/operator": {"root", "web"},
     "webd/operator": {"root", "web"},
     "egressd/operator": {"root", "web", "egress"},
+    "egressd/swarm": {"broker"},
     "iris's broker": {"iris harness"},
     "iris's egress": {"iris init", "iris agent", "iris harness"},
 }
@@ -47,6 +49,7 @@ KNOCKS = {
     "brokerd/operator": EVERYBODY,
     "webd/operator": EVERYBODY,
     "egressd/operator": EVERYBODY,
+    "egressd/swarm": EVERYBODY,
     "iris's broker": {"root", "broker"},
     "iris's egress": EVERYBODY,
 }
@@ -59,6 +62,7 @@ FOLDERS = {
     "log": ("root", "root", 0o700),
     "broker": ("broker", "broker", 0o700),
     "web": ("web", "web", 0o700),
+    "egress": ("root", "egress", 0o710),
     "cages": ("root", "root", 0o700),
     "cages/iris": ("root", "root", 0o700),
     "shared": ("root", "root", 0o700),
@@ -77,6 +81,7 @@ FOLDERS = {
     "run/brokerd": ("broker", "broker", 0o711),
     "run/webd": ("web", "web", 0o711),
     "run/egressd": ("egress", "egress", 0o711),
+    "run/egressd/swarm.sock": ("egress", "egress", 0o666),
     "run/agents": ("root", "root", 0o711),
     "run/agents/iris": ("root", "root", 0o711),
     "run/agents/iris/broker": ("broker", "iris harness", 0o710),
