@@ -100,12 +100,14 @@ class Host:
     async def create(self, agent: str, runner: Runner | None, model: str | None) -> Cage:
         """Make an agent from the template: record, uid range, folders, credentials. The cage stays stopped.
 
-        One that was destroyed comes back to its own range and to what it left.
+        One that was destroyed comes back to its own range, to what it left, and to what drove it, unless told otherwise.
         """
         async with self._changing:
             check_creation(agent, ((record.agent, record.kept) for record in self._registry.all()))
-            check_runner(runner or self.settings.runner, has_claude=self.settings.claude is not None)
             left = self._registry.get(agent)
+            if left is not None:
+                runner, model = runner or left.settings.runner, model or left.settings.model
+            check_runner(runner or self.settings.runner, has_claude=self.settings.claude is not None)
             if left is None:
                 check_vacant(agent_folder(self.settings, agent))
             credentials = {} if left else self._credentials()

@@ -8,7 +8,7 @@ from typing import Final
 from protocol.hello import Hello
 from protocol.rpc import Role
 from protocol.webd import ListSessions, MintLogin, RevokeSession
-from webd.handlers import actions, asking, operator, pages, reminding, signing, watching
+from webd.handlers import actions, asking, files, operator, pages, reminding, signing, watching
 from webd.http.answers import Answer
 from webd.policy.guard import READS
 from webd.policy.paths import match
@@ -42,11 +42,17 @@ HTTP: Final = (
     HttpRoute("GET", "/agent/{agent}/", pages.agent, Access.PAGE),
     HttpRoute("GET", "/agent/{agent}/journal", pages.journal, Access.PAGE),
     HttpRoute("GET", "/agent/{agent}/stats", pages.stats, Access.PAGE),
+    HttpRoute("GET", "/agent/{agent}/state", pages.files, Access.PAGE),
     HttpRoute("GET", "/login", pages.login, Access.OPEN),
     HttpRoute("GET", "/favicon.ico", pages.favicon, Access.OPEN),
     HttpRoute("GET", "/healthz", pages.health, Access.OPEN),
     HttpRoute("GET", "/api/state", watching.state, Access.READ),
     HttpRoute("GET", "/api/stats", watching.statistics, Access.READ),
+    HttpRoute("GET", "/api/state-file", files.shown, Access.READ),
+    HttpRoute("GET", "/api/journal/{agent}", watching.journal, Access.READ),
+    HttpRoute("GET", "/api/v1/agents/{agent}/files", files.listed, Access.READ),
+    HttpRoute("GET", "/api/v1/agents/{agent}/size", files.measured, Access.READ),
+    HttpRoute("GET", "/api/v1/agents/{agent}/download", files.download, Access.READ),
     HttpRoute("GET", "/api/v1/stream", watching.stream, Access.READ),
     HttpRoute("GET", "/api/v1/log/{topic}", watching.log, Access.READ),
     HttpRoute("GET", "/api/v1/search", watching.search, Access.READ),

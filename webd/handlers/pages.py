@@ -26,6 +26,12 @@ async def journal(visit: Visit, host: Host) -> Answer:
     return await _shell(visit, host, name, COMMON | {JOURNAL + name}, {"kind": "journal", "agent": name})
 
 
+async def files(visit: Visit, host: Host) -> Answer:
+    """One agent's own files; kept ones too."""
+    name = known_agent(visit, host)
+    return await _shell(visit, host, name, COMMON, {"kind": "files", "agent": name})
+
+
 async def stats(visit: Visit, host: Host) -> Answer:
     """One agent's numbers."""
     name = known_agent(visit, host)

@@ -78,6 +78,12 @@ async def log(visit: Visit, host: Host) -> Answer:
     return await _lines(host, name, before, limit)
 
 
+async def journal(visit: Visit, host: Host) -> Answer:
+    """A page of one cage's journal: lines before an offset, oldest first."""
+    limit = visit.number("limit", ROWS, least=1, most=PAGE_ROWS_MAX) or ROWS
+    return await _lines(host, visit.named["agent"], visit.number("before"), limit)
+
+
 async def search(visit: Visit, host: Host) -> Answer:
     """A page of messages whose text has all the words of `q`, of whatever age, oldest first."""
     text = visit.query.get("q", "")

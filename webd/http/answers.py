@@ -13,6 +13,7 @@ JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
 HTML: Final = "text/html; charset=utf-8"
 EVENTS: Final = "text/event-stream"
+BINARY: Final = "application/octet-stream"
 
 Headers = tuple[tuple[str, str], ...]
 

@@ -66,6 +66,16 @@ class AgentRow(Struct, frozen=True):
     """That account, while its limit holds the agent."""
 
 
+class KeptRow(Struct, frozen=True):
+    """What a destroyed agent left."""
+
+    name: str
+    role: str
+    since_ms: int
+    runner: str
+    model: str | None
+
+
 class DeliveryRow(Struct, frozen=True):
     id: int
     recipient: str
@@ -198,6 +208,12 @@ def agent_row(cage: Cage, known: Known | None) -> AgentRow:
         account=cage.settings.account,
         limited_by=known.agent.limited_by if known else None,
     )
+
+
+def kept_row(cage: Cage) -> KeptRow:
+    settings = cage.settings
+    model = settings.model if settings.runner is Runner.CLAUDE else None
+    return KeptRow(cage.agent, settings.role, cage.since_ms, settings.runner, model)
 
 
 def delivery_row(receipt: Receipt) -> DeliveryRow:

@@ -19,6 +19,7 @@ from webd.policy.topics import (
     FLOW,
     HIVE,
     JOURNAL,
+    KEPT,
     LIMITS,
     PARKED,
     QUESTIONS,
@@ -107,6 +108,7 @@ class Views:
         limited = world.limited
         return {
             AGENTS: world.agents,
+            KEPT: world.kept,
             PARKED: world.parked,
             ACCOUNTS: limited.accounts,
             REFUSALS: limited.refusals,

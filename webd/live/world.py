@@ -6,7 +6,7 @@ what was last told, so that only a real change goes out.
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -41,10 +41,12 @@ from webd.live.questions import Questions
 from webd.live.rows import (
     AgentRow,
     HiveRow,
+    KeptRow,
     Known,
     Totals,
     agent_row,
     event_row,
+    kept_row,
     turn_row,
 )
 from webd.live.schedules import Schedules
@@ -54,6 +56,7 @@ from webd.policy.topics import (
     AGENTS,
     FLOW,
     HIVE,
+    KEPT,
     LIMITS,
     PARKED,
     QUESTIONS,
@@ -67,6 +70,9 @@ ANEW: Final = (FLOW, QUESTIONS, PARKED, REMINDERS, ACCOUNTS, REFUSALS, LIMITS)
 LATE_MAX: Final = 5
 LATE_MS: Final = 600_000
 """How long the failure of something that was already answered stays in sight."""
+
+
+R = TypeVar("R", AgentRow, KeptRow)
 
 
 class Change(Struct, frozen=True):
@@ -107,6 +113,7 @@ class World:
         """Threads that wait for the operator's release, by key."""
         self.agents: dict[str, AgentRow] = {}
         """As last told, by name; kept state is not among them."""
+        self.kept: dict[str, KeptRow] = {}
         self.seq = 0
         """brokerd's feed is taken in up to here."""
         self._hive = HiveRow(name=name, version=version, notices=notices)
@@ -291,15 +298,13 @@ class World:
     def _agent_changes(self, names: Iterable[str], now_ms: int) -> list[Change]:
         changes = []
         for name in names:
-            row = self._row(name, now_ms)
-            if row == self.agents.get(name):
-                continue
-            if row is None:
-                del self.agents[name]
-            else:
-                self.agents[name] = row
-            changes.append(Change(AGENTS, row, key=name))
+            changes += _changed(AGENTS, self.agents, name, self._row(name, now_ms))
+            changes += _changed(KEPT, self.kept, name, self._kept_row(name))
         return changes
+
+    def _kept_row(self, name: str) -> KeptRow | None:
+        cage = self._cages.get(name)
+        return kept_row(cage) if cage is not None and cage.power is Power.KEPT else None
 
     def _row(self, name: str, now_ms: int) -> AgentRow | None:
         cage = self._cages.get(name)
@@ -322,6 +327,17 @@ class World:
             return []
         self._told_hive = self._hive
         return [Change(HIVE, self._hive, key=HIVE)]
+
+
+def _changed(topic: str, rows: dict[str, R], key: str, row: R | None) -> list[Change]:
+    """Take in a row of a state topic, and tell it when it is another one."""
+    if row == rows.get(key):
+        return []
+    if row is None:
+        del rows[key]
+    else:
+        rows[key] = row
+    return [Change(topic, row, key=key)]
 
 
 def _told(topic: str, rows: Iterable[tuple[str, Any]]) -> list[Change]:

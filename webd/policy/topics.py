@@ -8,6 +8,8 @@ from protocol.names import AGENT_NAME_PATTERN
 from protocol.problem import Problem, Refused
 
 HIVE: Final = "hive"
+KEPT: Final = "kept"
+"""What destroyed agents left."""
 AGENTS: Final = "agents"
 FLOW: Final = "flow"
 QUESTIONS: Final = "questions"
@@ -18,7 +20,9 @@ REFUSALS: Final = "refusals"
 """Of the way out."""
 LIMITS: Final = "limits"
 """That cages met."""
-COMMON: Final = frozenset({HIVE, AGENTS, FLOW, QUESTIONS, PARKED, REMINDERS, ACCOUNTS, REFUSALS, LIMITS})
+COMMON: Final = frozenset(
+    {HIVE, AGENTS, KEPT, FLOW, QUESTIONS, PARKED, REMINDERS, ACCOUNTS, REFUSALS, LIMITS}
+)
 """What every page follows; an action's `seq` is a place among these."""
 TAIL: Final = "tail:"
 JOURNAL: Final = "journal:"
