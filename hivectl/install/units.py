@@ -67,6 +67,7 @@ async def stop(machine: Machine) -> None:
     """Stop the whole hive, its cages first."""
     await machine.run("systemctl", "stop", TARGET)
     await machine.run("systemctl", "stop", "hive-cage@*.service", *SERVICES, *sockets(), "hive-cages.service")
+    await machine.run("systemctl", "stop", "hyperhive-cages.slice", "hyperhive.slice")
 
 
 async def remove(machine: Machine) -> None:
