@@ -86,7 +86,8 @@ print(json.dumps({
     "by egressd": {place: egress(place) for place in (
         f"127.0.0.1:{listening}", f"localhost:{listening}", f"[::1]:{listening}", f"[::ffff:127.0.0.1]:{listening}",
         f"[::ffff:7f00:1]:{listening}", f"[64:ff9b::7f00:1]:{listening}", f"0.0.0.0:{listening}",
-        f"127.0.0.1:{next_door}", "[fd00:ec2::254]:80", "metadata.google.internal:80", "100.100.100.200:80", "192.0.2.53:53",
+        f"127.0.0.1:{next_door}", "[fd00:ec2::254]:80", "metadata.google.internal:80", "100.100.100.200:80",
+        "192.0.2.53:53",
         "c3RvbGVu.evil.example:443", "c3RvbGVu.evil.example:53", "api.anthropic.com:53", "api.anthropic.com:80",
         "x.api.anthropic.com:443", "api.anthropic.com.evil.example:443",
         *(f"{host}:{listening}" for host in hosts))},
