@@ -31,7 +31,8 @@ LIMITING: Final = ("memory", "pids", "cpu", "cpuacct")
 """The hierarchies of version 1 that systemd in the lab writes limits into."""
 LINKS: Final = ("bin", "sbin", "lib", "lib64")
 FOLDERS: Final = (
-    "usr", "etc/alternatives", "etc/ssl", "etc/systemd/system", "etc/sysusers.d", "etc/tmpfiles.d", "var/lib", "var/log", "var/tmp", "tmp", "root", "home",
+    "usr", "etc/alternatives", "etc/ssl", "etc/systemd/system", "etc/sysusers.d", "etc/tmpfiles.d", "var/lib",
+    "var/log", "var/tmp", "tmp", "root", "home",
     "run", "proc", "sys", "dev", "opt", "srv", "mnt", "media", "local/bin",
 )  # fmt: skip
 COPIED: Final = ("os-release", "ld.so.cache", "ld.so.conf", "nsswitch.conf", "pam.d", "dbus-1", "login.defs")
