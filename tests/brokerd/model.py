@@ -1,7 +1,9 @@
 """The broker as a few dictionaries: what every request should do, without a database, a socket or a clock."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from brokerd.policy.accounts import RESUME_EVERY_S, left_ms
 from brokerd.policy.settling import settle
 from protocol.limits import LEASE_MS
 from protocol.messages import DeliveryState
@@ -48,6 +50,14 @@ class Turn:
 
 
 @dataclass
+class Limit:
+    """Until when an account is limited, by the wall clock, and by the clock that only ever runs."""
+
+    until_ms: int
+    ends: float
+
+
+@dataclass
 class Model:
     """Deliveries and turns are what is on disk; leases and the time go with the process."""
 
@@ -64,6 +74,14 @@ class Model:
     paused: set[str] = field(default_factory=set)
     hops: dict[str, int] = field(default_factory=dict)
     """The highest of each agent's last turn."""
+    limit: "Limit | None" = None
+    """Of the account that all agents share."""
+    limited: set[str] = field(default_factory=set)
+    """Whom it holds, also after its end until they go on."""
+    lifted: set[str] = field(default_factory=set)
+    """Whom the operator let go on in spite of it."""
+    next_at: float = 0.0
+    """When the next of them may go on."""
 
     def send(
         self, message: int, sender: str, recipients: tuple[str, ...], in_reply_to: int | None = None
@@ -131,8 +149,8 @@ class Model:
         )
 
     def to_take(self, agent: str) -> int | None:
-        """What a take would get: the leased one again, or the oldest; nothing in a pause."""
-        if agent in self.paused:
+        """What a take would get: the leased one again, or the oldest; nothing in a pause or while a limit holds it."""
+        if agent in self.paused or agent in self.limited:
             return None
         lease = self.leases.get(agent)
         if lease is not None:
@@ -180,6 +198,39 @@ class Model:
             del self.leases[ended.agent]
         return ended.closed
 
+    def met_limit(self, agent: str, until_ms: int, wall_ms: int, everybody: Iterable[str]) -> None:
+        """A turn of an agent ended at the account's limit."""
+        self.lifted.discard(agent)
+        if until_ms > wall_ms and (self.limit is None or self.limit.until_ms != until_ms):
+            self.limit = Limit(until_ms, self.now + left_ms(until_ms, wall_ms) / 1000)
+        if self.limit is not None:
+            self.limited |= set(everybody) - self.lifted
+        for name in self.limited & self.leases.keys():
+            if self.leases[name].turn is None:
+                del self.leases[name]
+
+    def end_limit(self) -> None:
+        self.limit = None
+        self.lifted.clear()
+        self.next_at = 0.0
+
+    def look_at_limit(self, wall_ms: int) -> bool:
+        """Whether the next of those whom it holds goes on now."""
+        if self.limit is not None and (
+            left_ms(self.limit.until_ms, wall_ms) == 0 or self.limit.ends <= self.now
+        ):
+            self.end_limit()
+        goes_on = self.limit is None and bool(self.limited) and self.next_at <= self.now
+        if goes_on:
+            self.next_at = self.now + RESUME_EVERY_S
+        return goes_on
+
+    def resume(self, agent: str) -> None:
+        self.paused.discard(agent)
+        if agent in self.limited and self.limit is not None:
+            self.lifted.add(agent)
+        self.limited.discard(agent)
+
     def end_open(self, agent: str, outcome: Outcome) -> int:
         """A harness is gone; how many deliveries come again."""
         self.leases.pop(agent, None)
@@ -200,13 +251,16 @@ class Model:
                 if lease.turn is not None:
                     self.end(lease.turn, Outcome.TIMEOUT)
 
-    def restart(self, now: float) -> None:
+    def restart(self, now: float, wall_ms: int) -> None:
         """Only what is on disk is left; turns that run get a fresh lease.
 
         Of a turn that ended, the message that drove it says how far from outside it was.
         """
         self.now = now
         self.leases.clear()
+        self.next_at = 0.0
+        if self.limit is not None:
+            self.limit.ends = now + left_ms(self.limit.until_ms, wall_ms) / 1000
         for number, turn in sorted(self.turns.items()):
             self.hops[turn.agent] = self.messages[turn.driven_by >> 7].hops
             if turn.closed is None:

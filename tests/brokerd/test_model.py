@@ -19,10 +19,11 @@ from msgspec import structs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from brokerd import upkeep
+from brokerd.handlers import accounts as handled
 from brokerd.handlers import deliveries, feed, guards, messages, turns
 from brokerd.host import Host, open_host
 from brokerd.settings import BrokerSettings
-from brokerd.store import agents, schema
+from brokerd.store import accounts, agents, schema
 from brokerd.store import deliveries as stored
 from brokerd.store.agents import Known
 from brokerd.store.turns import Ending
@@ -33,6 +34,7 @@ from protocol.brokerd import (
     MarkRead,
     PauseAgent,
     ReleaseThread,
+    ResumeAccount,
     ResumeAgent,
     RetryDelivery,
     TakeSnapshot,
@@ -41,7 +43,7 @@ from protocol.messages import DeliveryState
 from protocol.names import OPERATOR
 from protocol.problem import Problem, Refused
 from protocol.rpc import Caller, Role
-from protocol.settings import AgentSettings
+from protocol.settings import ACCOUNT_DEFAULT, AgentSettings
 from protocol.tools import Recv, Send, Sent
 from protocol.turns import Outcome
 from runtime.clock import new_key
@@ -53,6 +55,8 @@ from tests.brokerd.model import HOPS_MAX, LEASE_S, Model
 
 AGENTS = ("iris", "atlas", "damocles")
 DAY_NS = 24 * 3600 * 10**9
+LIMIT_S = 400
+"""Of an account: so short that it often ends."""
 T = TypeVar("T")
 
 agent_names = st.sampled_from(AGENTS)
@@ -113,6 +117,9 @@ class BrokerMachine(RuleBasedStateMachine):
         self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="hive-", dir=memory)))
         self.process = ExitStack()
         self.host = self.process.enter_context(self.portal.wrap_async_context_manager(running(self.folder)))
+
+    def wall_ms(self) -> int:
+        return self.wall_clock.time_ns() // 1_000_000
 
     def teardown(self) -> None:
         if hasattr(self, "process"):
@@ -249,6 +256,29 @@ class BrokerMachine(RuleBasedStateMachine):
             answer = self.ask(turns.end, EndTurn(turn, outcome), agent)
             assert (answer.done, answer.requeued, answer.dead) == self.model.end(turn, outcome)
 
+    @rule(agent=agent_names, limit_s=st.sampled_from((-1, 100, LIMIT_S)))
+    def meet_the_limit(self, agent: str, limit_s: int) -> None:
+        """A turn, one that runs or a new one, ends at the limit of the account that all agents share."""
+        if self.model.open_turn(agent) is None:
+            self.send_it(OPERATOR, agent, None)
+            self.begin(self.take(agent))
+        turn, wall_ms = self.model.open_turn(agent), self.wall_ms()
+        if turn is not None:
+            until_ms = wall_ms + limit_s * 1000
+            answer = self.ask(turns.end, EndTurn(turn, Outcome.RATE_LIMITED, until_ms=until_ms), agent)
+            assert (answer.done, answer.requeued, answer.dead) == self.model.end(turn, Outcome.RATE_LIMITED)
+            self.model.met_limit(agent, until_ms, wall_ms, AGENTS)
+
+    @rule(seconds=st.sampled_from((0.0, 6.0, LIMIT_S + 20.0)), days=st.sampled_from((0, 0, -1, 1)))
+    def look_at_limits(self, seconds: float, days: int) -> None:
+        """After some time brokerd looks: the limit ends, and one of those whom it holds goes on."""
+        self.set_the_wall_clock(days)
+        self.pass_time(seconds)
+        queue = self.portal.call(self.host.store.read, accounts.held_by, ACCOUNT_DEFAULT)
+        self.portal.call(self.host.accounts.look)
+        if self.model.look_at_limit(self.wall_ms()):
+            self.model.limited.remove(queue[0])
+
     @precondition(lambda self: self.model.turns)
     @rule(data=st.data(), agent=agent_names, outcome=outcomes)
     def end_any(self, data: st.DataObject, agent: str, outcome: Outcome) -> None:
@@ -294,7 +324,16 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule(agent=agent_names)
     def resume(self, agent: str) -> None:
         self.ask(guards.resume_agent, ResumeAgent(agent), OPERATOR)
-        self.model.paused.discard(agent)
+        self.model.resume(agent)
+
+    @rule()
+    def resume_the_account(self) -> None:
+        request = ResumeAccount(ACCOUNT_DEFAULT)
+        if self.model.limit is None:
+            self.refused(Problem.CONFLICT, handled.resume_account, request, OPERATOR)
+        else:
+            self.ask(handled.resume_account, request, OPERATOR)
+            self.model.end_limit()
 
     @precondition(lambda self: self.model.parked)
     @rule(data=st.data())
@@ -346,7 +385,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def restart(self) -> None:
         self.process.close()
         self.host = self.process.enter_context(self.portal.wrap_async_context_manager(running(self.folder)))
-        self.model.restart(self.model.now)
+        self.model.restart(self.model.now, self.wall_ms())
 
     # What holds at every moment.
 
@@ -368,6 +407,7 @@ class BrokerMachine(RuleBasedStateMachine):
         for name in AGENTS:
             assert self.host.hops.next(name) == self.model.hops.get(name, 0) + 1
             assert self.host.inboxes.of(name).is_paused == (name in self.model.paused)
+            assert self.host.inboxes.of(name).is_limited == (name in self.model.limited)
             lease = self.host.leases.of(name)
             expected = self.model.leases.get(name)
             assert (lease and (lease.delivery, lease.token, lease.turn)) == (
@@ -395,6 +435,10 @@ class BrokerMachine(RuleBasedStateMachine):
             assert now.agent.turn == self.model.open_turn(now.agent.name)
             assert now.inbox == self.model.open_count(now.agent.name)
             assert now.agent.paused == (now.agent.name in self.model.paused)
+            assert (now.agent.limited_by is not None) == (now.agent.name in self.model.limited)
+        for account in snapshot.accounts:
+            assert account.limited_until_ms == (self.model.limit.until_ms if self.model.limit else None)
+            assert set(account.held) == self.model.limited
         assert {parked.thread: parked.held for parked in snapshot.parked} == self.model.holding()
 
 
