@@ -59,7 +59,7 @@ class Intake:
                 admitted = await self._read(admit(commit, required), proposed, incoming, commit)
                 async with self._releasing:
                     await trio.to_thread.run_sync(applied.release, incoming)
-                    applied.cut_history(commit, admitted.parents)
+                    await trio.to_thread.run_sync(applied.cut_history, commit, admitted.parents)
             return admitted
 
     async def _read(

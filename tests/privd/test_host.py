@@ -10,9 +10,13 @@ import trio
 from privd.cages.identity import RANGE_UIDS, block_of
 from privd.cages.journal import Journal
 from privd.cages.spec import CageSpec, Places
+from privd.git.applied import Applied
+from privd.git.intake import Intake, Proposed
 from privd.host import Host
+from privd.policy.admission import Admitted
 from privd.settings import ModelApi, Peers, PrivdSettings
 from privd.upkeep import rotate_journals
+from protocol.names import MANAGER_NAME
 from protocol.privd import Cage, Power
 from protocol.problem import Problem, Refused
 from protocol.settings import Credential
@@ -195,3 +199,33 @@ async def test_who_holds_the_key_is_decided_at_creation(tmp_path: Path) -> None:
         await host.destroy("iris")
         assert (await host.create("iris", None, None)).settings.credential is Credential.EGRESS
         assert not key.exists(), "an agent that comes back keeps no key that it does not need"
+
+
+@pytest.mark.parametrize("has_manager", [True, False])
+async def test_a_proposal_is_read_as_the_one_who_may_write_it(tmp_path: Path, has_manager: bool) -> None:
+    """The manager, or the agent itself while there is none; and into a repository that is named after the agent."""
+    asked: list[tuple[str, Proposed, Applied]] = []
+
+    async def ingest(_: Intake, commit: str, proposed: Proposed, applied: Applied) -> Admitted:
+        asked.append((commit, proposed, applied))
+        return Admitted(commit, "t", (), (), 0)
+
+    async with trio.open_nursery() as nursery:
+        host = new_host(tmp_path, nursery, GatedBackend())
+        await host.create("iris", None, None)
+        if has_manager:
+            await host.create(MANAGER_NAME, None, None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Intake, "ingest", ingest)
+            assert (await host.ingest("iris", "a" * 40)).commit == "a" * 40
+            with pytest.raises(Refused, match="there is no agent nobody"):
+                await host.ingest("nobody", "a" * 40)
+    owner = host.keeper(MANAGER_NAME if has_manager else "iris").row().agent_uid
+    ((commit, proposed, applied),) = asked
+    assert (commit, proposed.folder, proposed.uid) == (
+        "a" * 40,
+        tmp_path / "agents" / "iris" / "config",
+        owner,
+    )
+    applied.make()
+    assert (tmp_path / "applied" / "iris.git" / "HEAD").is_file()

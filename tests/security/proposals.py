@@ -56,11 +56,11 @@ class Proposal:
         )
         self.boxes = Overheard(log)
 
-    def ingest(self, commit: str, folder: Path | None = None) -> Admitted:
+    def ingest(self, commit: str, folder: Path | None = None, uid: int = OWNER) -> Admitted:
         """Take a commit in as privd does."""
 
         async def act() -> Admitted:
-            proposed = Proposed(folder or self.repository.folder, OWNER, OWNER)
+            proposed = Proposed(folder or self.repository.folder, uid, uid)
             return await Intake(self.boxes).ingest(commit, proposed, Applied(self.applied))
 
         return trio.run(act)

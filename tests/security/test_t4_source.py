@@ -8,7 +8,17 @@ from typing import Final
 import pytest
 
 CHECKOUT: Final = Path(__file__).parents[2]
-PACKAGES: Final = ("protocol", "runtime", "privd", "boxes", "brokerd", "webd", "egressd", "harness", "hivectl")
+PACKAGES: Final = (
+    "protocol",
+    "runtime",
+    "privd",
+    "boxes",
+    "brokerd",
+    "webd",
+    "egressd",
+    "harness",
+    "hivectl",
+)
 BANNED_CALLS: Final = {
     "eval", "exec", "compile", "__import__", "breakpoint", "input", "globals", "os.system", "os.popen", "os.execl",
     "os.execlp", "os.execvp", "os.execvpe", "os.spawnl", "os.spawnv", "os.spawnvp", "os.tempnam", "os.chroot",
@@ -170,8 +180,9 @@ def test_t4_root_imports_little() -> None:
                 imported.add(node.module.partition(".")[0])
     assert imported <= {
         "argparse", "boxes", "collections", "contextlib", "ctypes", "enum", "errno", "fcntl", "functools", "grp",
-        "hashlib", "json", "msgspec", "os", "pathlib", "privd", "protocol", "pwd", "re", "runtime", "secrets", "select", "shutil",
-        "signal", "socket", "stat", "struct", "sys", "sysconfig", "tempfile", "trio", "typing", "zlib",
+        "hashlib", "json", "msgspec", "os", "pathlib", "privd", "protocol", "pwd", "re", "runtime", "secrets",
+        "select", "shutil", "signal", "socket", "stat", "struct", "sys", "sysconfig", "tempfile", "trio",
+        "typing", "zlib",
     }  # fmt: skip
 
 

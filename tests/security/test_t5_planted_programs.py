@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from privd.git.applied import Applied
+from protocol.names import MANAGER_NAME
+from tests.security import population
+from tests.security.inside import run_inside
 from tests.security.proposals import NOW_S, OWNER, Proposal, proposal
+from tests.support.hive import RunningHive
 from tests.support.repositories import ENVIRONMENT
 
 pytestmark = [pytest.mark.root]
@@ -188,3 +192,34 @@ def test_t5_the_reader_is_its_owner_and_sees_only_that(trap: Trap) -> None:
     objects.chmod(0o700)
     assert (made.repository.folder.stat().st_uid, OWNER) == (OWNER, OWNER)
     made.ingest(commit)
+
+
+COMMIT = r"""
+home = f"/agents/{sys.argv[1]}/config"
+names = {f"GIT_{role}_{what}": "manager" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+def git(*words):
+    return subprocess.run(["git", *words], cwd=home, env={"PATH": "/usr/bin", "HOME": "/tmp", **names},
+        check=True, capture_output=True, text=True).stdout.strip()
+git("init", "-q")
+with open(f"{home}/agent.toml", "w") as file:
+    file.write("a = 1\n")
+git("add", "-A")
+git("commit", "-q", "-m", "from a cage")
+for hook in ("post-checkout", "post-index-change", "reference-transaction"):
+    with open(f"{home}/.git/hooks/{hook}", "w") as file:
+        file.write("#!/bin/sh\ndate > /tmp/marked-by-a-hook\n")
+    os.chmod(f"{home}/.git/hooks/{hook}", 0o755)
+print(json.dumps(git("rev-parse", "HEAD")))
+"""
+
+
+@pytest.mark.whole
+@pytest.mark.cage
+def test_t5_what_a_manager_commits_in_its_cage_can_be_taken_in(secure_hive: RunningHive, trap: Trap) -> None:
+    """The real way: the manager's own git writes the repository, and the box of its uid reads it."""
+    commit = run_inside(secure_hive, MANAGER_NAME, COMMIT, MANAGER_NAME)
+    folder = secure_hive.places.state / "agents" / MANAGER_NAME / "config"
+    assert folder.stat().st_uid == population.users(secure_hive)[f"{MANAGER_NAME} agent"].uid
+    admitted = trap.proposal.ingest(commit, folder, folder.stat().st_uid)
+    assert [(file.path, file.bytes) for file in admitted.files] == [("agent.toml", 6)]
+    assert not Path("/tmp/marked-by-a-hook").exists()
