@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from privd.boxes import Boxes
+from privd.boxes import boxes_of_this_process
 from privd.git.applied import Applied
 from privd.git.intake import Intake, Proposed
 from protocol.problem import Refused
@@ -27,7 +27,7 @@ def peak_kib() -> int:
 
 
 async def main(applied: Path, uid: int, proposals: list[tuple[str, str]]) -> None:
-    intake = Intake(Boxes(logger("test"), None))
+    intake = Intake(boxes_of_this_process(logger("test")))
     for folder, commit in proposals:
         Path("/proc/self/clear_refs").write_text(RESET_PEAK)
         problem = detail = ""

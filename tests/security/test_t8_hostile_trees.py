@@ -3,6 +3,7 @@
 The rules one by one are in tests/privd/test_policy_admission.py; here is what a manager's repository can hold.
 """
 
+import json
 import subprocess
 import sys
 import zlib
@@ -12,8 +13,19 @@ from pathlib import Path
 import pytest
 
 from protocol.problem import Problem, Refused
+from tests.privd.cages.hive import ORDINARY_UID
 from tests.security.proposals import OWNER, Proposal, proposal
-from tests.support.repositories import FILE, FOLDER, LINK, PROGRAM, SUBMODULE, Repository, commit_of, tree_of
+from tests.support.repositories import (
+    FILE,
+    FOLDER,
+    LINK,
+    PROGRAM,
+    SUBMODULE,
+    Repository,
+    commit_of,
+    ground,
+    tree_of,
+)
 
 pytestmark = [pytest.mark.root]
 
@@ -245,3 +257,28 @@ def test_t8_a_repository_that_changes_while_it_is_read(made: Proposal) -> None:
     }
     stored = [zlib.decompress(Path(path).read_bytes()) for path in made.left() if path.name == name[2:]]
     assert set(stored) <= {b"blob 6\0a = 1\n"}
+
+
+def test_t8_an_ordinary_users_hive_says_the_same() -> None:
+    """Without root the box is made by bubblewrap, of the same reader and the same policy."""
+    with ground() as place:
+        place.chmod(0o777)
+        good = Repository(place / "good", ORDINARY_UID)
+        bad = Repository(place / "bad", ORDINARY_UID)
+        shown = (
+            (good.folder, good.commit({"agent.nix": "{ }\n"})),
+            (bad.folder, REFUSED["BI-134 symlink"][0](bad)),
+            (bad.folder, "a" * 40),
+        )
+        words = [str(word) for pair in shown for word in pair]
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.security.intake_memory", str(place / "applied"), str(ORDINARY_UID), *words],
+            cwd=Path(__file__).parents[2], env={}, user=ORDINARY_UID, group=ORDINARY_UID, extra_groups=[],
+            capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+    assert done.stderr == ""
+    assert [json.loads(line)["detail"] for line in done.stdout.splitlines()] == [
+        "",
+        "prompt.md: symbolic links are not allowed",
+        f"the commit: there is no commit {'a' * 40} in this repository",
+    ]
