@@ -204,7 +204,7 @@ class Hive:
     def __init__(self, backend: str, environment: Path) -> None:
         self.backend = backend
         self.uid = ORDINARY_UID if backend == "bwrap" else 0
-        self.separated = backend == "nspawn"
+        self.separated = backend in ("nspawn", "nixos")
         folder = Path(tempfile.mkdtemp(prefix="hive-cages-"))
         os.chown(folder, self.uid, self.uid)
         folder.chmod(0o711)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -646,6 +647,19 @@ async def test_the_conf_holds_what_is_enumerated_and_nothing_else(world: World, 
     assert flags[0] == flags[-1] == '"'
     for flag in flags.strip('"').split(" "):
         assert FLAG.fullmatch(flag), flag
+
+
+def test_systemd_knows_every_line_of_the_drop_in(world: World, tmp_path: Path) -> None:
+    """The fake systemd would take anything."""
+    unit = tmp_path / "container@h-iris.service"
+    unit.write_text("[Service]\nType=notify\nExecStart=/bin/true\nRestartForceExitStatus=133\n")
+    (tmp_path / f"{unit.name}.d").mkdir()
+    (tmp_path / f"{unit.name}.d" / "50-hyperhive.conf").write_text(
+        nixos_conf.drop_in_text(world.spec(), world.places())
+    )
+    words = ["systemd-analyze", "verify", "--recursive-errors=yes", "--man=no", str(unit)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 async def test_every_call_has_a_folder_and_an_environment_of_its_own(world: World) -> None:
