@@ -13,6 +13,7 @@ import trio
 
 from hivectl import (
     doctor,
+    files,
     journal,
     login,
     rebuild_all,
@@ -50,6 +51,7 @@ COMPOSED = (
     stop_all,
     receipt,
     journal,
+    files,
     login,
     doctor,
     restore,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hivectl import limited, questions, reminders, statistics, tables
+from hivectl import files, limited, questions, reminders, statistics, tables
 from protocol.brokerd import (
     Backup,
     CloseThread,
@@ -36,6 +36,7 @@ from protocol.privd import (
     CreateAgent,
     DestroyCage,
     ListCages,
+    ListState,
     PurgeAgent,
     RebuildCage,
     RestartCage,
@@ -82,7 +83,7 @@ PURGES = "deletes for good everything that {agent} left behind"
 
 ABOUT = {
     "account": "its name, as `accounts` shows it",
-    "after": "only what comes after this number",
+    "after": "only what comes after this one",
     "answer": "in words",
     "choices": "what is chosen of the options",
     "open": "only open ones (unless told otherwise)",
@@ -125,6 +126,14 @@ CATALOGUE = (
         retyped="confirm",
         slow=True,
         supplied=frozenset({"confirm"}),
+    ),
+    Command(
+        "files",
+        ListState,
+        "privd",
+        files.files,
+        plain=frozenset({"path"}),
+        said="list a folder of an agent's own files; kept ones too",
     ),
     Command("send", Send, "brokerd", tables.sent),
     Command("messages", ListMessages, "brokerd", tables.messages),
