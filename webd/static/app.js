@@ -12,6 +12,7 @@ import { agentNow, callCount, link, manager } from "./live/store.js";
 import { browser, followVisibility, openStream } from "./live/stream.js";
 import { Tail } from "./live/tail.js";
 import { AgentPage } from "./pages/agent.js";
+import { FilesPage } from "./pages/files.js";
 import { JournalPage } from "./pages/journal.js";
 import { StatsPage } from "./pages/stats.js";
 import { SwarmPage } from "./pages/swarm.js";
@@ -54,6 +55,7 @@ function chosen({ kind, agent = "" }) {
     feed(`journal:${agent}`, journal);
     return { topics: [`journal:${agent}`], content: html`<${JournalPage} name=${agent} journal=${journal} />` };
   }
+  if (kind === "files") return { topics: [], content: html`<${FilesPage} name=${agent} />` };
   if (kind === "stats") return { topics: [], content: html`<${StatsPage} name=${agent} />` };
   return { topics: [], content: html`<${SwarmPage} />` };
 }
@@ -87,7 +89,7 @@ function titled({ kind, agent }) {
     const waiting = callCount.value;
     const state = agent ? (agentNow(agent)?.state ?? "") : "";
     const glyph = /** @type {Record<string, string>} */ (GLYPH)[state] ?? "";
-    const name = kind === "swarm" ? "SW4RM" : kind === "journal" ? `J0URN4L ${agent}` : kind === "stats" ? `ST4TS ${agent}` : `${glyph}${agent}`;
+    const name = kind === "swarm" ? "SW4RM" : kind === "journal" ? `J0URN4L ${agent}` : kind === "stats" ? `ST4TS ${agent}` : kind === "files" ? `F1L3S ${agent}` : `${glyph}${agent}`;
     document.title = `${waiting ? `(${waiting}) ` : ""}${name} · hyperhive`;
     showCount(waiting);
   });
@@ -112,7 +114,7 @@ function begin() {
   startClock();
   const stream = openStream(
     {
-      topics: ["hive", "agents", "flow", "questions", "parked", "reminders", ...topics],
+      topics: ["hive", "agents", "flow", "questions", "parked", "reminders", "accounts", "refusals", "limits", "kept", ...topics],
       cursor: boot.cursor,
       snapshot: (snapshot, at) => accept({ snapshot, at }),
       arrival: (arrival, at) => accept({ arrival, at }),

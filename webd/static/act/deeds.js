@@ -107,7 +107,7 @@ export const purge = (agent) =>
 
 /**
  * @param {string} name
- * @param {string} runner
+ * @param {string | null} runner     null: what drove it before, else what the hive's settings say
  */
 export const create = (name, runner) =>
   doing(`create ${name}`, "/api/v1/agents", { name, runner }, { said: `${name} is being made` });
@@ -164,6 +164,15 @@ export const pause = (how, agent) =>
     `/api/v1/agents/${agent}/${how}`,
     {},
     { said: how === "pause" ? `${agent} is paused: its mail waits` : `${agent} goes on` },
+  );
+
+/** @param {string} account */
+export const resumeAccount = (account) =>
+  doing(
+    `resume account ${account}`,
+    `/api/v1/accounts/${account}/resume`,
+    {},
+    { said: `account ${account}: its agents go on, one after the other` },
   );
 
 /** @param {string} agent */

@@ -1,8 +1,9 @@
 /**
- * What is left of a destroyed agent: its history above, and the form that purges its kept state once its name is typed.
+ * What is left of a destroyed agent: its history or its files above, and the form that purges its kept state once its name is typed.
  */
 import { html, useState, valueTo } from "../html.js";
 import { create, purge } from "../act/deeds.js";
+import { kept } from "../live/store.js";
 import { Deed } from "../parts/buttons.js";
 
 /** @param {{name: string}} props */
@@ -12,11 +13,13 @@ export function Gone({ name }) {
     event.preventDefault();
     if (typed === name) void purge(name);
   };
+  if (!kept.value.has(name))
+    return html`<div class="prompt gone"><p><b>${name} is gone.</b> nothing of it is kept but what it said.</p></div>`;
   return html`
     <form class="prompt gone" aria-label=${`what is kept of ${name}`} onSubmit=${submit}>
       <p><b>${name} is destroyed.</b> its notes, credentials and configuration are kept until they are purged.</p>
       <div class="row">
-        <${Deed} deed=${`create ${name}`} doing="reviving…" run=${() => create(name, "claude")}>revive<//>
+        <${Deed} deed=${`create ${name}`} doing="coming back…" run=${() => create(name, null)}>bring back<//>
         <label>type its name to purge <input class="field" autocomplete="off" spellcheck=${false} value=${typed}
           onInput=${valueTo(setTyped)} /></label>
         <${Deed} deed=${`purge ${name}`} tone="stop" doing="purging…" disabled=${typed !== name}

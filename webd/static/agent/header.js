@@ -1,5 +1,6 @@
 /** The head of an agent's pages: who it is, its views, its state and what can be done to it. */
 import { html } from "../html.js";
+import { kept } from "../live/store.js";
 import { Menu } from "../parts/menu.js";
 import { Sigil } from "../parts/pictures.js";
 import { PowerButtons, PowerItems } from "../parts/power.js";
@@ -8,11 +9,13 @@ import { Since } from "../parts/times.js";
 
 /** @import {Agent} from "../types/wire" */
 
-/** @param {{name: string, view: "tail" | "stats" | "journal", facts?: {open: boolean, toggle: () => void}}} props */
+/** @param {{name: string, view: "tail" | "files" | "stats" | "journal", facts?: {open: boolean, toggle: () => void}}} props */
 const Views = ({ name, view, facts }) => html`
   <nav class="subs" aria-label="agent views">
     <a href=${`/agent/${name}/`} aria-current=${view === "tail" ? "page" : undefined}>T4IL<span
       class="sr"> tail</span></a>
+    <a href=${`/agent/${name}/state`} aria-current=${view === "files" ? "page" : undefined}>F1L3S<span
+      class="sr"> files</span></a>
     <a href=${`/agent/${name}/stats`} aria-current=${view === "stats" ? "page" : undefined}>ST4TS<span
       class="sr"> stats</span></a>
     <a href=${`/agent/${name}/journal`} aria-current=${view === "journal" ? "page" : undefined}>J0URN4L<span
@@ -27,7 +30,7 @@ const Views = ({ name, view, facts }) => html`
  * @param {object} props
  * @param {string} props.name
  * @param {Agent | null} props.agent      null: destroyed
- * @param {"tail" | "stats" | "journal"} props.view
+ * @param {"tail" | "files" | "stats" | "journal"} props.view
  * @param {{open: boolean, toggle: () => void}} [props.facts]
  * @param {(arm: () => boolean) => void} [props.armer]
  */
@@ -40,7 +43,9 @@ export const Header = ({ name, agent, view, facts, armer }) => html`
         agent
           ? html`${agent.role} · ${agent.model ?? `${agent.runner} runner`}${agent.up_since_ms !== null &&
             html` · up <${Since} ms=${agent.up_since_ms} />`}`
-          : "destroyed · its state is kept"
+          : kept.value.has(name)
+            ? "destroyed · its state is kept"
+            : "gone"
       }</p>
     </div>
     <${Views} name=${name} view=${view} facts=${facts} />

@@ -7,7 +7,7 @@ import { now_ms, setServerTime } from "./clock.js";
 import { judge, opening } from "./link.js";
 import { extended, merge, message_id, renewed, trimmed, wanting } from "./rows.js";
 
-/** @import {Agent, Arrival, Broken, Hive, Message, ParkedThread, Question, Reminder, Snapshot} from "../types/wire" */
+/** @import {Account, Agent, Arrival, Broken, EgressRefusal, LimitHit, Hive, Kept, Message, ParkedThread, Question, Reminder, Snapshot} from "../types/wire" */
 /** @import {Signal} from "../vendor/signals-core.js" */
 /** @import {Link} from "./link.js" */
 /** @import {Window} from "./rows.js" */
@@ -83,9 +83,18 @@ export const questions = signal(new Map());
 export const parked = signal(new Map());
 /** Those that are due soonest. @type {Rows<Reminder>} */
 export const reminders = signal(new Map());
+/** What destroyed agents left. @type {Rows<Kept>} */
+export const kept = signal(new Map());
+
+/** @type {Rows<Account>} */
+export const accounts = signal(new Map());
+/** Agents that were turned away on their way out, lately. @type {Rows<EgressRefusal>} */
+export const refusals = signal(new Map());
+/** What cages ran out of, by agent and resource. @type {Rows<LimitHit>} */
+export const limits = signal(new Map());
 
 /** @type {Record<string, Signal<ReadonlyMap<string, any>>>} */
-const STATES = { questions, parked, reminders };
+const STATES = { questions, parked, reminders, accounts, refusals, limits, kept };
 
 const whole = computed(() => [...questions.value.values()].filter((row) => !("fault" in row)));
 

@@ -1,6 +1,7 @@
 /** The page `/`: the swarm, what waits for the operator, what is due, and the message flow. */
 import { html } from "../html.js";
 import { Calls } from "../panes/calls.js";
+import { Kept } from "../panes/kept.js";
 import { Matrix } from "../panes/matrix.js";
 import { Questions } from "../panes/questions.js";
 import { Schedules } from "../panes/schedules.js";
@@ -13,6 +14,7 @@ export const SwarmPage = () => html`
       <${Swarm} />
       <${Schedules} />
       <${Matrix} />
+      <${Kept} />
     </main>
     <aside class="rail" aria-label="what waits for you">
       <${Questions} />

@@ -3,7 +3,7 @@ import { html, signal, useLayoutEffect, useMemo, useRef, useState, valueTo } fro
 import { cancelTurn, pause, signOut, wield } from "../act/deeds.js";
 import { toggleSingleKeys, singleKeys } from "../act/keyboard.js";
 import { toggleZone, zone } from "../live/clock.js";
-import { agents, judged, manager, names } from "../live/store.js";
+import { agents, judged, kept, manager, names } from "../live/store.js";
 import { Icon } from "../parts/pictures.js";
 import { down } from "../parts/state.js";
 import { fit, marked } from "../words/fuzzy.js";
@@ -43,6 +43,7 @@ function aboutAgent(agent) {
   if (agent.state === "thinking")
     power.unshift({ text: `cancel the turn of ${name}`, icon: "x", ends: true, run: () => cancelTurn(name) });
   return [
+    { text: `files of ${name}`, icon: "box", href: `/agent/${name}/state` },
     { text: `stats of ${name}`, icon: "stats", href: `/agent/${name}/stats` },
     { text: `journal of ${name}`, icon: "journal", href: `/agent/${name}/journal` },
     ...(judged.value.usable
@@ -72,6 +73,7 @@ function everything() {
     { text: "questions", icon: "question", keys: "g q", href: "/#questions" },
     { text: "schedules, reminders", icon: "clock", keys: "g r", href: "/#schedules" },
     { text: "matrix, message flow", icon: "matrix", keys: "g m", href: "/#matrix" },
+    ...(kept.value.size ? [{ text: "kept state", icon: /** @type {const} */ ("box"), href: "/#kept" }] : []),
     ...(manager.value
       ? [
           {

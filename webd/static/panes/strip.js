@@ -1,7 +1,7 @@
 /** The strip on top: the hive's name, the panes, the way to jump, the clock and the link. */
 import { html, useDerived, useEffect } from "../html.js";
 import { toggleZone, zone, now_ms } from "../live/clock.js";
-import { agents, callCount, judged, manager } from "../live/store.js";
+import { agents, callCount, judged, kept, manager } from "../live/store.js";
 import { pane } from "../act/place.js";
 import { Icon, Mark } from "../parts/pictures.js";
 import { absolute, age, timeOfDay } from "../words/times.js";
@@ -18,18 +18,19 @@ import { openPalette } from "./palette.js";
  * @property {boolean} current
  * @property {number} [tally]
  * @property {boolean} [hot]       the tally wants the operator
+ * @property {boolean} [more]      not among the few for the thumb
  */
 
 /** @param {PaneProps} props */
-const Pane = ({ href, icon, title, plain, current, tally = 0, hot = false }) => html`
-  <li>
+const Pane = ({ href, icon, title, plain, current, tally = 0, hot = false, more = false }) => html`
+  <li class=${more ? "more" : ""}>
     <a href=${href} aria-current=${current ? "page" : undefined} title=${plain}>
       <${Icon} name=${icon} /><span>${title}<span class="sr">${" "}${plain}</span></span>
       ${tally > 0 && html`<span class=${`tally ${hot ? "hot" : ""}`}>${tally}</span>`}
     </a>
   </li>`;
 
-/** @param {{kind: "swarm" | "agent" | "stats" | "journal", agent?: string}} props */
+/** @param {{kind: "swarm" | "agent" | "files" | "stats" | "journal", agent?: string}} props */
 function Panes({ kind, agent }) {
   const here = kind === "swarm" ? pane.value || "swarm" : kind === "journal" ? "journal" : "swarm";
   const cage = agent ?? manager.value;
@@ -42,6 +43,8 @@ function Panes({ kind, agent }) {
           tally=${callCount.value} hot />
         <${Pane} href="/#matrix" icon="matrix" title="M4TR1X" plain="message flow" current=${here === "matrix"} />
         <${Pane} href="/#schedules" icon="clock" title="SCH3DUL3S" plain="schedules" current=${here === "schedules"} />
+        ${kept.value.size > 0 &&
+        html`<${Pane} href="/#kept" icon="box" title="K3PT ST4T3" plain="kept state" current=${here === "kept"} more />`}
         ${cage &&
         html`<${Pane} href=${`/agent/${cage}/journal`} icon="journal" title="J0URN4L" plain="journal" current=${here === "journal"} />`}
       </ul>
@@ -76,7 +79,7 @@ function useScrollSpy() {
       (seen) => seen.forEach((entry) => entry.isIntersecting && narrow.matches && (pane.value = entry.target.id)),
       { rootMargin: "-35% 0px -60% 0px" },
     );
-    for (const id of ["swarm", "calls", "questions", "schedules", "matrix"]) {
+    for (const id of ["swarm", "calls", "questions", "schedules", "matrix", "kept"]) {
       const section = document.getElementById(id);
       if (section) spy.observe(section);
     }
@@ -84,7 +87,7 @@ function useScrollSpy() {
   }, []);
 }
 
-/** @param {{kind: "swarm" | "agent" | "stats" | "journal", agent?: string}} props */
+/** @param {{kind: "swarm" | "agent" | "files" | "stats" | "journal", agent?: string}} props */
 export function Strip({ kind, agent }) {
   useScrollSpy();
   return html`

@@ -10,6 +10,7 @@ import { down } from "./state.js";
 /** @param {{agent: Agent}} props   items for a Menu */
 export const PowerItems = ({ agent: { name }, agent }) => html`
   <a class="btn quiet" role="menuitem" href=${`/agent/${name}/`}>open</a>
+  <a class="btn quiet" role="menuitem" href=${`/agent/${name}/state`}>files</a>
   <a class="btn quiet" role="menuitem" href=${`/agent/${name}/stats`}>stats</a>
   <a class="btn quiet" role="menuitem" href=${`/agent/${name}/journal`}>journal</a>
   <${Pause} agent=${agent} role="menuitem" tone="quiet" />

@@ -25,6 +25,108 @@ export interface Agent {
   until_ms: number | null;
   /** The operator wants no turn to begin. */
   paused: boolean;
+  /** The model account that pays for it. */
+  account: string;
+  /** That account, while its limit holds the agent. */
+  limited_by: string | null;
+  limits: CageLimits;
+  /** Where it may connect to, beside the model API. */
+  egress_hosts: string[];
+}
+
+/** What a destroyed agent left. */
+export interface Kept {
+  name: string;
+  role: "agent" | "manager";
+  since_ms: number;
+  runner: "demo" | "claude";
+  model: string | null;
+}
+
+export interface StateEntry {
+  /** As text: what is not printable stands as `\\xNN`, a backslash as two; a path is written the same way. */
+  name: string;
+  kind: "file" | "folder" | "link" | "other";
+  bytes: number;
+  modified_ms: number;
+}
+
+export interface StatePage {
+  entries: StateEntry[];
+  after: string | null;
+}
+
+export interface FilePart {
+  path: string;
+  offset: number;
+  total_bytes: number;
+  modified_ms: number;
+  /** null: not text. */
+  text: string | null;
+  /** Where the next part begins. */
+  next: number | null;
+}
+
+export interface StateSize {
+  bytes: number;
+  files: number;
+  /** Whether everything was counted. */
+  complete: boolean;
+}
+
+/** What a cage may use; null leaves it to the host. */
+export interface CageLimits {
+  memory_mib_max: number | null;
+  tasks_max: number | null;
+  cpu_percent_max: number | null;
+  files_max: number | null;
+  disk_mib_max: number | null;
+}
+
+export interface AccountWindow {
+  name: string;
+  limit: number | null;
+  remaining: number | null;
+  used_permille: number | null;
+  resets_ms: number | null;
+}
+
+/** A model account. */
+export interface Account {
+  name: string;
+  /** When egressd last saw a reply to one of its agents. */
+  seen_ms: number | null;
+  windows: AccountWindow[];
+  limited_since_ms: number | null;
+  limited_until_ms: number | null;
+  /** `egressd`, or the agent whose turn met the limit. */
+  said_by: string;
+  detail: string;
+  /** Agents that it holds, in the order in which they go on. */
+  held: string[];
+}
+
+/** An agent was turned away on its way out. */
+export interface EgressRefusal {
+  id: number;
+  agent: string;
+  why: "not_allowed" | "leads_inside" | "malformed" | "connections" | "volume" | "model_path";
+  /** Empty: too many different ones in an hour. */
+  host: string;
+  port: number;
+  times: number;
+  first_ms: number;
+  at_ms: number;
+}
+
+/** How often a cage met one of its limits. */
+export interface LimitHit {
+  agent: string;
+  resource: "memory" | "tasks" | "disk";
+  times: number;
+  first_ms: number;
+  at_ms: number;
+  detail: string;
 }
 
 export type DeliveryState = "held" | "queued" | "leased" | "in_turn" | "done" | "dead";
@@ -56,7 +158,7 @@ export interface Message {
 
 export type SystemEvent =
   | "container_crash" | "rebuilt" | "deployed" | "deploy_failed" | "approved" | "denied"
-  | "question" | "answered" | "expired" | "reminder" | "rate_limited" | "resumed";
+  | "question" | "answered" | "expired" | "reminder" | "rate_limited" | "resumed" | "limit_hit";
 
 export interface Question {
   id: number;
@@ -246,6 +348,9 @@ export interface Topics {
   questions?: Record<string, Question | Broken>;
   parked?: Record<string, ParkedThread>;
   reminders?: Record<string, Reminder>;
+  accounts?: Record<string, Account>;
+  refusals?: Record<string, EgressRefusal>;
+  limits?: Record<string, LimitHit>;
   [topic: string]: unknown;
 }
 
@@ -258,7 +363,7 @@ export interface Snapshot {
 export interface Boot {
   cursor: string;
   snapshot: Snapshot;
-  page: { kind: "swarm" | "agent" | "stats" | "journal"; agent?: string };
+  page: { kind: "swarm" | "agent" | "files" | "stats" | "journal"; agent?: string };
   session: { operator: string };
 }
 
