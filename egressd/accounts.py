@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from egressd.policy.account import (
+    LIMIT_MS_MIN,
     REFUSED_KEY,
     TOO_MANY,
     detail_of,
@@ -68,7 +69,8 @@ class Live:
         if until is not None:
             self._limited_at_s = trio.current_time()
             self._probe_at_s = self._limited_at_s + PROBE_S
-            account = msgspec.structs.replace(account, limited_until_ms=until, detail=detail_of(body))
+            if not _is_same(self.known.limited_until_ms, until):
+                account = msgspec.structs.replace(account, limited_until_ms=until, detail=detail_of(body))
         elif status in REFUSED_KEY:
             account = msgspec.structs.replace(account, detail=detail_of(body))
         self._become(account)
@@ -93,6 +95,11 @@ class Live:
         if is_news(before, account):
             self.changed.set()
             self._tell(AccountChanged(account))
+
+
+def _is_same(known_ms: int | None, told_ms: int) -> bool:
+    """Whether a limit is the one that is known: told in seconds from now, its end moves a little each time."""
+    return known_ms is not None and abs(told_ms - known_ms) < LIMIT_MS_MIN
 
 
 class Accounts:

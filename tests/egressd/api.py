@@ -3,11 +3,13 @@
 It shares no parser with egressd: what egressd passes on must be plain enough for the simplest reader.
 """
 
+import json
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -15,7 +17,7 @@ from egressd.policy.site import KeyKind, parse_site
 from egressd.upstream import Upstream, trusting
 from protocol.egressd import AnyEgressEvent
 from protocol.privd import CageChanged
-from protocol.settings import AgentSettings
+from protocol.settings import AgentSettings, Credential
 from runtime.fanout import Watcher
 from runtime.service import Service
 from tests.egressd.conftest import Certificate, cage_of, open_doors
@@ -24,6 +26,11 @@ from tests.support.waiting import until
 
 KEY = "sk-ant-key-of-this-test"
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+IRIS = AgentSettings("iris", credential=Credential.EGRESS)
+"""An agent whose key egressd holds."""
+SHORT_S = 0.2
+"""A deadline that a test waits for."""
 
 Stream = trio.SSLStream[trio.SocketStream]
 
@@ -197,3 +204,34 @@ async def model_way(
 def taken(events: Watcher[AnyEgressEvent]) -> list[AnyEgressEvent]:
     """What watchers were told so far."""
     return events.take_waiting(1000)
+
+
+def post(
+    *headers: str, body: bytes = b"{}", path: str = "/v1/messages?beta=true", last: bool = True
+) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, *(["Connection: close"] if last else []), "", ""]).encode() + body
+
+
+def error(answer: bytes) -> tuple[int, str, str]:
+    """Status, kind and text of an error in the API's shape."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"\r\ncontent-type: application/json" in head.lower()
+    told: dict[str, Any] = json.loads(body)
+    assert told["type"] == "error"
+    return int(head.split()[1]), told["error"]["type"], told["error"]["message"]
+
+
+async def one_reply(stream: trio.SocketStream) -> bytes:
+    """A reply of OK's length, on a connection that stays."""
+    data = b""
+    while not data.endswith(b"{}"):
+        more = await stream.receive_some()
+        assert more, data
+        data += bytes(more)
+    return data
+
+
+def changed(settings: AgentSettings) -> CageChanged:
+    """What privd says when an agent's settings became others."""
+    return CageChanged(cage_of(settings))

@@ -1,53 +1,32 @@
-"""A model socket: what is passed on with the key, what is answered here, and how faults on either side end."""
+"""A model socket: what is passed on with the key, and what is answered here."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
-from egressd import accounts, model, passing, upstream
+from egressd import model, passing
 from egressd.policy import passage
 from egressd.policy.site import KeyKind
-from protocol.egressd import AccountChanged, EgressRefused, Refusal
-from protocol.privd import CageChanged
-from protocol.settings import AgentSettings, Credential, EgressLimits
-from tests.egressd.api import KEY, OK, Asked, model_way, read_to_end, taken
-from tests.egressd.conftest import Certificate, Record, cage_of
+from protocol.egressd import EgressRefused, Refusal
+from protocol.settings import AgentSettings, Credential
+from tests.egressd.api import (
+    IRIS,
+    KEY,
+    SHORT_S,
+    Asked,
+    changed,
+    error,
+    model_way,
+    one_reply,
+    post,
+    read_to_end,
+    taken,
+)
+from tests.egressd.conftest import Certificate, Record
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
-
-IRIS = AgentSettings("iris", credential=Credential.EGRESS)
-SHORT_S = 0.2
-MIB = 1024 * 1024
-
-
-def post(
-    *headers: str, body: bytes = b"{}", path: str = "/v1/messages?beta=true", last: bool = True
-) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join([*lines, *(["Connection: close"] if last else []), "", ""]).encode() + body
-
-
-def error(answer: bytes) -> tuple[int, str, str]:
-    """Status, kind and text of an error in the API's shape."""
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert b"\r\ncontent-type: application/json" in head.lower()
-    told: dict[str, Any] = json.loads(body)
-    assert told["type"] == "error"
-    return int(head.split()[1]), told["error"]["type"], told["error"]["message"]
-
-
-async def one_reply(stream: trio.SocketStream) -> bytes:
-    """A reply of OK's length, on a connection that stays."""
-    data = b""
-    while not data.endswith(b"{}"):
-        more = await stream.receive_some()
-        assert more, data
-        data += bytes(more)
-    return data
 
 
 async def test_a_request_goes_on_with_the_key_and_without_what_the_agent_had(
@@ -207,72 +186,6 @@ async def test_models_may_be_listed(tmp_path: Path, certificate: Certificate, fi
         assert [asked.values("x-api-key") for asked in way.api.asked] == [[KEY]]
 
 
-HIDDEN = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
-SMUGGLED = {
-    "length and chunks": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked"
-    b"\r\n\r\n0\r\n\r\n",
-    "chunks and length": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5"
-    b"\r\n\r\n0\r\n\r\n",
-    "two lengths": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 44\r\n\r\n",
-    "the same length twice": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
-    "a list of lengths": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 0, 44\r\n\r\n",
-    "a signed length": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: +0\r\n\r\n",
-    "a length in hex": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 0x0\r\n\r\n",
-    "a length in other digits": "POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: ٠\r\n\r\n".encode(),
-    "an empty length": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n\r\n",
-    "two codings": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-    "a coding twice": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
-    b"Transfer-Encoding: identity\r\n\r\n0\r\n\r\n",
-    "an odd coding": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-    "a vertical tab": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
-    "space before the colon": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
-    "a folded header": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nA: b\r\n Content-Length: 44\r\n\r\n",
-    "a bare line feed": b"POST /v1/messages HTTP/1.1\r\nHost: x\nContent-Length: 44\r\n\r\n",
-    "a bare carriage return": b"POST /v1/messages HTTP/1.1\r\nHost: x\rContent-Length: 44\r\n\r\n",
-    "a NUL": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nA: b\x00c\r\n\r\n",
-    "no name": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\n: 44\r\n\r\n",
-    "two hosts": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nHost: y\r\nContent-Length: 0\r\n\r\n",
-    "no host": b"POST /v1/messages HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
-    "a place elsewhere": b"POST http://169.254.169.254/v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
-    "another host as path": b"POST //evil.example/v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
-    "a tunnel": b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n",
-    "everything": b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-    "an upgrade": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-    "clear-text HTTP/2": b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n"
-    b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
-    "HTTP/2 outright": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "HTTP/1.0": b"POST /v1/messages HTTP/1.0\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
-    "HTTP/0.9": b"GET /v1/models\r\n\r\n",
-    "a space in the path": b"GET /v1/models x HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a header in the path": b"GET /v1/models?a=b%0d%0aX:1 HTTP/1.1\nX: 1\r\nHost: x\r\n\r\n",
-    "a body of a GET": b"GET /v1/models HTTP/1.1\r\nHost: x\r\nContent-Length: 44\r\n\r\n",
-    "an expectation": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 44\r\nExpect: 100-continue\r\n\r\n",
-    "a chunk of no size": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
-    "a chunk that is too long": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc",
-    "a negative chunk": b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
-    "bytes": bytes(range(256)),
-    "a TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", SMUGGLED)
-async def test_what_two_readers_could_read_differently_is_refused(
-    tmp_path: Path, certificate: Certificate, name: str
-) -> None:
-    """And the request that hides behind it is never asked."""
-    async with model_way(tmp_path, certificate, IRIS) as way:
-        with way.news.events.subscribed() as told:
-            answer = await way.ask(SMUGGLED[name] + HIDDEN)
-            status = int(answer.split()[1])
-            assert status in (400, 403, 417), answer
-            assert answer.count(b"HTTP/1.1 4") == 1, answer
-            assert {event.why for event in taken(told) if isinstance(event, EgressRefused)} == {
-                Refusal.MALFORMED
-            }
-        await way.ask(post())  # egressd goes on, and nothing came before this
-        assert [asked.first_line for asked in way.api.asked] == ["POST /base/v1/messages?beta=true HTTP/1.1"]
-
-
 async def test_chunks_go_on_as_chunks_without_their_trailers(
     tmp_path: Path, certificate: Certificate
 ) -> None:
@@ -344,85 +257,6 @@ async def test_an_api_may_answer_before_it_has_read_everything(
         way.api.left.set()
 
 
-FAULTS = {
-    "not HTTP": (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "not HTTP"),
-    "nothing": (None, "not whole"),
-    "two lengths": (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "not HTTP"),
-    "a huge head": (b"HTTP/1.1 200 OK\r\nA: " + b"b" * 200_000 + b"\r\n\r\n", "not HTTP"),
-    "another protocol": (
-        b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
-        "not HTTP",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-async def test_a_broken_api_is_a_502_that_may_be_tried_again(
-    tmp_path: Path, certificate: Certificate, name: str
-) -> None:
-    said, why = FAULTS[name]
-    async with model_way(tmp_path, certificate, IRIS) as way:
-        way.api.say = lambda _: said
-        answer = await way.ask(post())
-        status, kind, text = error(answer)
-        assert (status, kind) == (502, "api_error")
-        assert why in text
-        assert b"\r\nx-should-retry: true" in answer.lower()
-        way.api.say = lambda _: OK
-        assert b" 200 OK" in await way.ask(post())
-
-
-async def test_a_reply_that_breaks_off_is_not_brought_to_a_false_end(
-    tmp_path: Path, certificate: Certificate, records: list[Record]
-) -> None:
-    async with model_way(tmp_path, certificate, IRIS) as way:
-        way.api.held.set()
-        way.api.say = lambda _: (
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n", b"zz\r\n"
-        )  # fmt: skip
-        answer = await way.ask(post(last=False))
-        assert b"first" in answer
-        assert not answer.endswith(b"0\r\n\r\n")
-        await until(lambda: [one for one in records if one["event"] == "model"], what="the line in the log")
-    (line,) = (one for one in records if one["event"] == "model")
-    assert line["log_level"] == "warning"
-    assert "not whole" in line["reason"]
-
-
-async def test_a_silent_api_is_a_504(
-    tmp_path: Path, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upstream, "FIRST_BYTE_S", SHORT_S)
-    async with model_way(tmp_path, certificate, IRIS) as way:
-        way.api.say = lambda _: (b"", b"late")
-        assert error(await way.ask(post()))[:2] == (504, "timeout_error")
-
-
-async def test_an_api_that_is_not_who_it_should_be_never_sees_the_key(
-    tmp_path: Path, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tests.egressd.api.trusting", lambda _: upstream.trusting(None))
-    async with model_way(tmp_path, certificate, IRIS) as way:
-        status, kind, text = error(await way.ask(post()))
-        assert (status, kind) == (502, "api_error")
-        assert "its certificate is not trusted" in text
-        assert way.api.asked == []
-
-
-async def test_a_certificate_for_another_name_is_not_taken(tmp_path: Path, certificate: Certificate) -> None:
-    async with model_way(tmp_path, certificate, IRIS, host="127.0.0.1") as way:
-        assert b" 200 OK" in await way.ask(post())
-    async with model_way(tmp_path / "other", certificate, IRIS, host="localhost.localdomain") as way:
-        assert error(await way.ask(post()))[0] == 502
-        assert way.api.asked == []
-
-
-async def test_an_account_inside_needs_the_operators_word(tmp_path: Path, certificate: Certificate) -> None:
-    async with model_way(tmp_path, certificate, IRIS, judged=True) as way:
-        status, _, text = error(await way.ask(post()))
-        assert (status, "its address is loopback" in text) == (502, True)
-
-
 @pytest.mark.parametrize("content", [None, b"", b"two words", b"line\nline", b"\xff\xfe", b"x" * 5000])
 async def test_a_key_that_cannot_be_used_is_said_and_a_new_one_counts_at_once(
     tmp_path: Path, certificate: Certificate, content: bytes | None
@@ -448,111 +282,6 @@ async def test_an_account_that_nobody_set_up_is_refused_by_name(
         assert (status, text) == (403, "egress: this hive has no model account research; there are: default")
 
 
-LIMITED = (
-    b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600\r\nContent-Type: application/json\r\nContent-Length: 78\r\n"
-    b'\r\n{"type":"error","error":{"type":"rate_limit_error","message":"Slow down now"}}'
-)
-
-
-async def test_a_limit_of_the_account_holds_back_its_next_requests(
-    tmp_path: Path, certificate: Certificate
-) -> None:
-    async with model_way(tmp_path, certificate, IRIS) as way:
-        way.api.say = lambda _: LIMITED
-        with way.news.events.subscribed() as told:
-            assert error(await way.ask(post()))[2] == "Slow down now"
-            until_ms, detail = way.known()
-            assert until_ms is not None
-            assert detail == "Slow down now"
-            assert [event for event in taken(told) if isinstance(event, AccountChanged)] == [
-                AccountChanged(way.news.accounts["default"].known)
-            ]
-            answer = await way.ask(post(body=b"x" * 500_000))
-            status, kind, text = error(answer)
-        assert (status, kind) == (429, "rate_limit_error")
-        assert text == f"egress: account default: usage limit reached|{until_ms // 1000} Slow down now"
-        assert b"\r\nx-should-retry: false" in answer.lower()
-        again_s = int(answer.lower().partition(b"\r\nretry-after: ")[2].split(b"\r\n")[0])
-        assert 0 < again_s <= 3600
-        assert len(way.api.asked) == 1
-
-
-async def test_a_limited_connection_stays_usable(tmp_path: Path, certificate: Certificate) -> None:
-    async with model_way(tmp_path, certificate, IRIS) as way:
-        way.api.say = lambda _: LIMITED
-        await way.ask(post())
-        async with await way.connect() as stream:
-            for _ in range(2):
-                await stream.send_all(post(last=False, body=b"x" * 100_000))
-                answer = b""
-                while not answer.endswith(b"}}"):
-                    answer += bytes(await stream.receive_some())
-                assert error(answer)[0] == 429
-        assert len(way.api.asked) == 1
-
-
-async def test_a_probe_goes_through_and_lifts_a_limit_that_is_over(
-    tmp_path: Path, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(accounts, "PROBE_S", 0.0)
-    async with model_way(tmp_path, certificate, IRIS) as way:
-        way.api.say = lambda _: LIMITED
-        await way.ask(post())
-        assert way.known()[0] is not None
-        way.api.say = lambda _: OK
-        assert b" 200 OK" in await way.ask(post())
-        assert way.known() == (None, "")
-
-
-async def test_the_hours_bytes_are_bounded_and_new_settings_count_at_once(
-    tmp_path: Path, certificate: Certificate
-) -> None:
-    small = AgentSettings(
-        "iris", credential=Credential.EGRESS, egress_limits=EgressLimits(out_mib_per_hour_max=1)
-    )
-    async with model_way(tmp_path, certificate, small) as way:
-        with way.news.events.subscribed() as told:
-            assert b" 200 OK" in await way.ask(post(body=b"x" * (MIB - 10)))
-            status, kind, text = error(await way.ask(post(body=b"x" * 11)))
-            assert (status, kind) == (429, "rate_limit_error")
-            assert text == "egress: iris has used up its bytes of this hour"
-            assert [event.why for event in taken(told) if isinstance(event, EgressRefused)] == [
-                Refusal.VOLUME
-            ]
-        way.doors.apply(_changed(IRIS))
-        assert b" 200 OK" in await way.ask(post(body=b"x" * 11))
-        way.doors.apply(_changed(small))
-        assert error(await way.ask(post(body=b"x" * 11)))[0] == 429, "the hour survived the change"
-        assert len(way.api.asked) == 2
-
-
-async def test_the_hours_bytes_bound_replies_too(tmp_path: Path, certificate: Certificate) -> None:
-    small = AgentSettings(
-        "iris", credential=Credential.EGRESS, egress_limits=EgressLimits(in_mib_per_hour_max=1)
-    )
-    async with model_way(tmp_path, certificate, small) as way:
-        way.api.say = lambda _: (
-            f"HTTP/1.1 200 OK\r\nContent-Length: {2 * MIB}\r\n\r\n".encode() + b"x" * (2 * MIB)
-        )
-        answer = await way.ask(post())
-        assert MIB // 2 < len(answer) <= MIB + 1000
-
-
-async def test_connections_at_once_are_bounded(tmp_path: Path, certificate: Certificate) -> None:
-    small = AgentSettings("iris", credential=Credential.EGRESS, egress_limits=EgressLimits(connections_max=1))
-    async with model_way(tmp_path, certificate, small) as way:
-        async with await way.connect() as held:
-            await held.send_all(post(last=False))
-            await one_reply(held)
-            with way.news.events.subscribed() as told:
-                assert error(await way.ask(b""))[:2] == (529, "overloaded_error")
-                assert [event.why for event in taken(told) if isinstance(event, EgressRefused)] == [
-                    Refusal.CONNECTIONS
-                ]
-            way.doors.apply(_changed(IRIS))
-            assert b" 200 OK" in await way.ask(post())
-
-
 async def test_the_socket_is_there_only_while_the_settings_say_so(
     tmp_path: Path, certificate: Certificate
 ) -> None:
@@ -563,13 +292,9 @@ async def test_the_socket_is_there_only_while_the_settings_say_so(
         async with await way.connect() as stream:
             await stream.send_all(post(last=False))
             await one_reply(stream)
-            way.doors.apply(_changed(AgentSettings("iris")))
+            way.doors.apply(changed(AgentSettings("iris")))
             assert not way.path.exists()
             assert await read_to_end(stream) == b""
         assert proxy.stat().st_ino == inode
         await way.settle(IRIS)
         assert b" 200 OK" in await way.ask(post())
-
-
-def _changed(settings: AgentSettings) -> CageChanged:
-    return CageChanged(cage_of(settings))

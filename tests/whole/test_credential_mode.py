@@ -21,6 +21,8 @@ from protocol.turns import Outcome, ToolCalled
 from runtime.client import Client
 from runtime.clock import new_key
 from tests.security.inside import leader, run_inside
+from tests.security.peers import Question, ask_all
+from tests.security.population import users
 from tests.support.certificates import make_certificate
 from tests.support.hive import RunningHive, hive
 from tests.support.scripted_api import ScriptedApi
@@ -164,6 +166,20 @@ def test_the_cage_has_no_way_but_egressds_sockets(
     assert '"permission_error"' in seen["files"]
     assert seen["models"].startswith("HTTP/1.1 200")
     assert "api_key" not in seen["credentials"]
+
+
+def test_nobody_but_the_cage_asks_at_its_model_socket(keyless_hive: RunningHive) -> None:
+    """Everybody else of the machine is closed without a byte: a model socket is as good as the key."""
+    path = keyless_hive.places.run / "agents" / "iris" / "egress" / "model.sock"
+    said = b"GET /v1/files HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    people = users(keyless_hive)
+    assert len(people) == 12
+    for who, user in people.items():
+        heard = ask_all(user, {"model": Question(path, said)})["model"]
+        if who in {"iris init", "iris agent", "iris harness"}:
+            assert heard.said.startswith(b"HTTP/1.1 403 "), (who, heard)
+        else:
+            assert heard.is_silence, (who, heard)
 
 
 def test_only_egressds_copy_holds_the_key(keyless_hive: RunningHive) -> None:

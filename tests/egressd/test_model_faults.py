@@ -1,0 +1,98 @@
+"""A model API that is broken, slow, somebody else or not to be reached: the agent is told so in the API's own words."""
+
+from pathlib import Path
+
+import pytest
+
+from egressd import upstream
+from tests.egressd.api import (
+    IRIS,
+    OK,
+    SHORT_S,
+    error,
+    model_way,
+    post,
+)
+from tests.egressd.conftest import Certificate, Record
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+FAULTS = {
+    "not HTTP": (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "not HTTP"),
+    "nothing": (None, "not whole"),
+    "two lengths": (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "not HTTP"),
+    "a huge head": (b"HTTP/1.1 200 OK\r\nA: " + b"b" * 200_000 + b"\r\n\r\n", "not HTTP"),
+    "another protocol": (
+        b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
+        "not HTTP",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_broken_api_is_a_502_that_may_be_tried_again(
+    tmp_path: Path, certificate: Certificate, name: str
+) -> None:
+    said, why = FAULTS[name]
+    async with model_way(tmp_path, certificate, IRIS) as way:
+        way.api.say = lambda _: said
+        answer = await way.ask(post())
+        status, kind, text = error(answer)
+        assert (status, kind) == (502, "api_error")
+        assert why in text
+        assert b"\r\nx-should-retry: true" in answer.lower()
+        way.api.say = lambda _: OK
+        assert b" 200 OK" in await way.ask(post())
+
+
+async def test_a_reply_that_breaks_off_is_not_brought_to_a_false_end(
+    tmp_path: Path, certificate: Certificate, records: list[Record]
+) -> None:
+    async with model_way(tmp_path, certificate, IRIS) as way:
+        way.api.held.set()
+        way.api.say = lambda _: (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n", b"zz\r\n"
+        )  # fmt: skip
+        answer = await way.ask(post(last=False))
+        assert b"first" in answer
+        assert not answer.endswith(b"0\r\n\r\n")
+        await until(lambda: [one for one in records if one["event"] == "model"], what="the line in the log")
+    (line,) = (one for one in records if one["event"] == "model")
+    assert line["log_level"] == "warning"
+    assert "not whole" in line["reason"]
+
+
+async def test_a_silent_api_is_a_504(
+    tmp_path: Path, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "FIRST_BYTE_S", SHORT_S)
+    async with model_way(tmp_path, certificate, IRIS) as way:
+        way.api.say = lambda _: (b"", b"late")
+        assert error(await way.ask(post()))[:2] == (504, "timeout_error")
+
+
+async def test_an_api_that_is_not_who_it_should_be_never_sees_the_key(
+    tmp_path: Path, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.egressd.api.trusting", lambda _: upstream.trusting(None))
+    async with model_way(tmp_path, certificate, IRIS) as way:
+        status, kind, text = error(await way.ask(post()))
+        assert (status, kind) == (502, "api_error")
+        assert "its certificate is not trusted" in text
+        assert way.api.asked == []
+
+
+async def test_a_certificate_for_another_name_is_not_taken(tmp_path: Path, certificate: Certificate) -> None:
+    async with model_way(tmp_path, certificate, IRIS, host="127.0.0.1") as way:
+        assert b" 200 OK" in await way.ask(post())
+    async with model_way(tmp_path / "other", certificate, IRIS, host="localhost.localdomain") as way:
+        assert error(await way.ask(post()))[0] == 502
+        assert way.api.asked == []
+
+
+async def test_an_account_inside_needs_the_operators_word(tmp_path: Path, certificate: Certificate) -> None:
+    async with model_way(tmp_path, certificate, IRIS, judged=True) as way:
+        status, _, text = error(await way.ask(post()))
+        assert (status, "its address is loopback" in text) == (502, True)
