@@ -5,10 +5,14 @@ import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from boxes.reply import Refused
-from boxes.repository import BLOB, COMMIT, TREE, Reading
+from boxes.repository import BLOB, COMMIT, TREE
 from boxes.repository_packs import CHAIN_MAX
+from privd.policy.admission import Admitted, admit
+from protocol.problem import Refused as RefusedByRoot
 from tests.support import repositories
 from tests.support.repositories import (
     FILE,
@@ -26,11 +30,7 @@ LINES = [f"key_{number} = {number}\n" for number in range(400)]
 
 
 def read(repository: Repository, commit: str) -> list[tuple[str, bytes]]:
-    top = os.open(repository.folder, os.O_RDONLY)
-    try:
-        return [(KINDS[part[:1]], part[1:]) for part in Reading(top).commit(commit)]
-    finally:
-        os.close(top)
+    return [(KINDS[part[:1]], part[1:]) for part in repositories.read_alone(repository.folder, commit)]
 
 
 def refusal(repository: Repository, commit: str) -> tuple[str, str]:
@@ -167,10 +167,8 @@ class TestNotThere:
         )
 
     def test_a_repository(self, tmp_path: Path) -> None:
-        top = os.open(tmp_path, os.O_RDONLY)
         with pytest.raises(Refused, match="there is no git repository"):
-            Reading(top)
-        os.close(top)
+            repositories.read_alone(tmp_path, "a" * 40)
 
     def test_a_tree_in_a_commit(self, repository: Repository) -> None:
         name = repository.put("commit", b"author nobody\n\n")
@@ -312,3 +310,57 @@ class TestBrokenLooseObjects:
             case _:
                 place.symlink_to(repository.inner / "objects" / commit[:2] / commit[2:])
         assert refusal(repository, commit)[0] == "failed"
+
+
+@pytest.fixture(scope="module", params=["loose", "packed"])
+def damaged(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Repository, str, list[Path]]:
+    """A repository that may be damaged, its last commit, and the files that its objects lie in."""
+    repository, commit = Repository(tmp_path_factory.mktemp("damaged") / "config"), ""
+    for number in range(6):
+        lines = [line for place, line in enumerate(LINES) if (place + number) % 7]
+        commit = repository.commit({"agent.toml": "".join(lines), "notes/one.md": f"{number}\n"})
+    if request.param == "packed":
+        repository.git("repack", "-q", "-a", "-d", "-f")
+        repository.git("prune-packed")
+    places = (repository.inner / "objects").glob("*/*")
+    return (
+        repository,
+        commit,
+        sorted(place for place in places if len(place.name) == 38 or place.suffix in {".idx", ".pack"}),
+    )
+
+
+def judged(repository: Repository, commit: str) -> Admitted:
+    """What root makes of what the reader says."""
+    walk = admit(commit)
+    next(walk)
+    for _, content in read(repository, commit):
+        try:
+            walk.send(content)
+        except StopIteration as end:
+            admitted: Admitted = end.value
+            return admitted
+    raise AssertionError("the reader ended before the walk did")
+
+
+@given(st.data())
+def test_any_damage_is_a_refusal_or_changes_nothing(
+    damaged: tuple[Repository, str, list[Path]], data: st.DataObject
+) -> None:
+    """Whatever is changed: the reader refuses, or root does by the hash, or it was no matter; nothing else comes."""
+    repository, commit, places = damaged
+    place = data.draw(st.sampled_from(places))
+    whole = place.read_bytes()
+    at = data.draw(st.integers(0, len(whole) - 1))
+    put, cut = data.draw(st.binary(max_size=8)), data.draw(st.integers(0, 8))
+    undamaged = judged(repository, commit)
+    place.chmod(0o600)
+    try:
+        place.write_bytes(whole[:at] + put + whole[at + cut :])
+        assert judged(repository, commit) == undamaged
+    except (Refused, RefusedByRoot):
+        return
+    finally:
+        place.write_bytes(whole)

@@ -4,13 +4,14 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 import structlog
 import trio
 from structlog.testing import LogCapture
 
-from privd.boxes import Box, Boxes
+from privd.boxes import Box, Boxes, boxes_of_this_process
 from privd.git.applied import Applied
 from privd.git.intake import Intake, Proposed
 from privd.policy.admission import Admitted
@@ -22,16 +23,16 @@ OWNER, VICTIM = 712_345, 712_346
 NOW_S = 1_700_000_000
 
 
-class Overheard(Boxes):
+class Overheard:
     """Real boxes; what they say is kept."""
 
     def __init__(self, log: structlog.typing.FilteringBoundLogger) -> None:
-        super().__init__(log, None)
+        self._boxes = boxes_of_this_process(log)
         self.said: list[bytes] = []
 
     @asynccontextmanager
     async def open(self, box: Box, request: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with super().open(box, request) as frames, aclosing(self._kept(frames)) as kept:
+        async with self._boxes.open(box, request) as frames, aclosing(self._kept(frames)) as kept:
             yield kept
 
     async def _kept(self, frames: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -61,7 +62,7 @@ class Proposal:
 
         async def act() -> Admitted:
             proposed = Proposed(folder or self.repository.folder, uid, uid)
-            return await Intake(self.boxes).ingest(commit, proposed, Applied(self.applied))
+            return await Intake(cast("Boxes", self.boxes)).ingest(commit, proposed, Applied(self.applied))
 
         return trio.run(act)
 

@@ -11,8 +11,10 @@ import subprocess
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from boxes.repository import Reading
 
 WHO = {"NAME": "Test", "EMAIL": "test@example.org", "DATE": "1700000000 +0000"}
 ENVIRONMENT = {
@@ -207,6 +209,17 @@ def _number(value: int) -> bytes:
         digits[-1] |= 0x80
         digits.append(value & 0x7F)
     return bytes(digits)
+
+
+def read_alone(folder: Path, commit: str) -> list[bytes]:
+    """What the reader says of a commit, here and now, without a box. It leaves its files open, as it ends in a box."""
+    before = set(os.listdir("/proc/self/fd"))
+    try:
+        return list(Reading(os.open(folder, os.O_RDONLY)).commit(commit))
+    finally:
+        for left in set(os.listdir("/proc/self/fd")) - before:
+            with suppress(OSError):  # of the listing itself
+                os.close(int(left))
 
 
 @contextmanager
