@@ -5,7 +5,8 @@ and without links, devices and programs, beside the host's /usr and its own code
 capability, the few system calls of `boxes/system_calls.py`. Memory, processor time, wall clock and the length of its
 reply have bounds. The reply is as untrustworthy as the input: whoever asked decodes it strictly.
 
-As root `privd/boxing.py` makes it. An ordinary user's privd lets bubblewrap make the same, as that user.
+As root `privd/boxing.py` makes it: as our child, or as a unit where systemd runs the hive (`privd/box_unit.py`).
+An ordinary user's privd lets bubblewrap make the same, as that user.
 """
 
 import fcntl
@@ -23,6 +24,8 @@ import trio
 from msgspec import Struct
 
 from boxes.reply import DATA, END, EXIT_MEMORY, FRAME_BYTES_MAX, HEAD, REFUSAL, REQUEST_BYTES_MAX
+from privd import box_unit
+from privd.box_unit import BoxUnit
 from privd.boxing import CODE, EXIT_BY_SIGNAL, EXIT_DEADLINE, INPUT, INPUT_FD
 from privd.cages.boot import UNHANDLED
 from privd.cages.probe import PROGRAM_PATH
@@ -79,10 +82,12 @@ class Order(Struct, frozen=True):
     """What `boxing.py` is told."""
 
     program: str
-    parent: int
+    parent: int | None
+    """Who started it, and with whom it ends; None where it ends with the call that ordered it."""
     uid: int
     gid: int
-    input: bool
+    input: str | None
+    """Where the input folder is, which is handed over open."""
     show: tuple[tuple[str, str], ...]
     links: tuple[tuple[str, str], ...]
     oom_score_adj: int
@@ -93,11 +98,12 @@ class Order(Struct, frozen=True):
 
 
 class Boxes:
-    """The boxes of one hive. `bwrap` is its program where privd is an ordinary user."""
+    """The boxes of one hive. `bwrap` makes them where privd is an ordinary user, systemd where `unit` is its socket."""
 
-    def __init__(self, log: Log, bwrap: str | None) -> None:
+    def __init__(self, log: Log, bwrap: str | None, unit: Path | None) -> None:
         self._log = log
         self._bwrap = bwrap
+        self._unit = unit
         self._places = trio.CapacityLimiter(BOXES_MAX)
 
     async def run(self, box: Box, request: bytes) -> tuple[bytes, ...]:
@@ -118,7 +124,7 @@ class Boxes:
         if waiting.cancelled_caught:
             raise Refused(Problem.BUSY, f"{box.purpose}: {BOXES_MAX} boxes are at work; try again")
         try:
-            running = _start(box, request, self._bwrap)
+            running = _start(box, request, self._bwrap, self._unit)
             try:
                 async with aclosing(running.frames()) as frames:
                     yield frames
@@ -153,18 +159,18 @@ class Boxes:
             )
 
 
-def boxes_of_this_process(log: Log) -> Boxes:
-    """For whoever runs privd: bubblewrap makes the boxes of an ordinary user."""
+def boxes_of_this_process(log: Log, unit: Path | None = None) -> Boxes:
+    """For whoever runs privd: bubblewrap makes the boxes of an ordinary user. `unit` is systemd's socket for boxes."""
     bwrap = None if os.geteuid() == 0 else shutil.which("bwrap", path=PROGRAM_PATH)
     if bwrap is None and os.geteuid() != 0:
         raise Refused(Problem.FAILED, "no bwrap: apt-get install --no-install-recommends bubblewrap")
-    return Boxes(log, bwrap)
+    return Boxes(log, bwrap, unit)
 
 
 class _Running:
     """One box at work."""
 
-    def __init__(self, box: Box, process: Process, reply: int, said: int) -> None:
+    def __init__(self, box: Box, process: Process | BoxUnit, reply: int, said: int) -> None:
         self.box = box
         self.process = process
         self.said = said
@@ -256,7 +262,7 @@ class _Running:
         await self._reply.aclose()
 
 
-def _start(box: Box, request: bytes, bwrap: str | None) -> _Running:
+def _start(box: Box, request: bytes, bwrap: str | None, unit: Path | None) -> _Running:
     """Start what makes the box, with the request as its input and pipes for what it says."""
     with ExitStack() as opened:
 
@@ -272,21 +278,29 @@ def _start(box: Box, request: bytes, bwrap: str | None) -> _Running:
         try:
             if box.folder is not None:
                 handed[INPUT_FD] = close_later(_open_input(box.purpose, box.folder))
-            argv = _by_root(box) if bwrap is None else _by_bwrap(box, bwrap)
-            pid = os.posix_spawn(
-                argv[0],
-                argv,
-                {},
-                file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for target, source in handed.items()],
-                setsid=True,
-                setsigmask=[],
-                setsigdef=UNHANDLED,
-            )
+            process = _made(box, handed, bwrap, unit)
         except BaseException:
             os.close(reply)
             os.close(said)
             raise
-    return _Running(box, Process.child(pid), reply, said)
+    return _Running(box, process, reply, said)
+
+
+def _made(box: Box, handed: dict[int, int], bwrap: str | None, unit: Path | None) -> Process | BoxUnit:
+    """What waits for the box, and ends with it."""
+    if unit is not None:
+        return box_unit.call(unit, _order(box, None), handed)
+    argv = _by_root(box) if bwrap is None else _by_bwrap(box, bwrap)
+    pid = os.posix_spawn(
+        argv[0],
+        argv,
+        {},
+        file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for target, source in handed.items()],
+        setsid=True,
+        setsigmask=[],
+        setsigdef=UNHANDLED,
+    )
+    return Process.child(pid)
 
 
 def _sealed(request: bytes) -> int:
@@ -314,13 +328,17 @@ def _open_input(purpose: str, folder: Path) -> int:
 
 
 def _by_root(box: Box) -> list[str]:
+    return [sys.executable, "-I", "-S", str(LAUNCHER), _order(box, os.getpid()).decode()]
+
+
+def _order(box: Box, parent: int | None) -> bytes:
     uid, gid = box.user
     order = Order(
         program=box.program,
-        parent=os.getpid(),
+        parent=parent,
         uid=uid,
         gid=gid,
-        input=box.folder is not None,
+        input=None if box.folder is None else str(box.folder),
         show=_shown(box),
         links=_links(),
         oom_score_adj=OOM_SCORE,
@@ -329,7 +347,7 @@ def _by_root(box: Box) -> list[str]:
         wall_s=box.bounds.wall_s + WALL_SLACK_S,
         files=box.bounds.files,
     )
-    return [sys.executable, "-I", "-S", str(LAUNCHER), msgspec.json.encode(order).decode()]
+    return msgspec.json.encode(order)
 
 
 def _by_bwrap(box: Box, bwrap: str) -> list[str]:

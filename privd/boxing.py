@@ -1,14 +1,18 @@
 """The step between privd and a boxed program: makes the box as root, becomes the box's user, runs the program.
 
-Run as `python -I -S boxing.py ORDER`; ORDER is JSON (see `privd.boxes.Order`). Standard library only. Its descriptors:
-0 the request, 1 the reply, 2 what it says to the log, 3 the input folder where there is one.
+    python -I -S boxing.py ORDER        as privd's child, with its descriptors in place
+    python -I -m privd.boxing --call    as a unit whose standard input is a call of privd, which hands both over
+
+ORDER is JSON (see `privd.boxes.Order`). Standard library only. Its descriptors: 0 the request, 1 the reply, 2 what it
+says to the log, 3 the input folder where there is one. A unit tells over the call how its box ended.
 
 Two processes: one waits, ends the other at the deadline and repeats how it ended (128 + n after signal n); the other is
 the first of a pid namespace. Whoever ends the first one ends both (SIGTERM: and leaves no zombie), and so does
-privd's own death.
+privd's own death: it is the parent, or the other end of the call.
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import select
@@ -39,6 +43,11 @@ INPUT, CODE = "/in", "/code"
 PR_SET_PDEATHSIG, PR_CAPBSET_READ, PR_CAPBSET_DROP = 1, 23, 24
 CAPABILITIES_MAX: Final = 64
 INPUT_FD: Final = 3
+DESCRIPTORS_MAX: Final = 64
+"""Those that were handed over have lower numbers, until they are in their places."""
+ORDER_BYTES_MAX: Final = 64 * 1024
+CALL_S: Final = 20.0
+"""How long privd may take to give its order."""
 EXIT_BY_SIGNAL: Final = 128
 EXIT_UNMADE: Final = 1
 EXIT_DEADLINE: Final = 124
@@ -47,14 +56,15 @@ ROOT_OPTIONS: Final = "mode=0755,size=64k,nr_inodes=128"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def main(order: dict[str, object]) -> NoReturn:
+def main(order: dict[str, object], call: socket.socket | None) -> NoReturn:
     """Make the box and wait for what runs in it."""
     os.umask(0o022)
-    end_with_parent()
-    if os.getppid() != order["parent"]:
-        os._exit(EXIT_UNMADE)
+    if call is None:
+        end_with_parent()
+        if os.getppid() != order["parent"]:
+            os._exit(EXIT_UNMADE)
     launch.raise_oom_score(int(str(order["oom_score_adj"])))
-    given = take_input() if order["input"] else None
+    given = take_input(str(order["input"]), handed_over=call is not None) if order["input"] else None
     launch.check(
         _libc.unshare(launch.CLONE_NEWNS | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP), "unshare"
     )
@@ -76,17 +86,44 @@ def main(order: dict[str, object]) -> NoReturn:
         )
     os.close(0)
     os.close(1)
-    wait(child, float(str(order["wall_s"])))
+    code = wait(child, float(str(order["wall_s"])), call)
+    if call is not None:
+        tell(call, code)
+    os._exit(code)
+
+
+def called() -> tuple[str, socket.socket]:
+    """The order of the privd that calls; the descriptors it hands over are put in their places."""
+    with socket.socket(fileno=0) as given:
+        call = socket.socket(fileno=fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, DESCRIPTORS_MAX))
+        call.settimeout(CALL_S)
+        text, handed, _, _ = socket.recv_fds(call, ORDER_BYTES_MAX, INPUT_FD + 1)
+        aside = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, DESCRIPTORS_MAX) for descriptor in handed]
+        given.detach()
+    for descriptor in handed:
+        os.close(descriptor)
+    for target, source in enumerate(aside):
+        os.dup2(source, target)
+        os.close(source)
+    return text.decode(), call
 
 
 def end_with_parent() -> None:
     launch.check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
 
 
-def take_input() -> int:
-    """The input folder, opened by privd, as a mount of its own; a namespace of ours could no longer make one of it."""
+def take_input(path: str, *, handed_over: bool) -> int:
+    """The input folder, opened by privd, as a mount of its own; a namespace of ours could no longer make one of it.
+
+    What was opened in another namespace can be none in a unit's: there the same folder is found again by its path.
+    """
+    opened = INPUT_FD
+    if handed_over:
+        opened = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if not os.path.sameopenfile(opened, INPUT_FD):
+            raise OSError(f"{path} is not the folder that was handed over")
     open_tree = syscalls.MACHINES[os.uname().machine].numbers["open_tree"]
-    taken: int = _libc.syscall(open_tree, INPUT_FD, b"", OPEN_TREE_CLONE | AT_EMPTY_PATH)
+    taken: int = _libc.syscall(open_tree, opened, b"", OPEN_TREE_CLONE | AT_EMPTY_PATH)
     launch.check(min(taken, 0), "open_tree")
     return taken
 
@@ -146,20 +183,32 @@ def become(uid: int, gid: int, here: int) -> None:
     os.closerange(INPUT_FD, os.sysconf("SC_OPEN_MAX"))
 
 
-def wait(child: int, wall_s: float) -> NoReturn:
-    """Repeat how the box ended; end it when its time is up."""
+def wait(child: int, wall_s: float, call: socket.socket | None) -> int:
+    """How the box ended; it is ended when its time is up, or when privd ends the call."""
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
-    if not select.select([os.pidfd_open(child)], [], [], wall_s)[0]:
+    ended = os.pidfd_open(child)
+    ready = select.select([ended, *([] if call is None else [call.fileno()])], [], [], wall_s)[0]
+    if ended not in ready:
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        os._exit(EXIT_DEADLINE)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    os._exit(code if code >= 0 else EXIT_BY_SIGNAL - code)
+    if not ready:
+        return EXIT_DEADLINE
+    return code if code >= 0 else EXIT_BY_SIGNAL - code
+
+
+def tell(call: socket.socket, code: int) -> None:
+    try:
+        call.send(str(code).encode())
+    except OSError:  # nobody waits for it any more
+        return
 
 
 if __name__ == "__main__":
     try:
-        main(json.loads(sys.argv[1]))
+        if sys.argv[1] == "--call":
+            ordered, caller = called()
+            main(json.loads(ordered), caller)
+        main(json.loads(sys.argv[1]), None)
     except OSError as fault:
         os.write(2, f"the box cannot be made: {fault}".encode("utf-8", "backslashreplace"))
         os._exit(EXIT_UNMADE)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import trio
 
+from privd.box_unit import SOCKET_NAME
 from privd.boxes import boxes_of_this_process
 from privd.cages import folders
 from privd.cages.backend import Backend
@@ -18,7 +19,7 @@ from privd.keeper import Attend, Keeper
 from privd.policy.admission import Admitted
 from privd.policy.agents import check_creation, check_purge, check_runner, role_of
 from privd.registry import AgentRecord, Registry
-from privd.settings import PrivdSettings, template
+from privd.settings import Launching, PrivdSettings, template
 from protocol.privd import AnyCageEvent, Cage, CageChanged, CageGone
 from protocol.problem import Problem, Refused
 from protocol.settings import AgentRole, Credential, Runner
@@ -40,7 +41,7 @@ class Host:
         self.backend = backend
         self.separate = os.geteuid() == 0
         self.changes: Fanout[AnyCageEvent] = Fanout()
-        self.boxes = boxes_of_this_process(log)
+        self.boxes = boxes_of_this_process(log, _box_socket(settings))
         self._intake = Intake(self.boxes)
         self._repositories = Path(settings.state) / "applied"
         self._registry = Registry(Path(settings.state) / "cages")
@@ -242,6 +243,11 @@ class Host:
         """Leave no key behind with an agent that comes back and needs none any more."""
         if record.settings.credential is Credential.EGRESS:
             folders.remove(agent_folder(self.settings, record.agent) / "claude" / KEY_NAME)
+
+
+def _box_socket(settings: PrivdSettings) -> Path | None:
+    """Where systemd makes boxes for us, if it runs the hive."""
+    return Path(settings.run) / "privd" / SOCKET_NAME if settings.cages is Launching.UNITS else None
 
 
 def check_vacant(folder: Path) -> None:
