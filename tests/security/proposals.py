@@ -74,6 +74,7 @@ class Proposal:
         refused = caught.value
         assert refused.detail.isprintable()
         assert len(refused.detail) < 600
+        assert self.logged() == [], "the box went wrong instead of saying no"
         assert self.left() == before, "a refused proposal left something"
         self.refusals.append(refused.detail)
         return refused
