@@ -31,8 +31,9 @@ from protocol.problem import Refused
 from protocol.rpc import Caller, Role
 from protocol.settings import AgentRole, Credential
 from runtime.backoff import delays
+from runtime.listening import Listening, Serve, TurnAway
 from runtime.log import Log
-from runtime.service import Listening, Serve, Service, TurnAway
+from runtime.service import Service
 from runtime.sockets import Ownership, SocketFault, bind_unix
 
 SOCKET_MODE: Final = 0o666

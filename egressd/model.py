@@ -15,7 +15,7 @@ from egressd.gate import Crowded, Gate
 from egressd.passing import AgentLeft, Cut, Passing
 from egressd.policy.answers import OVERLOADED, Answer, answer, on_the_wire
 from egressd.policy.head import BadHead, Head, HeadReader, bad_request, parse_head
-from egressd.policy.passage import MODEL_HEAD_BYTES_MAX, NotOffered, Passage, passage_of
+from egressd.policy.passage import MODEL_HEAD_BYTES_MAX, TARGET_CHARS_SHOWN, NotOffered, Passage, passage_of
 from egressd.upstream import Busy, Fault, NoKey, Slow, Upstream
 from protocol.egressd import Refusal
 from protocol.limits import REPLY_TAKEN_S
@@ -66,8 +66,10 @@ class ModelVisit:
                     pass
         except Crowded as crowded:
             self._gate.note(Refusal.CONNECTIONS)
+            self._log.warning("model", agent=self._gate.agent, status=OVERLOADED, reason=str(crowded))
             await self._say(answer(OVERLOADED, Problem.BUSY, f"{crowded}; close some", retries=True))
         except BadHead as bad:
+            self._log.warning("model", agent=self._gate.agent, status=int(bad.status), reason=bad.reason)
             await self._turn_away(bad)
         except (AgentLeft, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             self._log.debug("the agent left its model socket", agent=self._gate.agent)
@@ -119,7 +121,6 @@ class ModelVisit:
     async def _turn_away(self, bad: BadHead) -> None:
         """The end of a connection whose next bytes cannot be told apart any more."""
         self._gate.note(Refusal.MALFORMED, bad.authority)
-        self._log.debug("not a request", agent=self._gate.agent, status=int(bad.status), reason=bad.reason)
         await self._say(answer(bad.status, bad.problem, bad.reason))
 
     async def _next_head(self, stopping: Stopping) -> bytes | None:
@@ -201,7 +202,7 @@ class ModelVisit:
             agent=self._gate.agent,
             account=self._gate.account,
             method=head.method,
-            path=head.target.partition("?")[0],
+            path=head.target.partition("?")[0][:TARGET_CHARS_SHOWN],
             status=int(passing.status),
             bytes_out=passing.bytes_out,
             bytes_in=passing.bytes_in,

@@ -56,7 +56,7 @@ class EgressNow(Struct, frozen=True, tag_field="kind", tag="egress_now"):
 
 
 class AccountChanged(Struct, frozen=True, tag_field="kind", tag="account_changed"):
-    """What is known of an account, after it changed in more than a number."""
+    """What is known of an account, after it changed in more than a number, or a window filled by another tenth."""
 
     account: Account
 

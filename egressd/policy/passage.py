@@ -62,11 +62,6 @@ class Passage:
     headers: Headers
     length: int | None
     """Bytes of the body; None when they come in chunks."""
-    keeps_alive: bool
-
-    @property
-    def path(self) -> str:
-        return self.target.partition("?")[0]
 
 
 def passage_of(head: Head) -> Passage:
@@ -79,7 +74,7 @@ def passage_of(head: Head) -> Passage:
     if head.method == "GET" and length != 0:
         raise bad_request("a GET request has no body here")
     headers = tuple((name, value) for name, value in head.headers if _goes_on(name))
-    return Passage(head.method, head.target, headers, length, keeps_alive=not _says_close(head))
+    return Passage(head.method, head.target, headers, length)
 
 
 def _check_form(head: Head) -> None:
@@ -125,10 +120,6 @@ def too_large() -> BadHead:
 def _connection(head: Head) -> set[str]:
     values = b",".join(head.values(b"connection")).decode("latin-1")
     return {word.strip().lower() for word in values.split(",")}
-
-
-def _says_close(head: Head) -> bool:
-    return "close" in _connection(head)
 
 
 def _goes_on(name: bytes) -> bool:

@@ -67,15 +67,6 @@ def test_a_length_that_is_said_has_a_bound() -> None:
     assert caught.value.status == 413
 
 
-@pytest.mark.parametrize(
-    ("words", "kept"), [("close", False), ("Keep-Alive, CLOSE", False), ("keep-alive", True)]
-)
-def test_a_connection_is_kept_unless_the_agent_says_otherwise(words: str, kept: bool) -> None:
-    found = read(f"GET /v1/models HTTP/1.1\r\nHost: a\r\nConnection: {words}\r\n\r\n".encode())
-    assert found is not None
-    assert found.keeps_alive is kept
-
-
 def test_headers_that_only_look_harmless_stay_behind() -> None:
     names = (
         "Anthropic-Api-Key",
