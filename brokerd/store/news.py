@@ -42,6 +42,7 @@ DROP: Final = "DELETE FROM news WHERE agent = ? AND event = ?"
 UNTOLD: Final = (
     "SELECT agent, at_ms, until_ms, text FROM news WHERE event = ? AND NOT told ORDER BY at_ms, agent"
 )
+LIMITED_ACCOUNTS: Final = "SELECT name FROM accounts WHERE until_ms IS NOT NULL"
 UNTOLD_EVENTS: Final = "SELECT DISTINCT event FROM news WHERE NOT told"
 FORGET_NEWS: Final = "DELETE FROM news WHERE agent = ?"
 FORGET_TOLD: Final = "DELETE FROM cages_told WHERE agent = ?"
@@ -155,7 +156,8 @@ def tell(db: Db, log: FeedLog, event: SystemEvent, manager: str | None) -> bool:
     reader = known.get(manager or "")
     if news and reader is not None and _is_held_up(reader):
         return True
-    is_so = [each for each in news if reader and _is_so(event, each, known.get(each.agent), log.at_ms)]
+    limited = frozenset(row["name"] for row in db.execute(LIMITED_ACCOUNTS))
+    is_so = [each for each in news if reader and _is_so(event, known.get(each.agent), limited)]
     _drop(db, event, [each for each in news if each not in is_so])
     ready = [each for each in is_so if event is not SystemEvent.RESUMED or not _is_held_up(known[each.agent])]
     if ready and reader is not None:
@@ -174,11 +176,11 @@ def _is_held_up(agent: Agent) -> bool:
     return agent.parked is not None or agent.paused
 
 
-def _is_so(event: SystemEvent, news: News, agent: Agent | None, at_ms: int) -> bool:
+def _is_so(event: SystemEvent, agent: Agent | None, limited: frozenset[str]) -> bool:
     """Whether it still is as it was; not of an agent that is not there any more, or about to go on."""
     if agent is None or event is not SystemEvent.RATE_LIMITED:
         return agent is not None
-    goes_on = agent.limited_by is not None and news.until_ms is not None and news.until_ms <= at_ms
+    goes_on = agent.limited_by is not None and agent.limited_by not in limited
     return agent.parked is Outcome.RATE_LIMITED and not goes_on
 
 

@@ -16,7 +16,7 @@ from protocol.messages import Message, Receipt
 from protocol.privd import Cage, Power
 from protocol.questions import Broken, Question
 from protocol.reminders import Reminder
-from protocol.settings import Runner
+from protocol.settings import CageLimits, Runner
 from protocol.turns import AnyTurnEvent, Outcome, Turn
 from webd.policy.text import TEXT_CHARS_MAX, plain
 
@@ -64,6 +64,10 @@ class AgentRow(Struct, frozen=True):
     """The model account that pays for it."""
     limited_by: str | None
     """That account, while its limit holds the agent."""
+    limits: CageLimits
+    """What its cage may use."""
+    egress_hosts: tuple[str, ...]
+    """Where it may connect to, beside the model API."""
 
 
 class KeptRow(Struct, frozen=True):
@@ -202,11 +206,13 @@ def agent_row(cage: Cage, known: Known | None) -> AgentRow:
         backend=cage.backend,
         degraded=tuple(plain(text) for text in cage.degraded),
         pulse=known.pulse if known else (0,) * PULSE_BINS,
-        detail=plain((held.detail or str(held.parked or "")) if held else cage.detail),
+        detail=plain(_why_held(held) if held else cage.detail),
         until_ms=held.until_ms if held else None,
         paused=known is not None and known.agent.paused,
         account=cage.settings.account,
         limited_by=known.agent.limited_by if known else None,
+        limits=cage.settings.limits,
+        egress_hosts=cage.settings.egress_hosts,
     )
 
 
@@ -214,6 +220,13 @@ def kept_row(cage: Cage) -> KeptRow:
     settings = cage.settings
     model = settings.model if settings.runner is Runner.CLAUDE else None
     return KeptRow(cage.agent, settings.role, cage.since_ms, settings.runner, model)
+
+
+def _why_held(agent: BrokerAgent) -> str:
+    """Why it takes no message; until when is shown in the reader's own time."""
+    if agent.limited_by is not None and agent.parked is Outcome.RATE_LIMITED:
+        return f"account {agent.limited_by} is limited"
+    return agent.detail or str(agent.parked or "")
 
 
 def delivery_row(receipt: Receipt) -> DeliveryRow:

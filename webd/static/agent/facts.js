@@ -7,6 +7,7 @@ import { Head } from "../parts/head.js";
 import { Pulse } from "../parts/pictures.js";
 import { Since } from "../parts/times.js";
 import { count, money, short } from "../words/amounts.js";
+import { Limits, WayOut } from "./bounds.js";
 import { dueWords } from "../words/schedules.js";
 
 /** @import {ComponentChildren} from "../vendor/preact.js" */
@@ -31,12 +32,9 @@ const Now = ({ agent }) => html`
       <${Fact} term="up">${agent.up_since_ms === null ? "down" : html`<${Since} ms=${agent.up_since_ms} />`}<//>
       <${Fact} term="inbox">${agent.inbox || "empty"}<//>
       <${Fact} term="runner">${agent.runner}${agent.model ? ` · ${agent.model}` : ""}<//>
+      <${Fact} term="account">${agent.account}<//>
       <${Fact} term="cage">${agent.backend}<//>
     </dl>
-    ${agent.degraded.length > 0 &&
-    html`<ul class="degraded" aria-label="what this cage lacks">
-      ${agent.degraded.map((lack) => html`<li>${lack}</li>`)}
-    </ul>`}
   </section>`;
 
 /** What the turns shown have used. @param {Tail} tail */
@@ -99,6 +97,8 @@ export const Facts = ({ agent, tail }) => html`
     <${Now} agent=${agent} />
     <${LastHour} agent=${agent} tail=${tail} />
     <${Next} name=${agent.name} />
+    <${Limits} agent=${agent} />
+    <${WayOut} agent=${agent} />
     <section class="part" aria-label="part with it"><${Destroy} agent=${agent} /><p
       class="fine">removes the cage; notes, credentials and configuration are kept.</p></section>
   </aside>`;

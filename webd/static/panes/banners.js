@@ -3,9 +3,14 @@
  */
 import { html, useState } from "../html.js";
 import { now_ms, serverNow, zone } from "../live/clock.js";
-import { agents, hive, judged, link } from "../live/store.js";
+import { accounts, agents, hive, judged, link } from "../live/store.js";
+import { resumeAccount } from "../act/deeds.js";
+import { Deed } from "../parts/buttons.js";
 import { Until } from "../parts/times.js";
+import { windowWords } from "../words/limits.js";
 import { timeOfDay } from "../words/times.js";
+
+/** @import {Account} from "../types/wire" */
 
 /** What does not work while a daemon is down. @type {Record<string, string>} */
 const WITHOUT = {
@@ -52,18 +57,58 @@ function Notices({ notices }) {
     </aside>`;
 }
 
-/** Agents that a limit holds, and until when. */
+/** @param {{name: string}} props */
+const Named = ({ name }) => html`<a href=${`/agent/${name}/`}>${name}</a>`;
+
+/** Agents that a limit of their own holds, and until when. */
 function Limited() {
-  const held = [...agents.value.values()].map((agent) => agent.value).filter((agent) => agent.state === "limited");
+  const held = [...agents.value.values()]
+    .map((agent) => agent.value)
+    .filter((agent) => agent.state === "limited" && agent.limited_by === null);
   if (!held.length) return null;
   return html`
     <p class="banner limit" role="status">
       <b>◼ rate-limited</b>
       ${held.map(
         ({ name, until_ms }) =>
-          html`<span key=${name}><a href=${`/agent/${name}/`}>${name}</a>${until_ms !== null && html` <${Until} ms=${until_ms} before="until ~" />`}</span>`,
+          html`<span key=${name}><${Named} name=${name} />${until_ms !== null && html` <${Until} ms=${until_ms} before="until ~" />`}</span>`,
       )}
     </p>`;
+}
+
+/** Who is named of those that an account's limit holds; the rest is counted. */
+const HELD_SHOWN = 8;
+
+/** A model account whose limit holds its agents, until when, and what of it is left. @param {{account: Account}} props */
+function LimitedAccount({ account }) {
+  const { name, limited_until_ms, windows, detail } = account;
+  const held = account.held.filter((agent) => agents.value.has(agent));
+  const rest = held.length - HELD_SHOWN;
+  return html`
+    <div class="banner limit account" role="status">
+      <b title=${detail}>${limited_until_ms === null ? "● going on" : "◼ rate-limited"}</b>
+      <span>account ${name}${limited_until_ms !== null && html` <${Until} ms=${limited_until_ms} before="until ~" />`}</span>
+      <span>${held.slice(0, HELD_SHOWN).map((agent, i) => html`${i > 0 && ", "}<${Named} key=${agent} name=${agent} />`)}${rest > 0 && ` and ${rest} more`}${
+        limited_until_ms === null && " wait for their turn"
+      }</span>
+      ${
+        windows.length > 0 &&
+        html`<ul class="windows">${windows.map((window) => html`<li key=${window.name}>${windowWords(window, now_ms.value, zone.value)}</li>`)}</ul>`
+      }
+      ${
+        limited_until_ms !== null &&
+        html`<${Deed} deed=${`resume account ${name}`} tone="quiet" doing="resuming…" label=${`resume account ${name}`}
+          run=${() => resumeAccount(name)}>resume<//>`
+      }
+    </div>`;
+}
+
+/** Accounts whose limits hold anybody, or will. */
+function LimitedAccounts() {
+  const limited = [...accounts.value.values()].filter(
+    (account) => account.limited_until_ms !== null || account.held.some((agent) => agents.value.has(agent)),
+  );
+  return limited.map((account) => html`<${LimitedAccount} key=${account.name} account=${account} />`);
 }
 
 /** @param {{now: () => void}} props */
@@ -73,6 +118,7 @@ export function Banners({ now }) {
   return html`
     ${judged.value.banner && html`<${Lost} now=${now} />`}
     ${down.map(([name]) => html`<p class="banner" role="status"><b>◌ ${name} is down</b> ${WITHOUT[name] ?? ""}</p>`)}
+    <${LimitedAccounts} />
     <${Limited} />
     ${notices.length > 0 && html`<${Notices} notices=${notices} />`}`;
 }

@@ -10,6 +10,7 @@ import { Icon, Pulse, Sigil } from "../parts/pictures.js";
 import { PowerItems } from "../parts/power.js";
 import { State, tone } from "../parts/state.js";
 import { count } from "../words/amounts.js";
+import { HeldBack } from "./held.js";
 import { Sizes } from "./sizes.js";
 import { Spawn } from "./spawn.js";
 
@@ -87,6 +88,7 @@ export function Swarm() {
         <div role="rowgroup"
           class="rows">${shown.current.map((name) => html`<${Guarded} key=${name} what=${name}><${Row} name=${name} /><//>`)}</div>
       </div>
+      <${HeldBack} />
       <${Sizes} />
     </section>`;
 }

@@ -23,6 +23,7 @@ const MARKS = {
   reminder: { glyph: "◷", word: "reminder", tone: "" },
   rate_limited: { glyph: "◼", word: "rate-limited", tone: "bad" },
   resumed: { glyph: "●", word: "resumed", tone: "ok" },
+  limit_hit: { glyph: "◼", word: "limit", tone: "bad" },
 };
 
 /**
