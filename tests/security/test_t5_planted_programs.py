@@ -3,6 +3,7 @@
 Git itself is shown the same repository first, so that each plant is known to work.
 """
 
+import ast
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from protocol.names import MANAGER_NAME
 from tests.security import population
 from tests.security.inside import run_inside
 from tests.security.proposals import NOW_S, OWNER, Proposal, proposal
+from tests.security.test_t4_source import modules
 from tests.support.hive import RunningHive
 from tests.support.repositories import ENVIRONMENT
 
@@ -192,6 +194,19 @@ def test_t5_the_reader_is_its_owner_and_sees_only_that(trap: Trap) -> None:
     objects.chmod(0o700)
     assert (made.repository.folder.stat().st_uid, OWNER) == (OWNER, OWNER)
     made.ingest(commit)
+
+
+def names_git(text: str) -> bool:
+    """Whether a text of a program could start git, or let root's git trust somebody's repository."""
+    return text.partition(" ")[0].rpartition("/")[2] == "git" or "safe.directory" in text
+
+
+def test_t5_nobody_of_ours_starts_git() -> None:
+    assert all(map(names_git, ("git", "/usr/bin/git", "git fetch /x", "-csafe.directory=*")))
+    for file, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not names_git(node.value), f"{file}:{node.lineno}"
 
 
 COMMIT = r"""
