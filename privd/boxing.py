@@ -100,6 +100,8 @@ def called() -> tuple[str, socket.socket]:
         text, handed, _, _ = socket.recv_fds(call, ORDER_BYTES_MAX, INPUT_FD + 1)
         aside = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, DESCRIPTORS_MAX) for descriptor in handed]
         given.detach()
+    if not text:
+        sys.exit("no box was ordered: whoever called has gone")
     for descriptor in handed:
         os.close(descriptor)
     for target, source in enumerate(aside):

@@ -72,10 +72,11 @@ def read(path: str) -> str:
     return attempt(lambda: os.listdir(place) if place.is_dir() else place.read_bytes())
 
 
-def connected(path: str) -> str:
-    with socket.socket(socket.AF_UNIX) as client:
+def connected(path: str, kind: int = socket.SOCK_STREAM) -> str:
+    with socket.socket(socket.AF_UNIX, kind) as client:
         client.settimeout(5)
-        return attempt(lambda: client.connect(path))
+        answer = attempt(lambda: client.connect(path))
+    return connected(path, socket.SOCK_SEQPACKET) if answer == "EPROTOTYPE" else answer
 
 
 def family(name: str) -> str:

@@ -17,6 +17,24 @@ pytestmark = [pytest.mark.systemd, pytest.mark.root, pytest.mark.cage]
 
 AGENTS: Final = {"hm1nd", "iris"}
 CAGES: Final = {f"hive-cage@{agent}.service" for agent in AGENTS}
+LISTING: Final = """
+import trio
+from pathlib import Path
+from protocol.privd import ListState
+from runtime.client import Client
+
+async def main():
+    async with Client(Path("/run/hyperhive/privd/operator.sock")) as privd:
+        print(await privd.call(ListState(agent="iris")))
+
+trio.run(main)
+"""
+ORDERING: Final = """
+import socket, time
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as call:
+    call.connect("/run/hyperhive/privd/box.sock")
+    time.sleep(600)
+"""
 HUNG: Final = "[Service]\nWatchdogSec=2\n"
 
 
@@ -26,12 +44,35 @@ def idle(hive: Installed) -> bool:
     return set(agents) >= AGENTS and all(agents[name]["agent"]["activity"] == "idle" for name in AGENTS)
 
 
+def units_of(hive: Installed, pattern: str) -> list[str]:
+    listed = hive.lab.systemctl("list-units", "--plain", "--no-legend", pattern)
+    return [line.split()[0] for line in listed.split("\n") if line]
+
+
 def restarts(hive: Installed, unit: str) -> int:
     return int(hive.lab.shown(unit, "NRestarts")["NRestarts"])
 
 
 def test_a_message_is_answered_from_a_cage(hive: Installed) -> None:
     assert "iris" in hive.answer("hm1nd", "tell iris hello")["body"]
+
+
+def test_an_agents_files_are_read_in_a_box_that_is_a_unit(hive: Installed) -> None:
+    """An installed privd has lost the power to make a box, and openat2, by which a box keeps to its folder."""
+    hive.answer("iris", "remember the lab")
+    shown = hive.lab.run("/opt/hyperhive/python/bin/python", "-I", "-c", LISTING)
+    assert "notes" in shown
+    assert hive.lab.journal("hive-box@*").count("Started hive-box@") >= 1
+    until(lambda: not units_of(hive, "hive-box@*"), "the box is gone")
+
+
+def test_a_box_goes_with_the_privd_that_ordered_it(hive: Installed) -> None:
+    call = hive.lab.raw("systemd-run", "--unit=ordering", "/usr/bin/python3", "-I", "-c", ORDERING)
+    assert call.returncode == 0, call.stderr
+    until(lambda: units_of(hive, "hive-box@*"), "a box")
+    hive.lab.systemctl("kill", "--signal=SIGKILL", "ordering.service")
+    until(lambda: not units_of(hive, "hive-box@*"), "the box is gone")
+    hive.lab.raw("systemctl", "reset-failed", "ordering.service")
 
 
 def test_cages_are_units_with_limits_and_without_a_network(hive: Installed) -> None:

@@ -16,7 +16,8 @@ EXPOSURE_MAX: Final = {
     "hive-brokerd.service": 0.5,
     "hive-webd.service": 0.5,
     "hive-egressd.service": 1.5,
-    "hive-privd.service": 2.5,
+    "hive-privd.service": 1.5,
+    "hive-box@.service": 2.5,
     "hive-cages.service": 0.7,
 }
 EVERYWHERE: Final = frozenset(
@@ -26,12 +27,12 @@ EVERYWHERE: Final = frozenset(
         "PrivateIPC=yes", "PrivateMounts=yes", "PrivateTmp=yes", "ProtectClock=yes", "ProtectControlGroups=yes",
         "ProtectHome=yes", "ProtectHostname=yes", "ProtectKernelLogs=yes", "ProtectKernelModules=yes",
         "ProtectKernelTunables=yes", "ProtectProc=invisible", "ProtectSystem=strict", "RemoveIPC=yes",
-        "RestrictRealtime=yes", "RestrictSUIDSGID=yes", "SystemCallArchitectures=native",
+        "RestrictNamespaces=yes", "RestrictRealtime=yes", "RestrictSUIDSGID=yes", "SystemCallArchitectures=native",
         "SystemCallErrorNumber=EPERM", "Restart=always", "WatchdogSec=30", "Type=notify",
     }
 )  # fmt: skip
 """Of every daemon. Several of them change no score: without this list, one that is lost would not be missed."""
-UNPRIVILEGED: Final = frozenset({"CapabilityBoundingSet=", "RestrictNamespaces=yes", "UMask=0077"})
+UNPRIVILEGED: Final = frozenset({"CapabilityBoundingSet=", "UMask=0077"})
 WITHOUT_NETWORK: Final = frozenset(
     {"PrivateNetwork=yes", "IPAddressDeny=any", "RestrictAddressFamilies=AF_UNIX"}
 )
@@ -39,6 +40,7 @@ SOCKETS: Final = {
     "privd/operator.sock": ("root", "hive-admin", "660"),
     "privd/swarm.sock": ("root", "hive-broker", "660"),
     "privd/egress.sock": ("root", "hive-egress", "660"),
+    "privd/box.sock": ("root", "root", "600"),
     "brokerd/operator.sock": ("root", "hive-admin", "660"),
     "webd/operator.sock": ("root", "hive-admin", "660"),
     "egressd/operator.sock": ("root", "hive-admin", "660"),
