@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.root]
 
 CHECKOUT = Path(__file__).parents[2]
 GIB = 1 << 30
-DRIVER_S = 240
+DRIVER_S = 280
 GROWTH_MAX = 1.25
 """How much more memory a bomb may cost than a small configuration. The control, 32 MiB, is far beyond it."""
 BLOB = "c" * 40
