@@ -37,7 +37,7 @@ def state(hive: RunningHive) -> Iterator[Path]:
     (made / "empty.txt").touch()
     (made / "long.log").write_text("".join(f"{number:06d} the quick brown fox\n" for number in range(12_000)))
     (made / "shadow").symlink_to("/etc/shadow")
-    (made / "a\nname\u202e with <b>power</b>").write_text("harmless")
+    (made / "a\nname\u202e with <b>power").write_text("harmless")
     (made / ("long-" * 40 + "name.txt")).write_text("x")
     os.mkfifo(made / "pipe")
     for path in (made, *made.rglob("*")):
@@ -62,8 +62,8 @@ def test_a_folder_and_a_file_of_it(page: Page, state: Path, axe: Axe) -> None:
     listing.get_by_role("link", name="browsed/").click()
     expect(page).to_have_url(re.compile(r"\?in=browsed$"))
     expect(listing.get_by_role("link", name="plan.md")).to_be_visible()
-    expect(listing.locator("tbody tr")).to_have_count(8)
-    expect(listing.get_by_text("a\\x0aname\\xe2\\x80\\xae with <b>power</b>")).to_be_visible()
+    expect(listing.locator("tbody tr")).to_have_count(9)
+    expect(listing.get_by_text("a\\x0aname\\xe2\\x80\\xae with <b>power")).to_be_visible()
     expect(listing.locator("tr[data-name=shadow] a")).to_have_count(0)
     expect(listing.locator("tr[data-name=pipe] a")).to_have_count(0)
     expect(page.locator(".files .bar")).to_contain_text(re.compile(r"all of it: .+ in \d+ files"))
@@ -86,6 +86,7 @@ def test_a_folder_and_a_file_of_it(page: Page, state: Path, axe: Axe) -> None:
     expect(listing).to_be_visible()
 
 
+@pytest.mark.allow_noise("409")
 def test_what_is_no_text_is_not_shown(desk: Page, state: Path, axe: Axe) -> None:
     desk.goto("/agent/iris/state?in=browsed&file=browsed%2Fwords.bin")
     expect(desk.get_by_text("not text.")).to_be_visible()

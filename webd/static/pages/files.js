@@ -45,8 +45,8 @@ function Row({ folder, entry: { name, kind, bytes, modified_ms }, current, go })
   const path = below(folder.path, name);
   const href = kind === "folder" ? address(path) : address(folder.path, path);
   return html`
-    <tr class=${kind} data-name=${name}>
-      <th scope="row">
+    <tr class=${`is-${kind}`} data-name=${name}>
+      <th scope="row"><div>
         <i aria-hidden="true">${GLYPH[kind]}</i>
         ${
           kind === "folder" || kind === "file"
@@ -54,7 +54,7 @@ function Row({ folder, entry: { name, kind, bytes, modified_ms }, current, go })
               onClick=${within(go)}>${name}${kind === "folder" ? "/" : ""}</a>`
             : html`<span title=${NOT_READ[kind]}>${name}<span class="sr">, ${NOT_READ[kind]}</span></span>`
         }
-      </th>
+      </div></th>
       <td class="num">${kind === "file" ? size(bytes) : ""}</td>
       <td class="when"><${Since} ms=${modified_ms} after=" ago" /></td>
     </tr>`;
