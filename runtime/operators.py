@@ -5,7 +5,7 @@ import pwd
 from collections.abc import Collection
 
 from protocol.rpc import Caller, Role
-from runtime.service import Admit
+from runtime.listening import Admit
 from runtime.sockets import Ownership
 
 

@@ -8,8 +8,8 @@ that is refused is refused there, and only what is allowed takes the short way.
 """
 
 import os
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Coroutine
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import outcome
 import trio
@@ -27,15 +27,24 @@ READ_BYTES: Final = 16 * 1024
 """A request that fills this goes to a task: more of it may be there, and would not be told a second time."""
 
 
+class Keeper(Protocol):
+    """Whoever parked a connection."""
+
+    def again(self, parked: "Parked[Any]") -> None:
+        """It needs a task again."""
+
+    def over(self, parked: "Parked[Any]") -> None:
+        """It ended here."""
+
+
 class Parked(Generic[H]):
-    """One connection. `again(heard, unsent)` gives it back to a task, `over` is called when it ended here."""
+    """One connection."""
 
     __slots__ = (
-        "_again",
         "_fd",
         "_given_up",
         "_has_spoken",
-        "_over",
+        "_keeper",
         "_reactor",
         "_request",
         "_rest",
@@ -47,12 +56,10 @@ class Parked(Generic[H]):
         self,
         session: Session[H],
         stream: trio.SocketStream,
-        again: Callable[["Parked[H]"], None],
-        over: Callable[["Parked[H]"], None],
+        keeper: Keeper,
     ) -> None:
         self._session = session
-        self._again = again
-        self._over = over
+        self._keeper = keeper
         self._request: Request | None = None
         """What is being done."""
         self._rest: ByHand | None = None
@@ -80,7 +87,7 @@ class Parked(Generic[H]):
             return
         self._leave_reactor()
         self._socket.close()
-        self._over(self)
+        self._keeper.over(self)
         if self._rest is not None:
             self._rest.give_up()
 
@@ -179,4 +186,4 @@ class Parked(Generic[H]):
     def _to_task(self, heard: bytes, unsent: bytes) -> None:
         self._leave_reactor()
         self._session.resume(heard, unsent)
-        self._again(self)
+        self._keeper.again(self)

@@ -13,21 +13,18 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, Final, TypeVar, cast
+from weakref import WeakSet
 
 import trio
 
 from protocol.frames import encode_refusal
 from protocol.limits import CONNECTIONS_PER_SOCKET_MAX, CONNECTIONS_PER_UID_MAX
-from protocol.problem import Problem, Refused
 from protocol.rpc import Caller
 from runtime import notify
-from runtime.backoff import delays
-from runtime.later import Later
+from runtime.listening import Admit, Listening
 from runtime.log import Log, logger
-from runtime.parked import Parked
 from runtime.session import Session, Surface
 from runtime.settings import EXIT_SETTINGS
-from runtime.sockets import peer_uid
 from runtime.stopping import Stopping
 
 H = TypeVar("H")
@@ -46,98 +43,6 @@ GARBAGE: Final = (20_000, 20, 50)
 """When cycles of objects are looked for. A daemon makes few; the usual 700 cost a busy one a sixth of its time."""
 LIFELINE: Final = "HIVE_LIFELINE"
 """Set by a supervisor that holds the other end of our standard input."""
-REFUSAL_TAKEN_S: Final = 1.0
-ACCEPT_PAUSE_FIRST_S: Final = 0.05
-ACCEPT_PAUSE_MAX_S: Final = 2.0
-
-Admit = Callable[[int], Caller | None]
-"""Who a peer's uid is at one socket; None turns it away."""
-
-Serve = Callable[[trio.SocketStream, Caller], Awaitable[Session[Any] | None]]
-"""What is done with one admitted connection; it is closed afterwards, unless this returns a session to park."""
-
-TurnAway = Callable[[Refused], bytes]
-"""How a refusal is written at one socket."""
-
-
-class Listening:
-    """One socket being served: for whom, how many at a time; `close` stops it and ends its connections."""
-
-    def __init__(
-        self,
-        serve: Serve,
-        admit: Admit,
-        turn_away: TurnAway,
-        *,
-        connections_max: int,
-        connections_per_uid_max: int,
-    ) -> None:
-        self.scope = trio.CancelScope()
-        self.serve = serve
-        self.turn_away = turn_away
-        self.connections = 0
-        self.parked: set[Parked[Any]] = set()
-        self._admit = admit
-        self._by_uid: dict[int, int] = {}
-        self._connections_max = connections_max
-        self._connections_per_uid_max = connections_per_uid_max
-        self._none_parked: Later[None] = Later()
-
-    def close(self) -> None:
-        self.scope.cancel()
-
-    def admitted(self, uid: int | None) -> Caller | None:
-        return None if uid is None else self._admit(uid)
-
-    def place(self, uid: int, stream: trio.SocketStream) -> "Place":
-        """One connection's place; Refused(busy) when all are taken."""
-        held = self._by_uid.get(uid, 0)
-        if self.connections >= self._connections_max or held >= self._connections_per_uid_max:
-            raise Refused(
-                Problem.BUSY,
-                f"{self.connections} connections are open already, {held} of them yours; close some",
-            )
-        self.connections += 1
-        self._by_uid[uid] = held + 1
-        return Place(self, uid, stream)
-
-    def leave(self, uid: int) -> None:
-        """One connection less."""
-        self.connections -= 1
-        self._by_uid[uid] -= 1
-        if not self._by_uid[uid]:
-            del self._by_uid[uid]
-
-    def unpark(self, parked: "Parked[Any]") -> None:
-        self.parked.discard(parked)
-        if not self.parked:
-            self._none_parked.tell(None)
-
-    async def stop_parked(self) -> None:
-        """End those that are parked; returns when the last has finished its work."""
-        for parked in tuple(self.parked):
-            parked.stop()
-        while self.parked:
-            self._none_parked = Later()
-            await self._none_parked
-
-    def end_parked(self) -> None:
-        for parked in tuple(self.parked):
-            parked.end()
-
-
-class Place:
-    """One of the connections that a listening socket may have, until it leaves."""
-
-    __slots__ = ("listening", "stream", "uid")
-
-    def __init__(self, listening: Listening, uid: int, stream: trio.SocketStream) -> None:
-        self.listening = listening
-        self.uid = uid
-        self.stream = stream
-
-    def leave(self) -> None:
-        self.listening.leave(self.uid)
 
 
 class Service:
@@ -149,6 +54,7 @@ class Service:
         self.stopping = Stopping()
         self.resources = resources
         self._nursery = nursery
+        self._listenings: WeakSet[Listening] = WeakSet()
 
     def start_background(self, task: Callable[..., Awaitable[Any]], *arguments: Any, name: str) -> None:
         """Run a task for as long as the daemon lives; it is cancelled at the stop and may not end by an exception."""
@@ -189,83 +95,23 @@ class Service:
 
     def accept(self, listener: trio.SocketListener, listening: Listening) -> Listening:
         """Serve whatever `listening` says at a listening socket: the way in for sockets that do not speak the RPC."""
-        self._nursery.start_soon(self._accept, listener, listening)
+        if not self._listenings:
+            self._nursery.start_soon(self._until_stop)
+        self._listenings.add(listening)
+        listening.open(listener, self._nursery, self.stopping, self.log)
         return listening
 
-    async def _accept(self, listener: trio.SocketListener, listening: Listening) -> None:
+    async def _until_stop(self) -> None:
+        """Let nobody new in once the daemon stops; what is parked finishes its work."""
         try:
-            async with listener:
-                with listening.scope:
-                    async with trio.open_nursery() as connections:
-                        with self.stopping.ends():
-                            while True:
-                                stream = await self._next_stream(listener)
-                                connections.start_soon(self._connection, stream, listening, connections)
-                        await listening.stop_parked()
+            await self.stopping.wait()
+            for listening in self._listenings:
+                listening.stop()
+            for listening in self._listenings:
+                await listening.none_parked()
         finally:
-            listening.end_parked()
-
-    async def _next_stream(self, listener: trio.SocketListener) -> trio.SocketStream:
-        pauses = delays(ACCEPT_PAUSE_FIRST_S, ACCEPT_PAUSE_MAX_S)
-        while True:
-            try:
-                return await listener.accept()
-            except OSError as error:
-                pause_s = next(pauses)
-                self.log.warning("cannot accept a connection", error=str(error), pause_s=round(pause_s, 2))
-            await trio.sleep(pause_s)
-
-    async def _connection(
-        self, stream: trio.SocketStream, listening: Listening, nursery: trio.Nursery
-    ) -> None:
-        """Admit or turn away before a byte is read, then serve. What goes wrong here stays here."""
-        uid, place, session = None, None, None
-        try:
-            uid = peer_uid(stream)
-            caller = listening.admitted(uid)
-            if uid is None or caller is None:
-                self.log.warning("turned a peer away", uid=uid)
-                return
-            place = listening.place(uid, stream)
-            session = await listening.serve(stream, caller)
-        except Refused as refused:
-            self.log.warning("refused a connection", uid=uid, reason=refused.detail)
-            await _refuse(stream, listening.turn_away(refused))
-        except Exception:
-            self.log.exception("a connection met a defect", uid=uid)
-        finally:
-            if session is None or place is None:
-                stream.socket.close()
-                if place is not None:
-                    place.leave()
-        if session is not None and place is not None:
-            self._park(session, place, nursery)
-
-    def _park(self, session: Session[Any], place: "Place", nursery: trio.Nursery) -> None:
-        """A session with nothing to do needs no task until its peer says something."""
-
-        def again(parked: Parked[Any]) -> None:
-            place.listening.unpark(parked)
-            nursery.start_soon(self._serve_on, session, place, nursery)
-
-        def over(parked: Parked[Any]) -> None:
-            place.listening.unpark(parked)
-            place.leave()
-
-        place.listening.parked.add(Parked(session, place.stream, again, over))
-
-    async def _serve_on(self, session: Session[Any], place: "Place", nursery: trio.Nursery) -> None:
-        parks = False
-        try:
-            parks = await session.serve(parks=True)
-        except Exception:
-            self.log.exception("a connection met a defect", uid=place.uid)
-        finally:
-            if not parks:
-                place.stream.socket.close()
-                place.leave()
-        if parks:
-            self._park(session, place, nursery)
+            for listening in self._listenings:
+                listening.end_parked()
 
     async def on_signals(self) -> None:
         """Stop on SIGTERM or SIGINT."""
@@ -292,14 +138,6 @@ class Service:
         while interval_s is not None:
             notify.notify("WATCHDOG=1")
             await trio.sleep(interval_s)
-
-
-async def _refuse(stream: trio.SocketStream, text: bytes) -> None:
-    with trio.move_on_after(REFUSAL_TAKEN_S):
-        try:
-            await stream.send_all(text)
-        except trio.BrokenResourceError:
-            return
 
 
 async def serve(name: str, main: Callable[[Service], Awaitable[None]]) -> None:

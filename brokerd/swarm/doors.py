@@ -14,7 +14,8 @@ from brokerd.store.agents import Known
 from protocol.limits import AGENT_CONNECTIONS_MAX
 from protocol.rpc import Caller
 from runtime.backoff import delays
-from runtime.service import Listening, Service
+from runtime.listening import Listening
+from runtime.service import Service
 from runtime.session import Surface
 from runtime.sockets import Ownership, SocketFault, bind_unix
 

@@ -12,7 +12,8 @@ from protocol.limits import FRAME_BYTES_MAX
 from protocol.problem import Problem, Refused
 from protocol.rpc import Call, Caller, Role
 from runtime.client import IDLE_CONNECTIONS_MAX, Client, Disconnected
-from runtime.service import Listening, Service
+from runtime.listening import Listening
+from runtime.service import Service
 from runtime.session import Surface
 from runtime.sockets import bind_unix
 from tests.support.daemon import running_service

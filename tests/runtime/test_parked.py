@@ -18,8 +18,9 @@ from protocol.limits import REPLY_BYTES_MAX
 from protocol.problem import Problem, Refused
 from protocol.rpc import Call, Caller, Request, Role
 from runtime.later import Later, light
+from runtime.listening import Listening
 from runtime.parked import READ_BYTES
-from runtime.service import Listening, Service
+from runtime.service import Service
 from runtime.session import Surface
 from runtime.sockets import bind_unix
 from tests.support.daemon import running_service

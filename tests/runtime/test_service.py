@@ -19,7 +19,8 @@ import trio
 from protocol.problem import Problem, Refused
 from protocol.rpc import Call, Caller, Role
 from runtime.client import Client, Disconnected
-from runtime.service import EXIT_DEFECT, LIFELINE, Listening, Service
+from runtime.listening import Listening
+from runtime.service import EXIT_DEFECT, LIFELINE, Service
 from runtime.session import Surface
 from runtime.sockets import bind_unix
 from tests.support.daemon import running_service

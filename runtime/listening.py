@@ -1,0 +1,258 @@
+"""A listening socket: who is let in, how many at a time, and what is done with them.
+
+No task waits for who comes: one reactor watches all listening sockets (runtime.reactor). A connection is a task only
+while it is served, and none while it is parked (runtime.parked).
+"""
+
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final
+
+import trio
+
+from protocol.problem import Problem, Refused
+from protocol.rpc import Caller
+from runtime.backoff import delays
+from runtime.later import Later
+from runtime.log import Log
+from runtime.parked import Parked
+from runtime.reactor import Timer, this_reactor
+from runtime.session import Session
+from runtime.sockets import peer_uid
+from runtime.stopping import Stopping
+
+REFUSAL_TAKEN_S: Final = 1.0
+ACCEPT_PAUSE_FIRST_S: Final = 0.05
+ACCEPT_PAUSE_MAX_S: Final = 2.0
+ACCEPTED_AT_ONCE_MAX: Final = 64
+"""Connections of one socket that are accepted before others have their turn."""
+
+Admit = Callable[[int], Caller | None]
+"""Who a peer's uid is at one socket; None turns it away."""
+
+Serve = Callable[[trio.SocketStream, Caller], Awaitable[Session[Any] | None]]
+"""What is done with one admitted connection; it is closed afterwards, unless this returns a session to park."""
+
+TurnAway = Callable[[Refused], bytes]
+"""How a refusal is written at one socket."""
+
+
+class Listening:
+    """One socket being served; `close` stops it and ends its connections."""
+
+    def __init__(
+        self,
+        serve: Serve,
+        admit: Admit,
+        turn_away: TurnAway,
+        *,
+        connections_max: int,
+        connections_per_uid_max: int,
+    ) -> None:
+        self._serve = serve
+        self._admit = admit
+        self._turn_away = turn_away
+        self._connections_max = connections_max
+        self._connections_per_uid_max = connections_per_uid_max
+        self.connections = 0
+        self._by_uid: dict[int, int] = {}
+        self._closed = Stopping()
+        self.parked: set[Parked[Any]] = set()
+        self._none_parked: Later[None] | None = None
+        self._gate: _Gate | None = None
+
+    def open(
+        self, listener: trio.SocketListener, nursery: trio.Nursery, stopping: Stopping, log: Log
+    ) -> None:
+        """Let peers in, each into a task of the nursery, until `stop` or `close`."""
+        self._nursery, self._log = nursery, log
+        if self._closed or stopping:
+            listener.socket.close()
+            return
+        self._gate = _Gate(listener, self._let_in, log)
+
+    def stop(self) -> None:
+        """The daemon goes down: nobody new is let in, and what only waits is told so."""
+        self._shut()
+        for parked in tuple(self.parked):
+            parked.stop()
+
+    def close(self) -> None:
+        """End it, with all its connections."""
+        self._closed.set()
+        self._shut()
+        self.end_parked()
+
+    def end_parked(self) -> None:
+        """Close those that are parked, whatever they are doing."""
+        for parked in tuple(self.parked):
+            parked.end()
+
+    def _shut(self) -> None:
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
+
+    async def none_parked(self) -> None:
+        """Wait until those that were parked have finished their work."""
+        while self.parked:
+            self._none_parked = Later()
+            await self._none_parked
+
+    def _let_in(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
+        self._nursery.start_soon(
+            self._connection, trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
+        )
+
+    async def _connection(self, stream: trio.SocketStream) -> None:
+        """Admit or turn away before a byte is read, then serve. What goes wrong here stays here."""
+        uid, place, session = None, None, None
+        with self._closed.ends():
+            try:
+                uid = peer_uid(stream)
+                caller = None if uid is None else self._admit(uid)
+                if uid is None or caller is None:
+                    self._log.warning("turned a peer away", uid=uid)
+                    return
+                place = self._place(uid, stream)
+                session = await self._serve(stream, caller)
+            except Refused as refused:
+                self._log.warning("refused a connection", uid=uid, reason=refused.detail)
+                await _refuse(stream, self._turn_away(refused))
+            except Exception:
+                self._log.exception("a connection met a defect", uid=uid)
+            finally:
+                if session is None or place is None:
+                    stream.socket.close()
+                    if place is not None:
+                        self._leave(place)
+        if session is not None and place is not None:
+            self._park(session, place)
+
+    def _place(self, uid: int, stream: trio.SocketStream) -> "Place":
+        """One connection's place; Refused(busy) when all are taken."""
+        held = self._by_uid.get(uid, 0)
+        if self.connections >= self._connections_max or held >= self._connections_per_uid_max:
+            raise Refused(
+                Problem.BUSY,
+                f"{self.connections} connections are open already, {held} of them yours; close some",
+            )
+        self.connections += 1
+        self._by_uid[uid] = held + 1
+        return Place(self, uid, stream)
+
+    def _leave(self, place: "Place") -> None:
+        self.connections -= 1
+        self._by_uid[place.uid] -= 1
+        if not self._by_uid[place.uid]:
+            del self._by_uid[place.uid]
+
+    def _park(self, session: Session[Any], place: "Place") -> None:
+        """A session with nothing to do needs no task until its peer says something."""
+        place.session = session
+        parked = Parked(session, place.stream, place)
+        self.parked.add(parked)
+        if self._closed:
+            parked.end()
+
+    def again(self, parked: Parked[Any], place: "Place") -> None:
+        """What was parked has something to do that needs a task."""
+        self._unpark(parked)
+        self._nursery.start_soon(self._serve_on, place)
+
+    def over(self, parked: Parked[Any], place: "Place") -> None:
+        """It ended while it was parked."""
+        self._unpark(parked)
+        self._leave(place)
+
+    def _unpark(self, parked: Parked[Any]) -> None:
+        self.parked.discard(parked)
+        if not self.parked and self._none_parked is not None:
+            self._none_parked.tell(None)
+
+    async def _serve_on(self, place: "Place") -> None:
+        parks = False
+        with self._closed.ends():
+            try:
+                parks = await place.session.serve(parks=True)
+            except Exception:
+                self._log.exception("a connection met a defect", uid=place.uid)
+            finally:
+                if not parks:
+                    place.stream.socket.close()
+                    self._leave(place)
+        if parks:
+            self._park(place.session, place)
+
+
+class Place:
+    """One of the connections that a listening socket may have, until it leaves."""
+
+    __slots__ = ("_listening", "session", "stream", "uid")
+
+    session: Session[Any]
+
+    def __init__(self, listening: Listening, uid: int, stream: trio.SocketStream) -> None:
+        self._listening = listening
+        self.uid = uid
+        self.stream = stream
+
+    def again(self, parked: Parked[Any]) -> None:
+        self._listening.again(parked, self)
+
+    def over(self, parked: Parked[Any]) -> None:
+        self._listening.over(parked, self)
+
+
+class _Gate:
+    """Accepts whoever comes, in the reactor. A system that has nothing left for another one is asked again later."""
+
+    __slots__ = ("_let_in", "_log", "_pauses", "_reactor", "_socket", "_timer")
+
+    def __init__(
+        self, listener: trio.SocketListener, let_in: Callable[[socket.socket], None], log: Log
+    ) -> None:
+        self._let_in = let_in
+        self._log = log
+        self._pauses: Iterator[float] | None = None
+        self._timer: Timer | None = None
+        self._socket = socket.socket(fileno=listener.socket.detach())
+        self._reactor = this_reactor()
+        self._reactor.watch(self._socket.fileno(), self._look)
+
+    def close(self) -> None:
+        self._reactor.forget(self._socket.fileno())
+        self._socket.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        for _ in range(ACCEPTED_AT_ONCE_MAX):
+            if self._socket.fileno() < 0:
+                return
+            try:
+                accepted, _ = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            self._pauses = None
+            self._let_in(accepted)
+        self._timer = self._reactor.at(trio.current_time(), self._look)
+
+    def _pause(self, error: OSError) -> None:
+        if self._pauses is None:
+            self._pauses = delays(ACCEPT_PAUSE_FIRST_S, ACCEPT_PAUSE_MAX_S)
+        pause_s = next(self._pauses)
+        self._log.warning("cannot accept a connection", error=str(error), pause_s=round(pause_s, 2))
+        self._timer = self._reactor.at(trio.current_time() + pause_s, self._look)
+
+
+async def _refuse(stream: trio.SocketStream, text: bytes) -> None:
+    with trio.move_on_after(REFUSAL_TAKEN_S):
+        try:
+            await stream.send_all(text)
+        except trio.BrokenResourceError:
+            return
