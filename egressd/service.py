@@ -21,9 +21,10 @@ from protocol.problem import Refused
 from protocol.rpc import Caller, Role
 from runtime.backoff import delays
 from runtime.client import Client, Disconnected
+from runtime.listening import Admit
 from runtime.notify import given_sockets
 from runtime.operators import operator_socket, operators
-from runtime.service import Admit, Service, Unusable
+from runtime.service import Service, Unusable
 from runtime.session import Surface
 from runtime.sockets import Ownership, adopt_fd, bind_unix
 

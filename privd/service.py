@@ -11,9 +11,10 @@ from privd.routes import ROUTES
 from privd.settings import PrivdSettings
 from protocol.limits import FRAME_BYTES_MAX
 from protocol.rpc import Caller, Role
+from runtime.listening import Admit
 from runtime.notify import given_sockets
 from runtime.operators import operator_socket, operators
-from runtime.service import Admit, Service
+from runtime.service import Service
 from runtime.session import Surface
 from runtime.sockets import Ownership, adopt_fd, bind_unix
 
