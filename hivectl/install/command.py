@@ -28,6 +28,8 @@ from runtime.client import Client, Disconnected
 
 BOOTED: Final = Path("/run/systemd/system")
 """There where, and only where, systemd is PID 1."""
+OF_UP: Final = ("run", "egress")
+"""What `up` leaves in the hive's folder that nobody uses any more: dead sockets, and copies of keys."""
 READY_S: Final = 60.0
 JOURNAL_LINES: Final = "10"
 
@@ -68,6 +70,8 @@ async def run(values: argparse.Namespace) -> int:
     await accounts.make(machine, (*values.admin, *_invoker()))
     settings.write(machine, given, places, uid_first, chosen)
     units.make(machine, settings.address(given), secrets)
+    for folder in OF_UP:
+        machine.remove(places.state / folder)
     await units.reload(machine)
     await units.start(machine)
     if machine.dry:

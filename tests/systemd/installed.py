@@ -26,13 +26,14 @@ NOT_FOR_A_PROBE = re.compile(
 class Installed:
     """One hive in one lab."""
 
-    def __init__(self, running: Lab, said: str) -> None:
+    def __init__(self, running: Lab, said: str, command: tuple[str, ...] = ("hivectl",)) -> None:
         self.lab = running
         self.said = said
+        self._command = command
 
     def hivectl(self, *words: str) -> Any:
         """Run the installed hivectl with --json; its answer. LabFault shows what it said instead."""
-        return json.loads(self.lab.run("hivectl", "--json", *words))
+        return json.loads(self.lab.run(*self._command, "--json", *words))
 
     def install(self, *words: str) -> str:
         """Install again, from the checkout; what it printed."""

@@ -120,6 +120,22 @@ def test_installs_installs_again_and_leaves_nothing(server: Lab) -> None:
     assert files(server) - before == set()
 
 
+def test_takes_over_what_a_hive_of_up_left(server: Lab) -> None:
+    """Its agents with their uids, notes and messages, under other users for the daemons."""
+    given = [f"--setenv={name}={value}" for name, value in PREPARED.items()]
+    server.run("systemd-run", "--unit=up", *given, "--", *WHOLE, "up")
+    before = Installed(server, "", command=(*WHOLE,))
+    until(lambda: LINK.search(server.journal("up.service")), "the hive is up")
+    before.answer("iris", "remember what was")
+    server.systemctl("stop", "up.service")
+    hive = Installed(server, install(server))
+    assert "remember what was" in json.dumps(hive.hivectl("messages"))
+    assert server.run("stat", "--format=%U:%a", "/var/lib/hyperhive/broker").strip() == "hive-broker:700"
+    assert "what was" in server.run("grep", "--recursive", "what was", "/var/lib/hyperhive/agents/iris/state")
+    assert "hello" in hive.answer("iris", "hello in another house")["body"]
+    hive.uninstall("--purge", "--confirm", server.run("uname", "--nodename").strip())
+
+
 def _holds_the_key_out_of_sight(hive: Installed) -> None:
     """The service manager handed a file of root's to egressd, and to nobody else."""
     told = hive.lab.run("cat", "/etc/hyperhive/egressd.toml")
