@@ -49,7 +49,7 @@ async def run(values: argparse.Namespace) -> int:
         _confirm(_name(places), values.confirm)
     await units.stop(machine)
     for user in accounts.USERS:
-        if not machine.dry and await accounts.has_processes(user):
+        if not machine.dry and accounts.has_processes(user):
             raise Refused(Problem.CONFLICT, f"processes of {user} still run; nothing was removed")
     await units.remove(machine)
     machine.remove(SYSTEM_RUN)
