@@ -68,8 +68,9 @@ for count in itertools.count():
         except OSError:
             pass
     if count % 64 == 0:
-        with open("turns", "w") as f:
+        with open("turns.new", "w") as f:
             f.write(str(count * 12))
+        os.rename("turns.new", "turns")
 """
 
 
