@@ -47,8 +47,8 @@ class Asked:
         return [value for each, value in self.headers if each.lower() == name]
 
 
-Say = Callable[[Asked], bytes | tuple[bytes, ...] | None]
-"""What is answered: bytes, pieces of them sent one by one, or None to break the connection off."""
+Say = Callable[[Asked], bytes | tuple[bytes | None, ...] | None]
+"""What is answered: bytes, pieces of them sent one by one, or None to break the connection off there."""
 
 
 @dataclass
@@ -83,20 +83,25 @@ class FakeApi:
                 said = self.say(request)
                 if said is None:
                     break
-                await self._answer(stream, (said,) if isinstance(said, bytes) else said)
+                if not await self._answer(stream, (said,) if isinstance(said, bytes) else said):
+                    break
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.left.set()
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _answer(self, stream: Stream, pieces: tuple[bytes, ...]) -> None:
-        await stream.send_all(pieces[0])
-        for piece in pieces[1:]:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._notice_leaving, stream)
-                await self.held.wait()
-                nursery.cancel_scope.cancel()
+    async def _answer(self, stream: Stream, pieces: tuple[bytes | None, ...]) -> bool:
+        """Whether the connection goes on after it."""
+        for number, piece in enumerate(pieces):
+            if piece is None:
+                return False
+            if number:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._notice_leaving, stream)
+                    await self.held.wait()
+                    nursery.cancel_scope.cancel()
             await stream.send_all(piece)
+        return True
 
     async def _notice_leaving(self, stream: Stream) -> None:
         if not await stream.receive_some():
