@@ -117,30 +117,45 @@ OTHERS: list[dict[str, Any]] = [
 ]
 
 
+PROBES: list[dict[str, Any]] = [
+    {
+        "name": "tries",
+        "script": "\n".join(f"say.append(refusal(lambda: {act}))" for act in TRIES.values()),
+    },
+    *OTHERS,
+]
+
+
 @pytest.fixture(scope="module")
 def ground() -> Iterator[Path]:
     """A copy of the boxed programs with one more, and an input folder."""
     with tempfile.TemporaryDirectory(prefix="hive-boxes-", dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        shutil.copytree(CHECKOUT / "boxes", folder / "boxes", ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "boxes" / "probe.py").write_text(PROBE)
-        confine = folder / "boxes" / "confine.py"
-        text = confine.read_text()
-        marker = "    match program:\n"
-        assert marker in text
-        added = (
-            '        case "probe":\n            from boxes import probe\n            return probe.answer\n'
-        )
-        confine.write_text(text.replace(marker, marker + added))
-        (folder / "in").mkdir()
-        (folder / "in" / "file").write_text("content")
-        (folder / "in" / "link").symlink_to("/in/file")
-        (folder / "in" / "up").symlink_to("../../../..")
-        for path in folder.rglob("*"):
-            if not path.is_symlink():
-                path.chmod(0o755)
+        lay_code(folder / "boxes")
+        lay_input(folder / "in")
         yield folder
+
+
+def lay_code(place: Path) -> None:
+    """The boxed programs, with one more."""
+    shutil.copytree(CHECKOUT / "boxes", place, ignore=shutil.ignore_patterns("__pycache__"))
+    (place / "probe.py").write_text(PROBE)
+    text = (place / "confine.py").read_text()
+    marker = "    match program:\n"
+    assert marker in text
+    added = '        case "probe":\n            from boxes import probe\n            return probe.answer\n'
+    (place / "confine.py").write_text(text.replace(marker, marker + added))
+    for path in (place, *place.rglob("*")):
+        path.chmod(0o755)
+
+
+def lay_input(place: Path) -> None:
+    place.mkdir(mode=0o755)
+    (place / "file").write_text("content")
+    (place / "file").chmod(0o755)
+    (place / "link").symlink_to("/in/file")
+    (place / "up").symlink_to("../../../..")
 
 
 def drive(ground: Path, uid: int, probes: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:
@@ -166,9 +181,7 @@ def found(request: pytest.FixtureRequest, ground: Path) -> dict[str, Any]:
     """What every probe found, and what privd logged."""
     if request.param != "root" and shutil.which("bwrap") is None:
         pytest.skip("bwrap is not installed")
-    tries = "\n".join(f"say.append(refusal(lambda: {act}))" for act in TRIES.values())
-    probes: list[dict[str, Any]] = [{"name": "tries", "script": tries}, *OTHERS]
-    answered, logged = drive(ground, 0 if request.param == "root" else ORDINARY_UID, probes)
+    answered, logged = drive(ground, 0 if request.param == "root" else ORDINARY_UID, PROBES)
     return {**answered, "log": logged, "is_root": request.param == "root"}
 
 

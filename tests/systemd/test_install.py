@@ -123,7 +123,7 @@ def test_installs_installs_again_and_leaves_nothing(server: Lab) -> None:
 def test_takes_over_what_a_hive_of_up_left(server: Lab) -> None:
     """Its agents with their uids, notes and messages, under other users for the daemons."""
     given = [f"--setenv={name}={value}" for name, value in PREPARED.items()]
-    server.run("systemd-run", "--unit=up", *given, "--", *WHOLE, "up")
+    server.run("systemd-run", "--unit=up", "--property=KillMode=mixed", *given, "--", *WHOLE, "up")
     before = Installed(server, "", command=(*WHOLE,))
     until(lambda: LINK.search(server.journal("up.service")), "the hive is up")
     before.answer("iris", "remember what was")
