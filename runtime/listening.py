@@ -6,6 +6,7 @@ while it is served, and none while it is parked (runtime.parked).
 
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import trio
@@ -38,7 +39,31 @@ TurnAway = Callable[[Refused], bytes]
 
 
 class Listening:
-    """One socket being served; `close` stops it and ends its connections."""
+    """One socket being served; `close` stops it and ends its connections.
+
+    There is one for each agent, so it holds lists and not sets: most have one connection.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_admit",
+        "_by_uid",
+        "_connections_max",
+        "_connections_per_uid_max",
+        "_gate",
+        "_is_closed",
+        "_log",
+        "_none_parked",
+        "_nursery",
+        "_serve",
+        "_served",
+        "_turn_away",
+        "connections",
+        "parked",
+    )
+
+    _nursery: trio.Nursery
+    _log: Log
 
     def __init__(
         self,
@@ -56,8 +81,10 @@ class Listening:
         self._connections_per_uid_max = connections_per_uid_max
         self.connections = 0
         self._by_uid: dict[int, int] = {}
-        self._closed = Stopping()
-        self.parked: set[Parked[Any]] = set()
+        self._is_closed = False
+        self._served: list[trio.CancelScope] = []
+        """Connections that have a task."""
+        self.parked: list[Parked[Any]] = []
         self._none_parked: Later[None] | None = None
         self._gate: _Gate | None = None
 
@@ -66,7 +93,7 @@ class Listening:
     ) -> None:
         """Let peers in, each into a task of the nursery, until `stop` or `close`."""
         self._nursery, self._log = nursery, log
-        if self._closed or stopping:
+        if self._is_closed or stopping:
             listener.socket.close()
             return
         self._gate = _Gate(listener, self._let_in, log)
@@ -79,8 +106,10 @@ class Listening:
 
     def close(self) -> None:
         """End it, with all its connections."""
-        self._closed.set()
+        self._is_closed = True
         self._shut()
+        for scope in tuple(self._served):
+            scope.cancel()
         self.end_parked()
 
     def end_parked(self) -> None:
@@ -108,7 +137,7 @@ class Listening:
     async def _connection(self, stream: trio.SocketStream) -> None:
         """Admit or turn away before a byte is read, then serve. What goes wrong here stays here."""
         uid, place, session = None, None, None
-        with self._closed.ends():
+        with trio.CancelScope() as scope, self._serving(scope):
             try:
                 uid = peer_uid(stream)
                 caller = None if uid is None else self._admit(uid)
@@ -129,6 +158,16 @@ class Listening:
                         self._leave(place)
         if session is not None and place is not None:
             self._park(session, place)
+
+    @contextmanager
+    def _serving(self, scope: trio.CancelScope) -> Iterator[None]:
+        if self._is_closed:
+            scope.cancel()
+        self._served.append(scope)
+        try:
+            yield
+        finally:
+            self._served.remove(scope)
 
     def _place(self, uid: int, stream: trio.SocketStream) -> "Place":
         """One connection's place; Refused(busy) when all are taken."""
@@ -152,8 +191,8 @@ class Listening:
         """A session with nothing to do needs no task until its peer says something."""
         place.session = session
         parked = Parked(session, place.stream, place)
-        self.parked.add(parked)
-        if self._closed:
+        self.parked.append(parked)
+        if self._is_closed:
             parked.end()
 
     def again(self, parked: Parked[Any], place: "Place") -> None:
@@ -167,13 +206,13 @@ class Listening:
         self._leave(place)
 
     def _unpark(self, parked: Parked[Any]) -> None:
-        self.parked.discard(parked)
+        self.parked.remove(parked)
         if not self.parked and self._none_parked is not None:
             self._none_parked.tell(None)
 
     async def _serve_on(self, place: "Place") -> None:
         parks = False
-        with self._closed.ends():
+        with trio.CancelScope() as scope, self._serving(scope):
             try:
                 parks = await place.session.serve(parks=True)
             except Exception:

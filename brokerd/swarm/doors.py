@@ -27,6 +27,8 @@ RETRY_MAX_S: Final = 5.0
 class Door:
     """One agent's socket. While its folder is not there yet, it tries again."""
 
+    __slots__ = ("_inode", "_listening", "_path", "_scope", "_service", "_surface", "known")
+
     def __init__(self, path: Path, known: Known, surface: Surface[Any], service: Service) -> None:
         self.known = known
         self._path = path
