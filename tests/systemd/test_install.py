@@ -109,6 +109,7 @@ def test_installs_installs_again_and_leaves_nothing(server: Lab) -> None:
     assert "127.0.0.1:7100" in said
     _holds_the_key_out_of_sight(hive)
     _is_told_to_start_at_boot(hive)
+    _is_there_again_after_a_reboot(hive)
     _again_changes_nothing(hive)
     _settings_apply_by_installing_again(hive)
     _a_new_program_restarts_daemons_and_no_cage(hive)
@@ -149,6 +150,16 @@ def _holds_the_key_out_of_sight(hive: Installed) -> None:
 def _is_told_to_start_at_boot(hive: Installed) -> None:
     assert hive.lab.systemctl("is-enabled", "hyperhive.target").strip() == "enabled"
     assert "hyperhive.target" in hive.lab.shown("multi-user.target", "Wants")["Wants"]
+
+
+def _is_there_again_after_a_reboot(hive: Installed) -> None:
+    """Cages that ran run again, without anybody having done anything."""
+    hive.answer("iris", "remember before the reboot")
+    hive.lab.reboot()
+    assert hive.lab.is_active("hyperhive.target")
+    until(lambda: set(hive.leaders()) == {"hm1nd", "iris"}, "the cages are there")
+    assert "hello" in hive.answer("iris", "hello after the reboot")["body"]
+    assert "before the reboot" in json.dumps(hive.hivectl("messages"))
 
 
 def _again_changes_nothing(hive: Installed) -> None:
