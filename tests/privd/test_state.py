@@ -3,13 +3,23 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from privd.boxes import Box
 from privd.handlers import state
 from protocol.limits import STATE_CHUNK_BYTES_MAX, STATE_ENTRIES_MAX
-from protocol.privd import ListState, MeasureState, ReadState, StateEntry, StateKind
+from protocol.privd import (
+    ListState,
+    MeasureState,
+    ReadState,
+    StateChunk,
+    StateEntry,
+    StateKind,
+    StatePage,
+    StateSize,
+)
 from protocol.problem import Problem, Refused
 from protocol.rpc import Call, Caller, Role
 
@@ -45,20 +55,19 @@ def said(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
-async def ask(request: Call[object], host: Host) -> object:
-    handlers: dict[type, Callable[..., object]] = {
+async def ask(request: Call[Any], host: Host) -> Any:
+    handlers: dict[type, Callable[..., Any]] = {
         ListState: state.list_state,
         ReadState: state.read,
         MeasureState: state.measure,
     }
-    answer = handlers[type(request)](request, CALLER, host)
-    return await answer  # type: ignore[misc]  # each of them is a coroutine
+    return await handlers[type(request)](request, CALLER, host)
 
 
 async def test_a_box_is_the_agents_user_and_sees_its_state() -> None:
     host = Host(said({"entries": [ROW], "after": "a"}))
     page = await ask(ListState("iris", "notes", "0"), host)
-    assert page == state.StatePage((StateEntry("a", StateKind.FILE, 1, 2),), "a")
+    assert page == StatePage((StateEntry("a", StateKind.FILE, 1, 2),), "a")
     ((box, request),) = host.boxes.asked
     assert (box.program, box.folder, box.user) == ("state", Path("/agents/iris/state"), (7, 8))
     assert json.loads(request) == {"op": "list", "path": "notes", "after": "0"}
@@ -66,9 +75,9 @@ async def test_a_box_is_the_agents_user_and_sees_its_state() -> None:
 
 async def test_a_part_keeps_its_offset() -> None:
     chunk = await ask(ReadState("iris", "x", 5), Host(said({"total_bytes": 9, "modified_ms": -1}), b"data"))
-    assert chunk == state.StateChunk(5, b"data", 9, -1)
+    assert chunk == StateChunk(5, b"data", 9, -1)
     size = await ask(MeasureState("iris"), Host(said({"bytes": 3, "files": 2, "complete": False})))
-    assert size == state.StateSize(3, 2, complete=False)
+    assert size == StateSize(3, 2, complete=False)
 
 
 @pytest.mark.parametrize(
@@ -96,9 +105,7 @@ async def test_a_part_keeps_its_offset() -> None:
         (MeasureState("iris"), (said({"bytes": "many", "files": 1, "complete": True}),)),
     ],
 )
-async def test_what_is_no_answer_of_ours_is_a_refusal(
-    request_: Call[object], frames: tuple[bytes, ...]
-) -> None:
+async def test_what_is_no_answer_of_ours_is_a_refusal(request_: Call[Any], frames: tuple[bytes, ...]) -> None:
     with pytest.raises(Refused, match="gave no answer of ours") as refused:
         await ask(request_, Host(*frames))
     assert refused.value.problem is Problem.FAILED
