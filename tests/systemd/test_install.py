@@ -100,6 +100,20 @@ def test_refuses_while_a_hive_of_up_runs_there(server: Lab) -> None:
     server.run("rm", "-r", "/var/lib/hyperhive")
 
 
+def test_a_hive_that_does_not_come_up_says_why_and_can_be_removed(server: Lab) -> None:
+    before, place = files(server), server.root / "etc/hyperhive/hive.toml"
+    place.write_text('[model]\nhosts = ["https://x/y"]\n')
+    said = refused(server, "install", "--systemd")
+    assert "egressd did not come up: its unit does not start" in said
+    assert "model_hosts" in said
+    hive = Installed(server, said)
+    hive.uninstall("--purge", "--confirm", server.run("uname", "--nodename").strip())
+    assert files(server) - before == set()
+    assert "no hive is installed" in refused(server, "uninstall")
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(SETTINGS)
+
+
 def test_installs_installs_again_and_leaves_nothing(server: Lab) -> None:
     """One story, because each part stands on the one before."""
     before, people = files(server), accounts(server)
