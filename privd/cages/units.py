@@ -30,8 +30,9 @@ from protocol.settings import CageLimits
 SYSTEMCTL: Final = "/usr/bin/systemctl"
 ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
 BY: Final = "systemd"
-CALL_DEADLINE_S: Final = 30.0
-"""How long a unit may take until its program calls."""
+CALL_LOOK_S: Final = 1.0
+CALL_LOOKS_MAX: Final = 30
+"""How often a unit is looked at until its program calls."""
 COMMAND_S: Final = 60.0
 SETTLE_S: Final = 10.0
 SETTLE_PAUSE_MS: Final = 20
@@ -52,7 +53,7 @@ class Units(Struct, frozen=True):
         try:
             with _listening(places.call) as listener:
                 await self._tell("start", unit)
-                with await _call(unit, listener) as caller:
+                with await self._call(unit, listener) as caller:
                     supervisor = await self._caller(unit, caller)
                     groups = of_process(supervisor.pid, unit, spec.limits, BY)
                     socket.send_fds(caller, [msgspec.json.encode(order(groups))], handed)
@@ -78,6 +79,17 @@ class Units(Struct, frozen=True):
         """See `boot.Launcher`."""
         await self._end(unit_of(places.folder.name))
         await end_holders(places)
+
+    async def _call(self, unit: str, listener: socket.socket) -> socket.socket:
+        """The call of a unit that was started. Refused(failed) when it ends first, or takes too long."""
+        waiting = trio.socket.from_stdlib_socket(listener)
+        for _ in range(CALL_LOOKS_MAX):
+            with trio.move_on_after(CALL_LOOK_S):
+                calling, _ = await waiting.accept()
+                return socket.socket(fileno=calling.detach())
+            if (await self._shown(unit)).get("ActiveState") in OVER:
+                break
+        raise Refused(Problem.FAILED, f"{unit} was started, but did not call: see `systemctl status {unit}`")
 
     async def _caller(self, unit: str, caller: socket.socket) -> Process:
         """Whoever called, when that is the unit's main process."""
@@ -155,14 +167,6 @@ def exit_of(shown: dict[str, str]) -> Exit | None:
             return Exit(How.EXIT, 0) if shown.get("ActiveState") == "inactive" else None
         case _:
             return None
-
-
-async def _call(unit: str, listener: socket.socket) -> socket.socket:
-    """The call of a unit that runs. Refused(failed) when it does not come."""
-    with trio.move_on_after(CALL_DEADLINE_S):
-        calling, _ = await trio.socket.from_stdlib_socket(listener).accept()
-        return socket.socket(fileno=calling.detach())
-    raise Refused(Problem.FAILED, f"{unit} was started, but did not call: see `systemctl status {unit}`")
 
 
 @contextmanager
