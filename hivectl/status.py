@@ -4,10 +4,12 @@ import argparse
 from typing import Any
 
 from hivectl import tables
+from hivectl.limited import account_line
 from hivectl.places import Places
 from hivectl.program import unreachable
 from protocol.brokerd import Activity, Agent, AgentNow, ParkedThread, TakeSnapshot
 from protocol.hello import Greeting, Hello
+from protocol.limited import ModelAccount
 from protocol.names import OPERATOR
 from protocol.privd import Cage, ListCages, Power
 from protocol.problem import Refused
@@ -30,6 +32,7 @@ async def run(values: argparse.Namespace) -> int:
     parked: tuple[ParkedThread, ...] = ()
     questions: tuple[Question, ...] = ()
     broken: tuple[Broken, ...] = ()
+    accounts: tuple[ModelAccount, ...] = ()
     if greetings["privd"]:
         async with Client(values.places.socket("privd")) as privd:
             cages = await privd.call(ListCages())
@@ -40,6 +43,7 @@ async def run(values: argparse.Namespace) -> int:
             parked = snapshot.parked
             questions = tuple(each for each in snapshot.questions if each.asked_of == OPERATOR)
             broken = snapshot.broken_questions
+            accounts = tuple(each for each in snapshot.accounts if each.limited_until_ms is not None)
     if values.json:
         document: dict[str, Any] = {
             "daemons": greetings,
@@ -48,12 +52,19 @@ async def run(values: argparse.Namespace) -> int:
             "parked": parked,
             "questions": questions,
             "broken_questions": broken,
+            "limited_accounts": accounts,
         }
         print(tables.document(document))
     else:
         lines = _lines(greetings, cages, agents, values.places)
-        print("\n".join([*lines, *map(parked_line, parked), *question_lines(len(questions), len(broken))]))
+        lines += [*map(limited_line, accounts), *map(parked_line, parked)]
+        print("\n".join([*lines, *question_lines(len(questions), len(broken))]))
     return 0 if all(greetings.values()) else EXIT_DOWN
+
+
+def limited_line(account: ModelAccount) -> str:
+    """A model account at its limit, and what can be done."""
+    return f"⚠ {account_line(account)}; `resume-account {account.name}` takes the limit for over"
 
 
 async def greet(values: argparse.Namespace, daemon: str) -> Greeting | None:
