@@ -62,6 +62,8 @@ class FakeApi:
     port: int = 0
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
+    ended: int = 0
+    """Of the connections, how many are over."""
     held: trio.Event = field(default_factory=trio.Event)
     """Pieces after the first wait for it."""
     left: trio.Event = field(default_factory=trio.Event)
@@ -89,6 +91,7 @@ class FakeApi:
             self.left.set()
         finally:
             await trio.aclose_forcefully(stream)
+            self.ended += 1
 
     async def _answer(self, stream: Stream, pieces: tuple[bytes | None, ...]) -> bool:
         """Whether the connection goes on after it."""
@@ -190,11 +193,11 @@ async def read_to_end(stream: trio.abc.ReceiveStream) -> bytes:
 
 @asynccontextmanager
 async def model_way(
-    folder: Path, certificate: Certificate, settings: AgentSettings, **how: object
+    folder: Path, certificate: Certificate, settings: AgentSettings, *, at: str = "127.0.0.1", **how: object
 ) -> AsyncIterator[ModelWay]:
-    """A model socket that leads to an API of the test's own."""
+    """A model socket that leads to an API of the test's own, which listens `at` an address."""
     api = FakeApi(certificate.server())
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    (listener,) = await trio.open_tcp_listeners(0, host=at)
     api.port = listener.socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, api.serve, [listener])

@@ -2,6 +2,7 @@
 
 import random
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 import h11
@@ -13,6 +14,7 @@ from tests.egressd.api import (
     IRIS,
     OK,
     SHORT_S,
+    FakeApi,
     Say,
     error,
     model_way,
@@ -76,6 +78,71 @@ async def test_a_silent_api_is_a_504(
     async with model_way(tmp_path, certificate, IRIS) as way:
         way.api.say = lambda _: (b"", b"late")
         assert error(await way.ask(post()))[:2] == (504, "timeout_error")
+
+
+async def test_a_reply_that_stalls_is_cut(
+    tmp_path: Path, certificate: Certificate, monkeypatch: pytest.MonkeyPatch, records: list[Record]
+) -> None:
+    monkeypatch.setattr(upstream, "REPLY_IDLE_S", SHORT_S)
+    async with model_way(tmp_path, certificate, IRIS) as way:
+        way.api.say = lambda _: (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst", b"never")
+        assert (await way.ask(post(last=False))).endswith(b"\r\n\r\nfirst")
+    (line,) = (one for one in records if one["event"] == "model")
+    assert line["reason"] == "the model API said nothing for 0.2 s"
+
+
+async def test_a_connection_that_the_api_closed_meanwhile_is_not_used_again(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    async with model_way(tmp_path, certificate, IRIS) as way:
+        for number in range(1, 4):
+            way.api.say = breaking_off_after(OK)
+            assert b" 200 OK" in await way.ask(post())
+            await until(hung_up(way.api, number), what="the API to hang up")
+        assert way.api.connections == 3
+
+
+def hung_up(api: FakeApi, times: int) -> Callable[[], bool]:
+    return lambda: api.ended == times
+
+
+async def test_an_old_idle_connection_is_not_used_again(
+    tmp_path: Path, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "IDLE_S", -1.0)
+    async with model_way(tmp_path, certificate, IRIS) as way:
+        for _ in range(2):
+            assert b" 200 OK" in await way.ask(post())
+        assert way.api.connections == 2
+
+
+async def test_requests_of_one_account_at_a_time_are_bounded(
+    tmp_path: Path, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "LINKS_MAX", 1)
+    monkeypatch.setattr(upstream, "LINKS_WAIT_S", SHORT_S)
+    async with model_way(tmp_path, certificate, IRIS) as way:
+        way.api.say = lambda _: (OK[:-1], OK[-1:])
+        async with await way.connect() as first:
+            await first.send_all(post(last=False))
+            await first.receive_some()
+            status, kind, text = error(await way.ask(post()))
+            assert (status, kind) == (529, "overloaded_error")
+            assert text == "egress: 1 requests of this account are under way"
+            way.api.held.set()
+            await read_to_end_of_reply(first)
+        assert b" 200 OK" in await way.ask(post())
+
+
+async def read_to_end_of_reply(stream: trio.SocketStream) -> None:
+    while not (await stream.receive_some()).endswith(b"}"):
+        pass
+
+
+async def test_an_api_by_ipv6(tmp_path: Path, certificate: Certificate) -> None:
+    async with model_way(tmp_path, certificate, IRIS, at="::1", host="[::1]") as way:
+        assert b" 200 OK" in await way.ask(post())
+        assert way.api.asked[0].values("host") == [f"[::1]:{way.api.port}"]
 
 
 async def test_an_api_that_is_not_who_it_should_be_never_sees_the_key(
