@@ -123,7 +123,7 @@ class Host:
             try:
                 await self.backend.prepare(self._furnish(record), Places(self._registry.folder(agent)))
                 self._give(record, credentials)
-                self._take_key(record)
+                await self._take_key(record)
             except BaseException:
                 self._take_back(agent, left)
                 raise
@@ -239,10 +239,11 @@ class Host:
                 if self.separate:
                     os.fchown(descriptor, identity.agent_uid, identity.agent_gid)
 
-    def _take_key(self, record: AgentRecord) -> None:
+    async def _take_key(self, record: AgentRecord) -> None:
         """Leave no key behind with an agent that comes back and needs none any more."""
         if record.settings.credential is Credential.EGRESS:
-            folders.remove(agent_folder(self.settings, record.agent) / "claude" / KEY_NAME)
+            key = agent_folder(self.settings, record.agent) / "claude" / KEY_NAME
+            await trio.to_thread.run_sync(folders.remove, key)  # what the agent put there may be large
 
 
 def _box_socket(settings: PrivdSettings) -> Path | None:
