@@ -17,6 +17,11 @@ pytestmark = [pytest.mark.systemd, pytest.mark.root, pytest.mark.cage]
 SOCKET = "/run/hyperhive/privd/box.sock"
 CODE, INPUT = "/opt/boxes-of-a-test/boxes", "/var/lib/hyperhive/shared/of-a-test"
 """Where a unit for boxes can see them."""
+ASKED = {
+    "tries", "see", "who", "read", "executable memory", "memory", "processor", "clock", "refuse", "defect", "cut short",
+    "no reply", "signal", "after all that",
+}  # fmt: skip
+"""What systemd could make different; the rest is the box's own and asked elsewhere."""
 PLACES = {"usr", "in", "code", "bin", "sbin", "lib", "lib32", "lib64", "libx32"}
 
 
@@ -28,7 +33,7 @@ def found(hive: Installed) -> dict[str, Any]:
     lay_code(places[0])
     lay_input(places[1])
     probes = hive.lab.root / "opt/probes.json"
-    probes.write_text(json.dumps(PROBES))
+    probes.write_text(json.dumps([probe for probe in PROBES if probe["name"] in ASKED]))
     words = f"cd {CHECKOUT} && exec {PYTHON} -m tests.privd.box_driver {CODE} {INPUT} </opt/probes.json"
     done = hive.lab.as_unit("sh", "-c", words, environment={"BOX_SOCKET": SOCKET})
     shutil.rmtree(places[0].parent)
