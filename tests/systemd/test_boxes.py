@@ -40,7 +40,7 @@ def found(hive: Installed) -> dict[str, Any]:
     shutil.rmtree(places[1])
     assert done.returncode == 0, done.stderr
     answered: dict[str, Any] = json.loads(done.stdout)
-    return answered
+    return {**answered, "log": done.stderr}
 
 
 def test_a_box_is_its_user_and_sees_its_input(found: dict[str, Any]) -> None:
@@ -80,3 +80,5 @@ def test_how_a_box_ended_is_told_over_its_call(
 def test_boxes_leave_nothing_open(found: dict[str, Any]) -> None:
     assert found["after all that"]["frames"] == ["fine"]
     assert found["descriptors"] < 12
+    assert "does not end" not in found["log"]
+    assert "cannot be made" not in found["log"]
