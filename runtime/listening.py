@@ -47,7 +47,6 @@ class Listening:
     __slots__ = (
         "__weakref__",
         "_admit",
-        "_by_uid",
         "_connections_max",
         "_connections_per_uid_max",
         "_gate",
@@ -55,10 +54,10 @@ class Listening:
         "_log",
         "_none_parked",
         "_nursery",
+        "_places",
         "_serve",
         "_served",
         "_turn_away",
-        "connections",
         "parked",
     )
 
@@ -79,8 +78,7 @@ class Listening:
         self._turn_away = turn_away
         self._connections_max = connections_max
         self._connections_per_uid_max = connections_per_uid_max
-        self.connections = 0
-        self._by_uid: dict[int, int] = {}
+        self._places: list[Place] = []
         self._is_closed = False
         self._served: list[trio.CancelScope] = []
         """Connections that have a task."""
@@ -98,6 +96,10 @@ class Listening:
             return
         self._gate = _Gate(listener, self._let_in, log)
 
+    @property
+    def connections(self) -> int:
+        return len(self._places)
+
     def stop(self) -> None:
         """The daemon goes down: nobody new is let in, and what only waits is told so."""
         self._shut()
@@ -107,13 +109,13 @@ class Listening:
     def close(self) -> None:
         """End it, with all its connections."""
         self._is_closed = True
-        self._shut()
         for scope in tuple(self._served):
             scope.cancel()
-        self.end_parked()
+        self.end()
 
-    def end_parked(self) -> None:
-        """Close those that are parked, whatever they are doing."""
+    def end(self) -> None:
+        """There is no nursery any more: let nobody in, and close those that are parked, whatever they are doing."""
+        self._shut()
         for parked in tuple(self.parked):
             parked.end()
 
@@ -171,21 +173,18 @@ class Listening:
 
     def _place(self, uid: int, stream: trio.SocketStream) -> "Place":
         """One connection's place; Refused(busy) when all are taken."""
-        held = self._by_uid.get(uid, 0)
+        held = sum(place.uid == uid for place in self._places)
         if self.connections >= self._connections_max or held >= self._connections_per_uid_max:
             raise Refused(
                 Problem.BUSY,
                 f"{self.connections} connections are open already, {held} of them yours; close some",
             )
-        self.connections += 1
-        self._by_uid[uid] = held + 1
-        return Place(self, uid, stream)
+        place = Place(self, uid, stream)
+        self._places.append(place)
+        return place
 
     def _leave(self, place: "Place") -> None:
-        self.connections -= 1
-        self._by_uid[place.uid] -= 1
-        if not self._by_uid[place.uid]:
-            del self._by_uid[place.uid]
+        self._places.remove(place)
 
     def _park(self, session: Session[Any], place: "Place") -> None:
         """A session with nothing to do needs no task until its peer says something."""

@@ -113,7 +113,7 @@ class Service:
                 await listening.none_parked()
         finally:
             for listening in self._listenings:
-                listening.end_parked()
+                listening.end()
 
     async def on_signals(self) -> None:
         """Stop on SIGTERM or SIGINT."""
