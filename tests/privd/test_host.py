@@ -19,7 +19,7 @@ from privd.upkeep import rotate_journals
 from protocol.names import MANAGER_NAME
 from protocol.privd import Cage, Power
 from protocol.problem import Problem, Refused
-from protocol.settings import Credential
+from protocol.settings import CageLimits, Credential
 from runtime.log import logger
 from tests.support.fake_cages import FakeBackend
 
@@ -43,7 +43,12 @@ class GatedBackend(FakeBackend):
             raise Refused(Problem.FAILED, "the disk is full")
 
 
-def new_host(folder: Path, nursery: trio.Nursery, backend: FakeBackend) -> Host:
+def new_host(
+    folder: Path,
+    nursery: trio.Nursery,
+    backend: FakeBackend,
+    limits: CageLimits = CageLimits(),  # noqa: B008
+) -> Host:
     uid = os.geteuid()
     settings = PrivdSettings(
         state=str(folder),
@@ -51,6 +56,7 @@ def new_host(folder: Path, nursery: trio.Nursery, backend: FakeBackend) -> Host:
         peers=Peers(broker_uid=uid, web_uid=uid, egress_uid=uid),
         uid_first=BLOCK,
         environment="/opt/hive/env",
+        limits=limits,
     )
     host = Host(settings, backend, nursery.start_soon, logger("test"))
     host._registry.load()
