@@ -259,7 +259,7 @@ def test_turns_that_begin_together_are_each_answered(write: Writer) -> None:
     assert "turn 2 of atlas is open" in str(taken)
     assert "hm1nd has no delivery 128000" in str(unknown)
     assert "does not wait for hm1nd" in str(foreign)
-    assert [(turn.id, turn.delivery) for turn in turns.read_open(write.db)] == [(1, iris), (2, atlas)]
+    assert {turn.id: turn.delivery for turn in turns.read_open(write.db)} == {1: iris, 2: atlas}
 
 
 def test_turns_that_end_together_are_each_answered(db: Db, write: Writer) -> None:
