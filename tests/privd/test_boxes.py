@@ -111,6 +111,15 @@ OTHERS: list[dict[str, Any]] = [
     {"name": "no reply", "script": "os.write(1, b'HTTP/1.1 200 OK'); time.sleep(60)"},
     {"name": "huge frame", "script": "os.write(1, b'd' + struct.pack('>I', 0xffffffff)); time.sleep(60)"},
     {"name": "long", "script": "say += ['x' * 1000] * 3", "bounds": {"reply_bytes": 2500}},
+    {
+        "name": "empty frames",
+        "script": "while True: os.write(1, (b'd' + struct.pack('>I', 0)) * 1000)",
+        "bounds": {"reply_bytes": 2500},
+    },
+    {
+        "name": "left open",
+        "script": "say += [n for n in range(32) if refusal(lambda n=n: os.fstat(n)) != 'EBADF']",
+    },
     {"name": "signal", "script": "ctypes.string_at(0)"},
     {"name": "flood the log", "script": "for _ in range(64): os.write(2, b'y' * 4096)"},
     {"name": "after all that", "script": "say.append('fine')"},
@@ -215,6 +224,7 @@ def test_a_box_can_do_nothing_but_read(found: dict[str, Any]) -> None:
         ("processor", Problem.LIMIT, "probing took more than 1 s of the processor"),
         ("clock", Problem.LIMIT, "probing took longer than 0.5 s and was given up"),
         ("long", Problem.LIMIT, "probing: the answer is longer than 2500 bytes"),
+        ("empty frames", Problem.LIMIT, "probing: the answer is longer than 2500 bytes"),
         ("refuse", Problem.NOT_FOUND, "no such\\nthing \\x1b[2J"),
         ("refuse too much", Problem.FAILED, "refused with internal"),
         ("refuse in other words", Problem.FAILED, "refused in no words of ours"),
@@ -239,6 +249,11 @@ def test_what_a_box_says_is_logged_without_power(found: dict[str, Any]) -> None:
     assert not set("\x1b\x07\u202e") & set(found["log"])
     assert max(len(text) for text in said) <= privd.boxes.STDERR_BYTES_MAX
     assert found["flood the log"]["problem"] == Problem.FAILED or found["flood the log"]["frames"] == []
+
+
+def test_a_box_has_nothing_open_but_its_request_its_reply_and_the_log(found: dict[str, Any]) -> None:
+    """A folder that is open leads up to its own root, whatever the box's root is."""
+    assert found["left open"]["frames"] == ["0", "1", "2"]
 
 
 def test_boxes_leave_nothing_open(found: dict[str, Any]) -> None:
