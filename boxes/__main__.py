@@ -9,7 +9,8 @@ LOG = 2
 """The last descriptor of a box."""
 
 if __name__ == "__main__":
-    os.closerange(LOG + 1, os.sysconf("SC_OPEN_MAX"))  # bubblewrap hands on whatever it was given: a folder leads out
+    # bubblewrap hands on whatever it was given, and an open folder leads out
+    os.closerange(LOG + 1, os.sysconf("SC_OPEN_MAX"))
     order = json.loads(sys.argv[1])
     sys.path.insert(0, CODE)
     sys.dont_write_bytecode = True
