@@ -1,14 +1,13 @@
 """Cages as units of systemd: `hive-cage@<name>.service` starts the program, systemd limits it and keeps it.
 
-    privd      takes the lock, sets the unit's limits, listens at <state>/cages/<name>/launch.sock, starts the unit
-    the unit   runs launch.py, which calls there; privd looks which limits stand in its control groups and then
-               hands over the order and four descriptors, the lock among them
+    privd      takes the lock, listens at <state>/cages/<name>/launch.sock, starts the unit
+    the unit   runs launch.py, which calls there; privd has systemd set the limits, looks which of them stand in the
+               caller's control groups, and hands over the order and four descriptors, the lock among them
 
 privd needs no power over mounts, namespaces or control groups for this, and its own end changes nothing for a cage.
 What systemctl says with its exit code is not believed: the unit's state is looked at.
 """
 
-import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import trio
 from msgspec import Struct
 
 from privd.cages.boot import Handed, Launched, Ordering, end_holders
-from privd.cages.control_groups import of_process
+from privd.cages.control_groups import CONTROLLERS, Groups, of_process
 from privd.cages.processes import Process
 from privd.cages.spec import CageSpec, Exit, How, Places
 from protocol.problem import Problem, Refused
@@ -49,13 +48,12 @@ class Units(Struct, frozen=True):
     async def launch(self, spec: CageSpec, places: Places, order: Ordering, handed: Handed) -> Launched:
         """See `boot.Launcher`."""
         unit = unit_of(spec.agent)
-        await self._tell("set-property", "--runtime", unit, *properties(spec.limits))
         try:
             with _listening(places.call) as listener:
                 await self._tell("start", unit)
                 with await self._call(unit, listener) as caller:
-                    supervisor = await self._caller(unit, caller)
-                    groups = of_process(supervisor.pid, unit, spec.limits, BY)
+                    supervisor = _caller(unit, caller)
+                    groups = await self._limited(supervisor, unit, spec.limits)
                     socket.send_fds(caller, [msgspec.json.encode(order(groups))], handed)
             return Launched(supervisor, groups)
         except BaseException:
@@ -91,18 +89,15 @@ class Units(Struct, frozen=True):
                 break
         raise Refused(Problem.FAILED, f"{unit} was started, but did not call: see `systemctl status {unit}`")
 
-    async def _caller(self, unit: str, caller: socket.socket) -> Process:
-        """Whoever called, when that is the unit's main process."""
-        pid, uid, _ = CREDENTIALS.unpack(
-            caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-        )
-        main = (await self._shown(unit)).get("MainPID")
-        supervisor = Process.found(pid)
-        if uid != os.geteuid() or main != str(pid) or supervisor is None:
-            raise Refused(
-                Problem.FAILED, f"uid {uid}, process {pid} called in the place of {unit} (process {main})"
-            )
-        return supervisor
+    async def _limited(self, supervisor: Process, unit: str, limits: CageLimits) -> Groups:
+        """The unit's groups with its limits, which it may still have from an earlier start."""
+        groups = of_process(supervisor.pid, unit, limits, BY)
+        if not groups.folders:
+            raise Refused(Problem.FAILED, f"process {supervisor.pid} called in the place of {unit}")
+        if groups.missing or len(groups.held) < len(CONTROLLERS):
+            await self._tell("set-property", "--runtime", unit, *properties(limits))
+            groups = of_process(supervisor.pid, unit, limits, BY)
+        return groups
 
     async def _end(self, unit: str) -> None:
         """By force, and all of it."""
@@ -111,7 +106,7 @@ class Units(Struct, frozen=True):
         await self._run("reset-failed", unit)
 
     async def _shown(self, unit: str) -> dict[str, str]:
-        names = "ActiveState,MainPID,ExecMainCode,ExecMainStatus,Result"
+        names = "ActiveState,ExecMainCode,ExecMainStatus"
         _, output = await self._run("show", f"--property={names}", unit)
         return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
@@ -167,6 +162,15 @@ def exit_of(shown: dict[str, str]) -> Exit | None:
             return Exit(How.EXIT, 0) if shown.get("ActiveState") == "inactive" else None
         case _:
             return None
+
+
+def _caller(unit: str, caller: socket.socket) -> Process:
+    """Whoever called; nobody but root gets there."""
+    pid, _, _ = CREDENTIALS.unpack(caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+    supervisor = Process.found(pid)
+    if supervisor is None:
+        raise Refused(Problem.FAILED, f"{unit} called and ended; see `systemctl status {unit}`")
+    return supervisor
 
 
 @contextmanager
