@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -12,14 +13,14 @@ from tests.systemd.lab import CHECKOUT, HOUSE, Lab, LabFault, lab, until
 
 pytestmark = [pytest.mark.systemd, pytest.mark.root, pytest.mark.cage]
 
-KEY: Final = "sk-of-the-lab"
+KEY: Final = Path("/root", "sk-of-the-lab")
 SETTINGS: Final = f"""
 name = "lab"
 [web]
 port = 7100
 [model]
 credential = "egress"
-key_file = "/root/{KEY}"
+key_file = "{KEY}"
 """
 LEFT: Final = ("/var/lib/hyperhive", "/etc/hyperhive", "/var/lib/hyperhive-blocks")
 NOT_OURS: Final = re.compile(
@@ -49,7 +50,7 @@ def server() -> Iterator[Lab]:
     with lab() as running:
         (running.root / "etc/hyperhive").mkdir()
         (running.root / "etc/hyperhive/hive.toml").write_text(SETTINGS)
-        key = running.root / "root" / KEY
+        key = running.root / KEY.relative_to("/")
         key.write_text("sk-ant-secret\n")
         key.chmod(0o600)
         yield running
@@ -90,7 +91,15 @@ def test_refuses_a_port_that_somebody_holds(server: Lab) -> None:
 
 def test_refuses_while_a_hive_of_up_runs_there(server: Lab) -> None:
     server.run("mkdir", "/var/lib/hyperhive")
-    server.run("systemd-run", "--unit=holder", "flock", "/var/lib/hyperhive/up.lock", "sleep", "infinity")
+    server.run(
+        "systemd-run",
+        "--unit=holder",
+        "flock",
+        "--no-fork",
+        "/var/lib/hyperhive/up.lock",
+        "sleep",
+        "infinity",
+    )
     until(
         lambda: server.raw("flock", "--nonblock", "/var/lib/hyperhive/up.lock", "true").returncode != 0,
         "the lock is held",
