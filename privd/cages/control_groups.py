@@ -35,7 +35,7 @@ WEAKER: Final = {
 """What holds a resource that no group holds: resource limits, which init sets, and niceness."""
 NO_CONTROLLER: Final = "the kernel offers no controller"
 NAMED: Final = "name=systemd"
-VERSION_1, VERSION_2 = "control groups, version 1", "control groups"
+VERSION_1, VERSION_2 = "control groups version 1", "control groups"
 
 
 class Mounts(Struct, frozen=True):
@@ -166,7 +166,9 @@ def of_process(pid: int, unit: str, limits: CageLimits, by: str) -> Groups:
     folders: dict[str, None] = {}
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
-        for name in names.split(",") if path.endswith(f"/{unit}") else ():  # elsewhere it shares another's group
+        if not path.endswith(f"/{unit}"):  # there it shares another's group
+            continue
+        for name in names.split(","):
             mount = found.legacy.get(name) if name else found.unified
             if mount is not None:
                 folders[str(Path(mount) / path.lstrip("/"))] = None
