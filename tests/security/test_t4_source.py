@@ -42,6 +42,10 @@ BANNED_ARGUMENTS: Final = {
 }
 MAY: Final = {
     ("hivectl/requests.py", "input"): "asks the operator before it deletes",
+    ("hivectl/install/remove.py", "input"): "asks the operator before it deletes",
+    ("hivectl/install/command.py", "os.umask"): "before anything is written",
+    ("hivectl/install/machine.py", "shutil.rmtree"): "copies of the program below root's own folder",
+    ("privd/cages/nixos_host.py", "shutil.rmtree"): "folders of single calls, in a folder that only root may enter",
     ("harness/init.py", "ctypes"): "prctl and capset: init may import nothing of ours",
     ("harness/spawner.py", "ctypes"): "prctl",
     ("privd/cages/launch.py", "ctypes"): "mount and unshare",
@@ -55,6 +59,9 @@ MAY: Final = {
     ("boxes/confine.py", "ctypes"): "prctl",
     ("boxes/beneath.py", "ctypes"): "openat2",
     ("hivectl/up/command.py", "os.umask"): "before anything is written or started",
+    ("hivectl/install/command.py", "os.umask"): "before anything is written or started",
+    ("hivectl/install/machine.py", "shutil.rmtree"): "folders that only root could ever write",
+    ("hivectl/install/remove.py", "input"): "asks root for the hive's name before it deletes",
     ("harness/init.py", "os.chmod"): "/run of the cage, before anybody else is there",
     ("privd/cages/folders.py", "os.chmod"): "an ordinary user's own folder, by descriptor",
     ("harness/init.py", "os.fork"): "harness and spawner",
