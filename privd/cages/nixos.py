@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from privd.cages import folders, syscalls
 from privd.cages.boot import FAILURE_LINES_MAX, end_holders, is_locked, take_lock
-from privd.cages.control_groups import of_groups
+from privd.cages.control_groups import of_process
 from privd.cages.identity import Identity, mapped
 from privd.cages.journal import Journal
 from privd.cages.nixos_conf import (
@@ -53,7 +53,6 @@ from privd.cages.spec import CageSpec, Exit, How, Places
 from protocol.problem import Problem, Refused
 from runtime.clock import now_ms
 
-CONTROL_GROUPS: Final = "/sys/fs/cgroup"
 BY: Final = "systemd"
 NO_QUOTAS: Final = "the container's unit sets no quotas"
 
@@ -256,9 +255,7 @@ class Nixos(Struct, frozen=True):
         if held is None:
             raise _failed(agent, "it ended as soon as it was up", journal, begun)
         supervisor, init = held
-        group = state.shown.get("ControlGroup", "")
-        groups = (f"{CONTROL_GROUPS}{group}",) if group else ()
-        limits = of_groups(groups, spec.limits, BY)
+        limits = of_process(supervisor.pid, unit_of(agent), spec.limits, BY)
         disk = (COUNTED.format(reason=NO_QUOTAS),) if spec.limits.disk_mib_max is not None else ()
         record = Record(
             boot=boot_id(),
@@ -267,7 +264,7 @@ class Nixos(Struct, frozen=True):
             leader=init.name,
             started_ms=now_ms(),
             degraded=(*self.degraded(), *limits.degraded, *disk),
-            groups=groups,
+            groups=limits.folders,
             held=limits.held,
         )
         record.write(places)

@@ -33,7 +33,7 @@ RESULT: Final = ".tmp"
 WORK_PREFIX: Final = "call-"
 DROP_IN: Final = "50-hyperhive.conf"
 SHOWN: Final = (
-    "ActiveState", "Result", "MainPID", "ExecMainCode", "ExecMainStatus", "InvocationID", "ControlGroup",
+    "ActiveState", "Result", "MainPID", "ExecMainCode", "ExecMainStatus", "InvocationID",
     "Restart", "NeedDaemonReload",
 )  # fmt: skip
 NIX_OPTIONS: Final = {
