@@ -14,6 +14,7 @@ import trio
 from protocol.problem import Problem, Refused
 from protocol.rpc import Caller
 from runtime.backoff import delays
+from runtime.folding import Folding
 from runtime.later import Later
 from runtime.log import Log
 from runtime.parked import Parked
@@ -27,6 +28,9 @@ ACCEPT_PAUSE_FIRST_S: Final = 0.05
 ACCEPT_PAUSE_MAX_S: Final = 2.0
 ACCEPTED_AT_ONCE_MAX: Final = 64
 """Connections of one socket that are accepted before others have their turn."""
+TURNED_AWAY_PAUSE_S: Final = 0.25
+"""For so long nobody is let in at an agent's own socket after somebody was turned away there: who knocks on and on
+makes those wait who share that socket, and not all others."""
 
 Admit = Callable[[int], Caller | None]
 """Who a peer's uid is at one socket; None turns it away."""
@@ -49,6 +53,7 @@ class Listening:
         "_admit",
         "_connections_max",
         "_connections_per_uid_max",
+        "_folding",
         "_gate",
         "_is_closed",
         "_log",
@@ -58,6 +63,7 @@ class Listening:
         "_serve",
         "_served",
         "_turn_away",
+        "_turned_away_pause_s",
         "parked",
     )
 
@@ -72,12 +78,16 @@ class Listening:
         *,
         connections_max: int,
         connections_per_uid_max: int,
+        turned_away_pause_s: float = 0.0,
     ) -> None:
         self._serve = serve
         self._admit = admit
         self._turn_away = turn_away
         self._connections_max = connections_max
         self._connections_per_uid_max = connections_per_uid_max
+        self._turned_away_pause_s = turned_away_pause_s
+        self._folding: Folding | None = None
+        """Of the lines about those who are turned away; made for the first."""
         self._places: list[Place] = []
         self._is_closed = False
         self._served: list[trio.CancelScope] = []
@@ -144,12 +154,12 @@ class Listening:
                 uid = peer_uid(stream)
                 caller = None if uid is None else self._admit(uid)
                 if uid is None or caller is None:
-                    self._log.warning("turned a peer away", uid=uid)
+                    self._note("turned a peer away", uid=uid)
                     return
                 place = self._place(uid, stream)
                 session = await self._serve(stream, caller)
             except Refused as refused:
-                self._log.warning("refused a connection", uid=uid, reason=refused.detail)
+                self._note("refused a connection", uid=uid, reason=refused.detail)
                 await _refuse(stream, self._turn_away(refused))
             except Exception:
                 self._log.exception("a connection met a defect", uid=uid)
@@ -182,6 +192,16 @@ class Listening:
         place = Place(self, uid, stream)
         self._places.append(place)
         return place
+
+    def _note(self, event: str, **fields: object) -> None:
+        """Somebody is turned away and may come again at once: write a line or count it, and let others have a turn."""
+        if self._gate is not None and self._turned_away_pause_s:
+            self._gate.pause(self._turned_away_pause_s)
+        if self._folding is None:
+            self._folding = Folding()
+        left_out = self._folding.admit(trio.current_time())
+        if left_out is not None:
+            self._log.warning(event, **fields, left_out=left_out)
 
     def _leave(self, place: "Place") -> None:
         self._places.remove(place)
@@ -265,7 +285,15 @@ class _Gate:
         if self._timer is not None:
             self._timer.cancel()
 
+    def pause(self, pause_s: float) -> None:
+        """Let nobody in for a while; whoever comes waits in the kernel's line."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._reactor.at(trio.current_time() + pause_s, self._look)
+
     def _look(self) -> None:
+        if self._timer is not None and self._timer.call is not None:
+            return  # looks by itself, and not before
         for _ in range(ACCEPTED_AT_ONCE_MAX):
             if self._socket.fileno() < 0:
                 return
@@ -274,18 +302,18 @@ class _Gate:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._pause(error)
+                self._give_up(error)
                 return
             self._pauses = None
             self._let_in(accepted)
         self._timer = self._reactor.at(trio.current_time(), self._look)
 
-    def _pause(self, error: OSError) -> None:
+    def _give_up(self, error: OSError) -> None:
         if self._pauses is None:
             self._pauses = delays(ACCEPT_PAUSE_FIRST_S, ACCEPT_PAUSE_MAX_S)
         pause_s = next(self._pauses)
         self._log.warning("cannot accept a connection", error=str(error), pause_s=round(pause_s, 2))
-        self._timer = self._reactor.at(trio.current_time() + pause_s, self._look)
+        self.pause(pause_s)
 
 
 async def _refuse(stream: trio.SocketStream, text: bytes) -> None:

@@ -78,6 +78,7 @@ class Service:
         *,
         connections_max: int = CONNECTIONS_PER_SOCKET_MAX,
         connections_per_uid_max: int = CONNECTIONS_PER_UID_MAX,
+        turned_away_pause_s: float = 0.0,
     ) -> Listening:
         """Serve a surface at a listening socket until the daemon stops or the returned handle is closed."""
         listening = Listening(
@@ -86,6 +87,7 @@ class Service:
             encode_refusal,
             connections_max=connections_max,
             connections_per_uid_max=connections_per_uid_max,
+            turned_away_pause_s=turned_away_pause_s,
         )
         return self.accept(listener, listening)
 

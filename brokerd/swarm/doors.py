@@ -14,7 +14,7 @@ from brokerd.store.agents import Known
 from protocol.limits import AGENT_CONNECTIONS_MAX
 from protocol.rpc import Caller
 from runtime.backoff import delays
-from runtime.listening import Listening
+from runtime.listening import TURNED_AWAY_PAUSE_S, Listening
 from runtime.service import Service
 from runtime.session import Surface
 from runtime.sockets import Ownership, SocketFault, bind_unix
@@ -78,6 +78,7 @@ class Door:
                     self._admit,
                     connections_max=AGENT_CONNECTIONS_MAX,
                     connections_per_uid_max=AGENT_CONNECTIONS_MAX,
+                    turned_away_pause_s=TURNED_AWAY_PAUSE_S,
                 )
                 self._opening = None
                 log.info("agent's socket open")
