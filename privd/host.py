@@ -101,7 +101,7 @@ class Host:
     async def create(self, agent: str, runner: Runner | None, model: str | None) -> Cage:
         """Make an agent from the template: record, uid range, folders, credentials. The cage stays stopped.
 
-        One that was destroyed comes back to its own range, to what it left, and to what drove it, unless told otherwise.
+        One that was destroyed comes back to its own range, what it left and what drove it, unless told otherwise.
         """
         async with self._changing:
             check_creation(agent, ((record.agent, record.kept) for record in self._registry.all()))
@@ -123,7 +123,6 @@ class Host:
             try:
                 await self.backend.prepare(self._furnish(record), Places(self._registry.folder(agent)))
                 self._give(record, credentials)
-                await self._take_key(record)
             except BaseException:
                 self._take_back(agent, left)
                 raise
@@ -238,12 +237,6 @@ class Host:
                 file.write(content)
                 if self.separate:
                     os.fchown(descriptor, identity.agent_uid, identity.agent_gid)
-
-    async def _take_key(self, record: AgentRecord) -> None:
-        """Leave no key behind with an agent that comes back and needs none any more."""
-        if record.settings.credential is Credential.EGRESS:
-            key = agent_folder(self.settings, record.agent) / "claude" / KEY_NAME
-            await trio.to_thread.run_sync(folders.remove, key)  # what the agent put there may be large
 
 
 def _box_socket(settings: PrivdSettings) -> Path | None:

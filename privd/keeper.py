@@ -7,11 +7,13 @@ cage itself lives on when privd goes; `adopt` finds it again.
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import msgspec
 import trio
 
+from privd.cages import folders
 from privd.cages.backend import Backend, RunningCage
 from privd.cages.spec import CageSpec, Exit, Places
 from privd.limit_hits import LimitHits
@@ -221,8 +223,11 @@ class Keeper:
 
     async def _come_up(self) -> None:
         self._become(Power.STARTING)
+        spec = self._furnish(self.record)
         try:
-            running = await self._backend.start(self._furnish(self.record), self._places)
+            for file in spec.absent:  # what the agent put there instead may be large
+                await trio.to_thread.run_sync(folders.remove, Path(file))
+            running = await self._backend.start(spec, self._places)
         except OSError as error:
             raise Refused(
                 Problem.FAILED, f"the cage of {self.record.agent} could not start: {error}"
