@@ -13,6 +13,7 @@ from egressd.policy.target import Target
 from egressd.policy.volume import Ledger
 from egressd.refusals import Refusals
 from egressd.tunnel import Tunnel
+from egressd.upstream import LINKS_PER_AGENT_MAX
 from protocol.egressd import Refusal
 from protocol.settings import ACCOUNT_DEFAULT, EgressLimits
 from runtime.folding import Folding
@@ -38,6 +39,8 @@ class Gate:
     account: str = ACCOUNT_DEFAULT
     visits: int = 0
     lookups: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(RESOLVING_MAX))
+    links: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(LINKS_PER_AGENT_MAX))
+    """Its share of its account's connections."""
     tunnels: dict[int, tuple[Target, Tunnel]] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
     folding: Folding = field(default_factory=Folding)

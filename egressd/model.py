@@ -162,7 +162,7 @@ class ModelVisit:
             text = f"account {name}: {no_key}"
             raise Rejected(answer(HTTPStatus.FORBIDDEN, Problem.FAILED, text), text) from None
         try:
-            async with upstream.link() as link:
+            async with upstream.link(self._gate.links) as link:
                 await passing.run(passage, upstream.site, key, link, live)
         except Fault as fault:
             if passing.has_begun:

@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 import trio
 
+from egressd import upstream
 from egressd.policy.pace import REFUSALS_AT_ONCE_MAX, REFUSALS_PER_S_MAX
+from egressd.upstream import LINKS_PER_AGENT_MAX
 from protocol.egressd import EgressRefused
 from protocol.limits import EGRESS_CONNECTIONS_MAX
 from protocol.privd import CageChanged
 from protocol.settings import AgentSettings
 from runtime.folding import LINES_MAX
 from runtime.listening import ACCEPTED_AT_ONCE_MAX, TURNED_AWAY_PAUSE_S
-from tests.egressd.api import IRIS, error, model_way, post, read_to_end, taken
+from tests.egressd.api import IRIS, SHORT_S, ModelWay, error, model_way, post, read_to_end, taken
 from tests.egressd.conftest import Certificate, Record, cage_of, open_doors
 from tests.support.daemon import running_service
 from tests.support.waiting import until
@@ -81,14 +83,41 @@ async def test_a_neighbour_does_not_wait_for_the_turns_of_a_flood(
         gate = way.doors._ways["iris"].gate
         for _ in range(FLOOD * 100):
             gate.pace.wait_s(trio.current_time())
-        otto = way.path.parents[2] / "otto" / "egress" / "model.sock"
-        otto.parent.mkdir(parents=True)
-        way.doors.apply(CageChanged(cage_of(AgentSettings("otto", credential=IRIS.credential))))
-        await until(otto.exists, what="the neighbour's model socket")
+        otto = await neighbour(way)
         with trio.fail_after(10):
             async with await trio.open_unix_socket(str(otto)) as stream:
                 await stream.send_all(post(path="/v1/files"))
                 assert error(await read_to_end(stream))[0] == 403
+
+
+async def test_requests_that_are_never_brought_to_an_end_keep_no_neighbour_from_the_account(
+    tmp_path: Path, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "LINKS_MAX", LINKS_PER_AGENT_MAX + 1)
+    monkeypatch.setattr(upstream, "LINKS_WAIT_S", SHORT_S)
+    begun = b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 9\r\n\r\n"
+    async with model_way(tmp_path, certificate, IRIS) as way:
+        held = [await way.connect() for _ in range(LINKS_PER_AGENT_MAX + 1)]
+        for stream in held[:-1]:
+            await stream.send_all(begun)
+        await until(lambda: way.api.connections == LINKS_PER_AGENT_MAX, what="every request at the API")
+        await held[-1].send_all(begun + b"the body!")
+        status, _, text = error(await read_to_end(held[-1]))
+        assert (status, text) == (529, f"egress: {LINKS_PER_AGENT_MAX} requests of this agent are under way")
+        async with await trio.open_unix_socket(str(await neighbour(way))) as stream:
+            await stream.send_all(post())
+            assert b" 200 OK" in await read_to_end(stream)
+        for stream in held:
+            await stream.aclose()
+
+
+async def neighbour(way: ModelWay) -> Path:
+    """The model socket of another agent of the same account."""
+    socket = way.path.parents[2] / "otto" / "egress" / "model.sock"
+    socket.parent.mkdir(parents=True)
+    way.doors.apply(CageChanged(cage_of(AgentSettings("otto", credential=IRIS.credential))))
+    await until(socket.exists, what="the neighbour's model socket")
+    return socket
 
 
 async def test_connections_past_the_last_place_are_let_in_slowly(
