@@ -336,7 +336,7 @@ for path in json.loads(sys.argv[2]):
     print(path, json.loads(s.makefile().readline()).get("problem", "ANSWERED"))
 """
     paths = ["/etc/shadow", "../../../../etc/shadow", "../claude/api_key", "..", ".", "", "../../hm1nd/state",
-             "//etc/shadow", "/proc/self/environ", "/proc/1/root" "/etc/shadow", "/in/../etc/shadow",
+             "//etc/shadow", "/proc/self/environ", "/proc/self/cwd/etc/shadow", "/in/../etc/shadow",
              "/code/boxes/state.py"]  # fmt: skip
     said = run_as(users["web"], script, str(secure_hive.socket("privd")), json.dumps(paths))
     assert len(said.splitlines()) == len(paths)
