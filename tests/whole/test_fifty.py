@@ -29,7 +29,6 @@ from tests.support.hive import RunningHive, remove, start_hive
 from tests.support.waiting import until
 from tests.whole.conftest import UNHURRIED
 
-pytestmark = [pytest.mark.anyio, pytest.mark.whole, pytest.mark.cage, pytest.mark.root, pytest.mark.serial]
 
 CAGES = int(os.environ.get("HIVE_CAGES", "12"))
 SEED = int(os.environ.get("HIVE_SEED", str(random.randrange(1 << 32))))
@@ -43,6 +42,15 @@ ASK_SELDOM_S = 0.5
 OTHERS = ("hm1nd", "iris")
 """Whom a new hive has; nobody kills these."""
 VICTIMS = ("init", "supervisor", "harness")
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.whole,
+    pytest.mark.cage,
+    pytest.mark.root,
+    pytest.mark.serial,
+    pytest.mark.timeout(300 + 20 * CAGES),
+]
 
 
 class Swarm:
