@@ -29,7 +29,6 @@ from tests.support.hive import RunningHive, remove, start_hive
 from tests.support.waiting import until
 from tests.whole.conftest import UNHURRIED
 
-
 CAGES = int(os.environ.get("HIVE_CAGES", "12"))
 SEED = int(os.environ.get("HIVE_SEED", str(random.randrange(1 << 32))))
 AT_ONCE = 8
