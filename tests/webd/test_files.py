@@ -112,13 +112,19 @@ async def test_a_download_has_a_bound(hive: WebHive, monkeypatch: pytest.MonkeyP
         ("api/state-file?agent=iris&path=x&offset=-1", 400),
         ("api/v1/agents/iris/files?path=way", 409),
         ("api/v1/agents/iris/download?path=way", 409),
-        ("api/v1/agents/nobody/size", 404),
+        ("api/v1/agents/NOBODY/size", 404),
     ],
 )
 async def test_what_may_not_be_read_is_refused(hive: WebHive, query: str, status: int) -> None:
     await filled(hive)
     answer = await (await hive.browser()).get(f"/{query}")
     assert answer.status == status, answer
+
+
+async def test_the_size_of_what_has_gone_is_nothing(hive: WebHive) -> None:
+    """A page may ask at the moment of a purge, and a browser prints every 404."""
+    answer = await (await hive.browser()).get("/api/v1/agents/nobody/size")
+    assert (answer.status, answer.json) == (200, None)
 
 
 async def test_a_stranger_reads_nothing(hive: WebHive) -> None:

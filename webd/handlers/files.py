@@ -30,8 +30,16 @@ async def listed(visit: Visit, host: Host) -> Answer:
 
 
 async def measured(visit: Visit, host: Host) -> Answer:
-    """What an agent's files take on the disk, counted now."""
-    return as_json(await host.ask_privd(MeasureState(agent=visit.named["agent"])))
+    """What an agent's files take on the disk, counted now; null for one that has gone.
+
+    A page asks by itself, for agents that may be purged at that moment: a browser would print a 404 as an error.
+    """
+    try:
+        return as_json(await host.ask_privd(MeasureState(agent=visit.named["agent"])))
+    except Refused as refused:
+        if refused.problem is not Problem.NOT_FOUND:
+            raise
+        return as_json(None)
 
 
 async def shown(visit: Visit, host: Host) -> Answer:
