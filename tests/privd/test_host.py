@@ -48,7 +48,7 @@ def new_host(
     folder: Path,
     nursery: trio.Nursery,
     backend: FakeBackend,
-    limits: CageLimits = CageLimits(),  # noqa: B008
+    limits: CageLimits = CageLimits(),  # noqa: B008 - frozen
 ) -> Host:
     uid = os.geteuid()
     settings = PrivdSettings(

@@ -273,7 +273,7 @@ async def test_a_rebuild_is_remembered_until_it_is_over(tmp_path: Path) -> None:
             seen.append(record.rebuilding)
             await clear(places)
 
-        at.backend.clear = look  # type: ignore[method-assign]
+        at.backend.clear = look  # type: ignore[method-assign]  # one call is watched
         await at.keeper.rebuild(30)
         at.backend.found_wrong = "not what is deployed"
         with pytest.raises(Refused):

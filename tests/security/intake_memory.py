@@ -31,7 +31,7 @@ def peak_kib() -> int:
 
 
 async def main(applied: Path, uid: int, proposals: list[tuple[str, str]]) -> None:
-    privd.git.intake.BOUNDS = structs.replace(BOUNDS, wall_s=PATIENCE_S)  # type: ignore[misc]
+    privd.git.intake.BOUNDS = structs.replace(BOUNDS, wall_s=PATIENCE_S)  # type: ignore[misc]  # slow machines
     intake = Intake(boxes_of_this_process(logger("test")))
     for folder, commit in proposals:
         Path("/proc/self/clear_refs").write_text(RESET_PEAK)

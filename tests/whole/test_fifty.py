@@ -10,7 +10,7 @@ import signal
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -72,7 +72,9 @@ class Swarm:
     def privd(self) -> Client:
         return Client(self.hive.socket("privd"))
 
-    async def each(self, act: Callable[[str, Client], object], agents: list[str], what: str) -> None:
+    async def each(
+        self, act: Callable[[str, Client], Awaitable[object]], agents: list[str], what: str
+    ) -> None:
         """Ask privd one thing for each agent, a few at once; how long each took and all of them."""
         took: list[float] = []
         limiter = trio.CapacityLimiter(AT_ONCE)
@@ -80,7 +82,7 @@ class Swarm:
         async def one(agent: str) -> None:
             async with limiter, self.privd() as privd:
                 began = time.monotonic()
-                await act(agent, privd)  # type: ignore[misc]
+                await act(agent, privd)
                 took.append(time.monotonic() - began)
 
         began = time.monotonic()

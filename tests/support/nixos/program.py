@@ -18,11 +18,11 @@ def main() -> None:
     with (HOST / "calls.jsonl").open("a") as calls:
         calls.write(json.dumps(call) + "\n")
     if name in ("systemctl", "machinectl"):  # only what is needed, because every test starts dozens of these
-        from tests.support.nixos import systemd  # noqa: PLC0415
+        from tests.support.nixos import systemd  # noqa: PLC0415 - one of many programs
 
         {"systemctl": systemd.systemctl, "machinectl": systemd.machinectl}[name](words)
         return
-    from tests.support.nixos import container  # noqa: PLC0415
+    from tests.support.nixos import container  # noqa: PLC0415 - one of many programs
 
     {"nixos-container": container.nixos_container, "nix": container.nix, "nix-env": container.nix_env}[name](
         words

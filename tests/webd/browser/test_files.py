@@ -22,7 +22,7 @@ NOTES = """# Plan
 
 <script>alert(document.domain)</script> <img src=x onerror=alert(1)> \x1b[31mred\x1b[0m \u202egnp.exe
 """
-Axe = Callable[[Page], list[str]]
+Axe = Callable[..., list[str]]
 
 
 @pytest.fixture

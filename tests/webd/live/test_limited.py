@@ -41,7 +41,7 @@ def heard(world: World, body: AnyFeedBody) -> list[Change]:
 
 def begun(**more: object) -> World:
     world = World("hive", "1")
-    world.broker_now(Snapshot("e", 0, NOW, (), (), 0, 0, **more), [], NOW)  # type: ignore[arg-type]
+    world.broker_now(Snapshot("e", 0, NOW, (), (), 0, 0, **more), [], NOW)  # type: ignore[arg-type]  # what a test gives
     return world
 
 
