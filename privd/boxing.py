@@ -190,8 +190,15 @@ def become(uid: int, gid: int, here: int) -> None:
 
 def wait(child: int, wall_s: float, call: "socket.socket | None") -> int:
     """How the box ended; it is ended when its time is up, or when privd ends the call."""
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
     ended = os.pidfd_open(child)
+
+    def end_it(*_: object) -> None:
+        try:
+            signal.pidfd_send_signal(ended, signal.SIGKILL)
+        except ProcessLookupError:  # it ended by itself, and we are about to say how
+            return
+
+    signal.signal(signal.SIGTERM, end_it)
     ready = select.select([ended, *([] if call is None else [call.fileno()])], [], [], wall_s)[0]
     if ended not in ready:
         os.kill(child, signal.SIGKILL)

@@ -301,7 +301,7 @@ async def test_the_host_sees_a_process_without_any_power(probing: Box) -> None:
     boxes = boxes_of_this_process(logger("test"))
     async with boxes.open(probing, SLEEPS) as frames:
         assert await anext(frames) == b"ready"
-        (maker,) = children(os.getpid())
+        (maker,) = makers(os.getpid())
         (pid,) = children(maker)
         status = shown_by_host(pid)
         uid = str(SANDBOX_USER[0])
@@ -333,7 +333,7 @@ async def test_whoever_leaves_ends_the_box(probing: Box, how: str) -> None:
         try:
             async with boxes.open(probing, SLEEPS) as frames:
                 assert await anext(frames) == b"ready"
-                (maker,) = children(os.getpid())
+                (maker,) = makers(os.getpid())
                 (pid,) = children(maker)
                 if how == "cancel":
                     scope.cancel()
@@ -348,6 +348,33 @@ async def test_whoever_leaves_ends_the_box(probing: Box, how: str) -> None:
     if how == "kill":  # whoever could have waited for it is gone
         until(lambda: is_over(pid), "the end of the box")
     assert is_over(pid)
+
+
+ENDED_TWICE = """
+import os, signal
+from privd import boxing
+
+reap = os.waitpid
+
+def reap_and_be_asked(pid, options):
+    found = reap(pid, options)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return found
+
+child = os.fork()
+if child == 0:
+    os._exit(7)
+os.waitpid = reap_and_be_asked
+raise SystemExit(boxing.wait(child, 60.0, None))
+"""
+
+
+def test_a_box_that_ends_as_it_is_ended_says_nothing() -> None:
+    """privd ends a box that refused; it may have ended by itself just before."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED_TWICE], cwd=CHECKOUT, capture_output=True, timeout=DRIVER_S, check=False
+    )
+    assert (done.returncode, done.stderr) == (7, b"")
 
 
 def test_a_box_ends_at_its_deadline_without_privd(probing: Box, tmp_path: Path) -> None:
