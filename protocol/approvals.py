@@ -143,28 +143,14 @@ class PasskeyAssertion(Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 AnyProof = Click | AtTerminal | SshSignature | PasskeyAssertion
 
 
-class ApproverKind(StrEnum):
-    PASSKEY = "passkey"
-    SSH = "ssh"
-
-
-class Approver(Struct, frozen=True):
-    """An enrolled key, by the name that root gave it."""
-
-    name: str
-    kind: ApproverKind
-    fingerprint: str
-    enrolled_ms: int
-
-
 class DeploymentKind(StrEnum):
     """Why something is made live."""
 
+    INIT = "init"
+    """A draft is made: folders and a proposed repository, no cage. It makes no generation."""
     SPAWN = "spawn"
     CONFIG = "config"
     ROLLBACK = "rollback"
-    REBUILD = "rebuild"
-    """The same configuration again on another base; it makes no generation."""
 
 
 class DeploymentState(StrEnum):

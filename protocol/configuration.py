@@ -10,8 +10,6 @@ from msgspec import Meta, Struct
 
 from protocol.approvals import (
     AnyProof,
-    Approver,
-    ApproverKind,
     BuildLine,
     CommitId,
     Deployment,
@@ -26,12 +24,12 @@ from protocol.approvals import (
     Reason,
     Ref,
 )
-from protocol.limits import INTEGER_MAX, PAGE_ROWS_MAX, PROOF_BYTES_MAX
+from protocol.limits import INTEGER_MAX, PAGE_ROWS_MAX
 from protocol.names import AgentName, StatePath
 from protocol.rpc import Call, Watch
+from protocol.settings import ModelName, Runner
 
 Limit = Annotated[int, Meta(ge=1, le=PAGE_ROWS_MAX)]
-KeyName = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,31}\Z")]
 
 
 class Propose(Call[Proposal], frozen=True):
@@ -47,6 +45,10 @@ class Propose(Call[Proposal], frozen=True):
     commit: CommitId | None = None
     role: StatePath = ""
     """Without a commit: which of the hive's role templates; empty is the plain one."""
+    runner: Runner | None = None
+    """Without a commit: written into the template's configuration; None leaves it to the hive."""
+    model: ModelName | None = None
+    """The same."""
     description: Description = ""
 
 
@@ -213,22 +215,3 @@ class ReadFile(Call[FilePage], frozen=True):
     commit: CommitId
     path: StatePath
     agent: AgentName | None = None
-
-
-class ListApprovers(Call[tuple[Approver, ...]], frozen=True):
-    """The keys that may approve; none means that a click is enough."""
-
-
-class EnrolApprover(Call[Approver], frozen=True):
-    """Let a key approve from now on. Taken from root alone, whoever else the operator's socket admits."""
-
-    name: KeyName
-    kind: ApproverKind
-    key: Annotated[str, Meta(max_length=PROOF_BYTES_MAX)]
-    """An OpenSSH public key line, or what the dashboard's enrolment page shows for a passkey."""
-
-
-class RevokeApprover(Call[None], frozen=True):
-    """Take a key away. Taken from root alone."""
-
-    name: KeyName

@@ -94,6 +94,16 @@ EGRESS_HOSTS_MAX: Final = 100
 RECIPIENTS_MAX: Final = 200
 ENVIRONMENT_MAX: Final = 50
 ROLE_PROMPT_CHARS_MAX: Final = 12_000
+COMMANDS_MAX: Final = 100
+"""Patterns of commands that an agent may run, when not all of them."""
+COMMAND_CHARS_MAX: Final = 300
+MCP_SERVERS_MAX: Final = 16
+MCP_WORDS_MAX: Final = 32
+"""Words of the command line of one MCP server."""
+STANDING_REMINDERS_MAX: Final = 50
+"""Reminders that stand in an agent's configuration."""
+ICON_CHARS_MAX: Final = 8
+PRONOUNS_CHARS_MAX: Final = 40
 
 # Proposals and deployments.
 DESCRIPTION_CHARS_MAX: Final = 4_000

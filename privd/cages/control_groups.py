@@ -166,7 +166,9 @@ def of_process(pid: int, unit: str, limits: CageLimits, by: str) -> Groups:
     folders: dict[str, None] = {}
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
-        for name in names.split(",") if path.endswith(f"/{unit}") else ():  # elsewhere it shares another's group
+        for name in (
+            names.split(",") if path.endswith(f"/{unit}") else ()
+        ):  # elsewhere it shares another's group
             mount = found.legacy.get(name) if name else found.unified
             if mount is not None:
                 folders[str(Path(mount) / path.lstrip("/"))] = None

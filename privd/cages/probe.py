@@ -82,11 +82,7 @@ def _backend(subject: str, launching: Launching, hive: str, state: Path) -> Back
     if program_path is None:
         raise Refused(Problem.FAILED, f"{subject} is gone")
     launcher = Units() if launching is Launching.UNITS else Children(hive)
-    return (
-        Nspawn(program_path, launcher)
-        if subject == NSPAWN
-        else of_this_process(program_path, launcher)
-    )
+    return Nspawn(program_path, launcher) if subject == NSPAWN else of_this_process(program_path, launcher)
 
 
 async def report() -> Report:
