@@ -2,8 +2,9 @@
 
 A box has one user, which is never root: the agent whose files it reads, or nobody. It sees one input folder, read-only
 (unless it is to write there), without links, devices and programs, beside the host's /usr and its own code; no network,
-no process but itself, no capability, the few system calls of `boxes/system_calls.py`. Memory, processor time, wall clock
-and the length of its reply have bounds. The reply is as untrustworthy as the input: whoever asked decodes it strictly.
+no process but itself, no capability, the few system calls of `boxes/system_calls.py`. Memory, processor time, wall
+clock and the length of its reply have bounds. The reply is as untrustworthy as the input: whoever asked decodes it
+strictly.
 
 As root `privd/boxing.py` makes it: as our child, or as a unit where systemd runs the hive (`privd/box_unit.py`).
 An ordinary user's privd lets bubblewrap make the same, as that user.

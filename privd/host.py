@@ -124,7 +124,7 @@ class Host:
         return lacks if self.separate else ("no privilege separation: every process runs as one user", *lacks)
 
     async def create(self, agent: str, runner: Runner | None, model: str | None) -> Cage:
-        """Make an agent from the template; one that was destroyed comes back to what drove it, unless told otherwise."""
+        """Make an agent from the template; one that was destroyed comes back to what drove it, unless told other."""
         left = self._registry.get(agent)
         if left is not None:
             runner, model = runner or left.settings.runner, model or left.settings.model
@@ -276,7 +276,8 @@ class Host:
         live = {
             each.agent: Live(generation, deployed.begun.commit, deployed.begun.tree, deployed.at_ms)
             for each in self.ledgers()
-            if (generation := generation_of(each.tags)) is not None
+            if self.standing(each.agent) is Standing.LIVING
+            and (generation := generation_of(each.tags)) is not None
             and isinstance(deployed := each.tags[Mark.DEPLOYED, generation], Deployed)
         }
         async with self._writing_meta:

@@ -26,8 +26,9 @@ async def show(request: ShowProposal, caller: Caller, host: Host) -> ProposalPag
 
 
 async def approve(request: Approve, caller: Caller, host: Host) -> Deployment:
-    host.deployments.check_idle(request.agent)
-    await host.proposals.approve(request.agent, request.number, request.digest, request.proof, caller.uid)
+    await host.proposals.approve(
+        request.agent, request.number, request.digest, request.proof, caller.uid, host.deployments.check_idle
+    )
     return host.deployments.begin(request.agent, request.number)
 
 
