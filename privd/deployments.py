@@ -229,7 +229,9 @@ class Deployments:
             raise ValueError(f"{work.agent} has no deployment {work.number}")
         agent = work.agent
         reason = ""
-        with work.scope:
+        with trio.CancelScope() as work.scope:
+            if work.cancelled:
+                work.scope.cancel()
             await ledger.write(Mark.BUILDING, work.number, begun.commit, begun, now_ms())
             self._become(work, DeploymentState.BUILDING)
             log.say(f"building {begun.kind} of {agent} from {begun.commit}")

@@ -80,6 +80,8 @@ class Host:
         for folder in sorted(self._repositories.glob("*.git")):
             ledger = self.ledger(folder.name.removesuffix(".git"))
             await trio.to_thread.run_sync(ledger.load)
+            if ledger.fault:
+                self.log.error("a record cannot be read", agent=ledger.agent, reason=ledger.fault)
         for record in self._registry.all():
             self._keepers[record.agent] = self._keep(record)
         async with trio.open_nursery() as nursery:
@@ -204,7 +206,8 @@ class Host:
         return self._ledgers[agent]
 
     def ledgers(self) -> tuple[Ledger, ...]:
-        return tuple(self._ledgers[agent] for agent in sorted(self._ledgers))
+        """All records that can be read, by agent."""
+        return tuple(ledger for _, ledger in sorted(self._ledgers.items()) if not ledger.fault)
 
     def standing(self, agent: str) -> Standing:
         """What an agent is, as far as proposals care."""
@@ -324,7 +327,8 @@ class Host:
 
     def _proposed(self, agent: str) -> OwnedFolder:
         """An agent's proposed repository, and who may write it."""
-        owner = self.backend.identity((self._manager() or self.keeper(agent).record).uid_base)
+        record = self.keeper(agent).record
+        owner = self.backend.identity((self._manager() or record).uid_base)
         return agent_folder(self.settings, agent) / "config", (owner.agent_uid, owner.agent_gid)
 
     def applied(self, agent: str) -> Applied:

@@ -35,7 +35,8 @@ class Ledger:
         self.applied = Applied(folder)
         self.turn = trio.Lock()
         self.tags: dict[tuple[Mark, int], AnyDocument] = {}
-        self._fault = ""
+        self.fault = ""
+        """Why it cannot be read."""
         self._record: Record | None = None
         self._writing = trio.Lock()
 
@@ -45,12 +46,12 @@ class Ledger:
             found = (decode(name, tag.document) for name, tag in self.applied.tags().items())
             self.tags = dict(found)
         except (Refused, ValueError, OSError, KeyError) as error:
-            self._fault = str(error)
+            self.fault = str(error)
 
     def record(self) -> Record:
         """What the tags say. Refused(failed) when they could not be read."""
-        if self._fault:
-            raise Refused(Problem.FAILED, f"the record of {self.agent} cannot be read: {self._fault}")
+        if self.fault:
+            raise Refused(Problem.FAILED, f"the record of {self.agent} cannot be read: {self.fault}")
         if self._record is None:
             self._record = derive(self.agent, self.tags)
         return self._record

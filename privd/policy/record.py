@@ -254,15 +254,16 @@ def approved_of(tags: Tags, number: int) -> Approved | None:
 
 def begun_of(tags: Tags, number: int) -> Begun | None:
     """How a deployment began, or will: one that was approved waits with what was asked for."""
-    found = tags.get((Mark.BUILDING, number)) or end_of(tags, number)
-    if isinstance(found, Begun):
-        return found
-    if isinstance(found, Deployed | Failed):
-        return found.begun
+    match end_of(tags, number):
+        case Deployed(begun=begun) | Failed(begun=begun):
+            return begun
+        case Denied():
+            return None
+    building = tags.get((Mark.BUILDING, number))
+    if isinstance(building, Begun):
+        return building
     asked, approved = asked_of(tags, number), approved_of(tags, number)
-    if found is None and asked is not None and approved is not None:
-        return begin(asked, approved.at_ms)
-    return None
+    return begin(asked, approved.at_ms) if asked is not None and approved is not None else None
 
 
 def begin(asked: Asked, began_ms: int) -> Begun:

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -104,7 +104,7 @@ class Desk:
         return await self.healthy(await self.approve(await self.propose(agent, ProposalKind.SPAWN)))
 
     def config(self, agent: str) -> Repository:
-        """An agent's proposed repository, as the manager works in it; no cage shows it here, so its folder is opened."""
+        """An agent's proposed repository, as the manager works in it; its folder is opened, as no cage shows it."""
         for folder in (self.place / "agents", self.place / "agents" / agent):
             folder.chmod(0o711)
         folder = self.place / "agents" / agent / "config"
@@ -121,6 +121,12 @@ class Desk:
         repository.git("add", path)
         repository.git("commit", "-q", "-m", f"change {path}")
         return repository.git("rev-parse", "HEAD")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that no event tells."""
+    while not condition():  # noqa: ASYNC110 - as it says
+        await trio.sleep(0.01)
 
 
 @contextmanager
