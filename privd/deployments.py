@@ -70,7 +70,7 @@ class Agents(Protocol):
         """Make the agent what it was before."""
         ...
 
-    async def went_live(self, agent: str, number: int, text: str, at_ms: int) -> None:
+    async def went_live(self, text: str, at_ms: int) -> None:
         """Tell the meta repository."""
         ...
 
@@ -105,10 +105,13 @@ class Deployments:
         self._health: dict[str, tuple[int, str]] = {}
         """By agent: which start was well, or what is wrong with it."""
 
-    def recover(self) -> None:
-        """After privd's own start: go on with whatever was approved and has not ended."""
+    async def recover(self) -> None:
+        """After privd's own start: tidy up after what has ended, and go on with what was approved and has not."""
         for ledger in self._agents.ledgers():
-            for number in unfinished(ledger.tags):
+            going = unfinished(ledger.tags)
+            if ledger.tags and not going:
+                await self._end(ledger)
+            for number in going:
                 self._log.info("going on with a deployment", agent=ledger.agent, number=number)
                 self._start(ledger.agent, number)
 
@@ -338,9 +341,7 @@ class Deployments:
         )
         await ledger.write(Mark.DEPLOYED, work.number, commit, document, at_ms)
         if begun.kind is not DeploymentKind.INIT:
-            await self._agents.went_live(
-                work.agent, work.number, message(work.agent, work.number, begun), at_ms
-            )
+            await self._agents.went_live(message(work.agent, work.number, begun), at_ms)
         await self._end(ledger)
 
     async def _return(self, work: _Work, ledger: Ledger, log: BuildLogFile, step: Step) -> None:
@@ -378,7 +379,7 @@ class Deployments:
         await self._end(ledger)
 
     async def _end(self, ledger: Ledger) -> None:
-        (ledger.folder / STEP_NAME).unlink(missing_ok=True)
+        self._erase(ledger)
         await ledger.tidy(now_ms(), self._keep_ms)
 
     def _sealing(self, ledger: Ledger, step: Step) -> Step:
@@ -396,6 +397,9 @@ class Deployments:
 
     def _write(self, ledger: Ledger, step: Step) -> None:
         durable.write(ledger.folder / STEP_NAME, msgspec.json.encode(step))
+
+    def _erase(self, ledger: Ledger) -> None:
+        (ledger.folder / STEP_NAME).unlink(missing_ok=True)
 
     def _written(self, ledger: Ledger, number: int) -> Step | None:
         """The step that was to be taken, if it is of this deployment."""

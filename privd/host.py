@@ -274,8 +274,8 @@ class Host:
                 await self.destroy(agent)
                 await self.purge(agent, agent)
 
-    async def went_live(self, agent: str, number: int, text: str, at_ms: int) -> None:
-        """One commit more in the meta repository."""
+    async def went_live(self, text: str, at_ms: int) -> None:
+        """One commit more in the meta repository, where something else is live than it says."""
         live = {
             each.agent: Live(generation, deployed.begun.commit, deployed.begun.tree, deployed.at_ms)
             for each in self.ledgers()
@@ -307,12 +307,16 @@ class Host:
             begun = Begun(DeploymentKind.SPAWN, commit.id, objects[-1].id, None, at_ms)
             number = ledger.record().next_number
             await ledger.write(Mark.DEPLOYED, number, commit.id, Deployed(at_ms, begun, ""), at_ms)
-        await self.went_live(agent, number, f"Take up {agent} as it is", at_ms)
+        await self.went_live(f"Take up {agent} as it is", at_ms)
         await self.fill(agent, commit.id)
 
     async def go_on(self) -> None:
         """What privd has to do once it serves: deployments that its end interrupted, first generations."""
-        self.deployments.recover()
+        try:
+            await self.deployments.recover()
+            await self.went_live("Take up what is deployed", now_ms())
+        except (Refused, OSError) as fault:
+            self.log.warning("what was left of deployments cannot be tidied up", reason=str(fault))
         for keeper in self.keepers():
             try:
                 await self.adopt(keeper.record.agent)

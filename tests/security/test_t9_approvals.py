@@ -1,4 +1,4 @@
-"""T9: what is approved is what was shown. Rewritten after it was proposed, over a base that moved, or approved again."""
+"""T9: what is approved is what was shown. Rewritten after it was proposed, over a moved base, or approved again."""
 
 import pytest
 
@@ -8,6 +8,7 @@ from protocol.approvals import Click, DeploymentState, Proposal, ProposalKind, P
 from protocol.configuration import Approve, RollBack
 from protocol.names import MANAGER_NAME
 from protocol.problem import Problem, Refused
+from runtime.clock import now_ms
 from tests.support.configuring import OPERATOR, Desk, desk, ground, toml
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root, pytest.mark.cage]
@@ -120,9 +121,7 @@ async def test_a_document_is_good_for_a_bounded_time(monkeypatch: pytest.MonkeyP
         async with desk(place) as at:
             proposal = await at.propose("iris", ProposalKind.SPAWN)
             page = await at.show(proposal)
-            from privd import proposals  # noqa: PLC0415
-
-            late = proposals.now_ms() + 601_000
+            late = now_ms() + 601_000
             monkeypatch.setattr("privd.proposals.now_ms", lambda: late)
             with pytest.raises(Refused, match="longer ago than 600 s"):
                 await at.approve(proposal, page)
