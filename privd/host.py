@@ -28,7 +28,7 @@ from privd.policy.configuration import Ground, Reading, render
 from privd.policy.configuration import read as read_settings
 from privd.policy.objects_made import commit_of, tree_of
 from privd.policy.proposals import Standing
-from privd.policy.record import Begun, Deployed, Mark, generation_of
+from privd.policy.record import Begun, Deployed, Mark, generation_of, unfinished
 from privd.policy.steps import Step
 from privd.proposals import Proposals
 from privd.registry import AgentRecord, Registry
@@ -296,7 +296,8 @@ class Host:
         """Give an agent that lives and was never deployed its first generation: what it is now."""
         ledger = self.ledger(agent)
         async with ledger.turn:
-            if generation_of(ledger.tags) is not None or self.standing(agent) is not Standing.LIVING:
+            deployed = generation_of(ledger.tags) is not None or unfinished(ledger.tags)
+            if deployed or self.standing(agent) is not Standing.LIVING:
                 return
             at_ms = now_ms()
             ledger.applied.make()
