@@ -40,8 +40,7 @@ async def confirm(at: Desk) -> None:
     """Every third cage is not well."""
     while True:
         await trio.sleep(0.005)
-        if at.host.standing(AGENT).value == "living":
-            row = at.host.keeper(AGENT).row()
+        for row in at.host.rows():
             if row.started_ms is not None:
                 fault = "not well" if row.started_ms % 3 == 2 else ""
                 at.host.deployments.confirm_health(AGENT, row.started_ms, fault)

@@ -219,8 +219,7 @@ async def _confirm(at: Desk, fault: str) -> None:
     """The broker: finds every cage well, or not. What was there before is well in any case."""
     while True:
         await trio.sleep(0.002)
-        if at.host.standing(AGENT).value == "living":
-            row = at.host.keeper(AGENT).row()
+        for row in at.host.rows():
             if row.started_ms is not None:
                 at.host.deployments.confirm_health(AGENT, row.started_ms, fault)
 

@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from privd.cages import folders
+from privd.cages.backend import Backend
 from privd.cages.identity import block_of
 from privd.cages.spec import CageSpec, Places
 from privd.handlers import proposals as verdicts
@@ -89,10 +90,9 @@ class Desk:
             async def confirm() -> None:
                 while True:
                     await trio.sleep(0.01)
-                    if self.host.standing(deployment.agent).value != "nobody":
-                        row = self.host.keeper(deployment.agent).row()
+                    for row in self.host.rows():
                         if row.started_ms is not None:
-                            self.host.deployments.confirm_health(deployment.agent, row.started_ms, fault)
+                            self.host.deployments.confirm_health(row.agent, row.started_ms, fault)
 
             nursery.start_soon(confirm)
             ended = await self.ended(deployment)
@@ -139,19 +139,24 @@ def ground() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def desk(place: Path, backend: CountingBackend | None = None) -> AsyncIterator[Desk]:
-    """A hive in a folder; leaving it is privd's end, however far it has come."""
+async def desk(
+    place: Path,
+    backend: CountingBackend | None = None,
+    real: Backend | None = None,
+    environment: str = "/opt/hive/env",
+) -> AsyncIterator[Desk]:
+    """A hive in a folder; leaving it is privd's end, however far it has come. `real` makes real cages instead."""
     uid = os.geteuid()
     settings = PrivdSettings(
         state=str(place),
         run=str(place / "run"),
         peers=Peers(broker_uid=uid, web_uid=uid, egress_uid=uid),
         uid_first=block_of("/tests"),
-        environment="/opt/hive/env",
+        environment=environment,
     )
     used = backend or CountingBackend()
     async with trio.open_nursery() as nursery:
-        host = Host(settings, used, nursery.start_soon, logger("test"))
+        host = Host(settings, real or used, nursery.start_soon, logger("test"))
         await host.open()
         await host.go_on()
         yield Desk(host, used, place)
