@@ -124,10 +124,10 @@ class Proposals:
 
     def _beginning(self, applied: Applied, asked: Propose) -> dict[str, bytes]:
         main = applied.main()
-        fresh = asked.role or asked.runner or asked.model
+        fresh = asked.template or asked.runner or asked.model
         if self._agents.standing(asked.agent) is Standing.KEPT and main is not None and not fresh:
             return contents.files(applied, main)
-        return templates.files(asked.agent, asked.role)
+        return templates.files(asked.agent, asked.template)
 
     async def withdraw(self, agent: str, number: int, by: str) -> Proposal:
         """Take an open proposal back."""

@@ -43,7 +43,7 @@ class Propose(Call[Proposal], frozen=True):
     agent: AgentName
     kind: ProposalKind
     commit: CommitId | None = None
-    role: StatePath = ""
+    template: StatePath = ""
     """Without a commit: which of the hive's role templates; empty is the plain one."""
     runner: Runner | None = None
     """Without a commit: written into the template's configuration; None leaves it to the hive."""

@@ -159,7 +159,7 @@ async def test_two_steps_from_a_draft_to_a_cage() -> None:
         async with desk(place) as at:
             await at.spawned(MANAGER_NAME)
             made = await at.ended(
-                await at.approve(await at.propose("otto", ProposalKind.INIT, role="reviewer"))
+                await at.approve(await at.propose("otto", ProposalKind.INIT, template="reviewer"))
             )
             assert (made.kind, made.state) == (DeploymentKind.INIT, DeploymentState.DEPLOYED)
             row = at.host.keeper("otto").row()

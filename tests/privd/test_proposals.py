@@ -81,7 +81,7 @@ async def test_a_configuration_that_is_wrong_is_refused_and_leaves_no_proposal()
 async def test_a_denial_has_its_reason_and_is_told_once() -> None:
     with ground() as place:
         async with desk(place) as at:
-            proposal = await at.propose("iris", ProposalKind.SPAWN, role="reviewer")
+            proposal = await at.propose("iris", ProposalKind.SPAWN, template="reviewer")
             with at.host.decisions.subscribed() as told:
                 row = await verdicts.deny(Deny("iris", 1, "not now"), OPERATOR, at.host)
                 (event,) = told.take_waiting(9)
@@ -125,7 +125,7 @@ async def test_the_record_is_read_from_tags_alone() -> None:
             await at.spawned("iris")
             await at.propose("otto", ProposalKind.INIT)
             await verdicts.deny(Deny("otto", 1, "no"), OPERATOR, at.host)
-            await at.propose("otto", ProposalKind.INIT, role="triage")
+            await at.propose("otto", ProposalKind.INIT, template="triage")
             before = [ledger.record() for ledger in at.host.ledgers()]
         async with desk(place) as at:
             assert [ledger.record() for ledger in at.host.ledgers()] == before
@@ -179,7 +179,7 @@ async def test_proposals_at_once_get_numbers_of_their_own() -> None:
             rows = []
 
             async def propose(role: str) -> None:
-                rows.append(await at.propose("iris", ProposalKind.SPAWN, role=role))
+                rows.append(await at.propose("iris", ProposalKind.SPAWN, template=role))
 
             async with trio.open_nursery() as nursery:
                 for role in ("plain", "backend", "triage", "backend"):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec import inspect as shape
 
 import protocol
+from protocol.approvals import CommitId, Digest
 from protocol.names import (
     ACCOUNT_PATTERN,
     AGENT_NAME_PATTERN,
@@ -22,7 +23,16 @@ from protocol.names import (
     STATE_PATH_PATTERN,
 )
 from protocol.rpc import Call, Request, Watch
-from protocol.settings import ModelName, VariableName, VariableValue
+from protocol.settings import (
+    CommandPattern,
+    Icon,
+    LineText,
+    ModelName,
+    Pronouns,
+    ServerName,
+    VariableName,
+    VariableValue,
+)
 
 Type = shape.Type
 
@@ -65,6 +75,13 @@ EXAMPLES: Final = {
     _pattern(ModelName): "haiku",
     _pattern(VariableName): "LANG",
     _pattern(VariableValue): "C.UTF-8",
+    _pattern(CommitId): "0123456789abcdef" * 2 + "01234567",
+    _pattern(Digest): "0123456789abcdef" * 4,
+    _pattern(ServerName): "notes",
+    _pattern(LineText): "notes-server",
+    _pattern(CommandPattern): "git *",
+    _pattern(Icon): "A",
+    _pattern(Pronouns): "they/them",
 }
 
 
