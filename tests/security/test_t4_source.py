@@ -50,6 +50,7 @@ MAY: Final = {
     ("privd/cages/launch.py", "os.umask"): "a process of its own, before it becomes another program",
     ("privd/boxing.py", "ctypes"): "mount, unshare and prctl",
     ("privd/boxing.py", "os.umask"): "a process of its own, before it makes a box",
+    ("boxes/worktree.py", "os.umask"): "a process of its own, in a box",
     ("privd/boxing.py", "os.fork"): "the first process of a box's pid namespace",
     ("privd/boxing.py", "os.setresuid"): "becomes the user of a box",
     ("boxes/confine.py", "ctypes"): "prctl",
