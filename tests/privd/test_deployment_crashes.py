@@ -30,6 +30,7 @@ from privd.host import Host
 from privd.policy.admission import Admitted
 from privd.policy.objects_made import commit_of, tree_of
 from privd.policy.record import ENDS, PASSING
+from privd.policy.steps import TRIES_MAX, Step
 from privd.registry import Registry
 from protocol.approvals import DeploymentState, ProposalKind, ProposalState
 from protocol.configuration import Deny
@@ -297,6 +298,33 @@ async def _has_come_out(place: Path, before: str, fault: str, crashed: bool) -> 
         assert row.state in wanted | ({ProposalState.OPEN} if crashed else set())
         new = "opus" if before else "haiku"
         assert model == (new if row.state is ProposalState.DEPLOYED else before)
+
+
+def test_a_configuration_that_brings_privd_down_does_so_three_times_and_no_more() -> None:
+    ends = 0
+
+    async def down(host: Host, agent: str, step: Step) -> bool:
+        nonlocal ends
+        ends += 1
+        raise Crash
+
+    model = Configuring()
+    try:
+        model.propose("haiku", None, False)
+        assert not model.approved(None, late=False)
+        model.propose("opus", None, False)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Host, "take_up", down)
+            with pytest.raises(BaseExceptionGroup):
+                model.approved(None, late=False)
+            for _ in range(TRIES_MAX - 2):
+                with pytest.raises(BaseExceptionGroup):
+                    trio.run(_brought_to_an_end, model.place)
+            trio.run(_brought_to_an_end, model.place)
+        assert ends == TRIES_MAX
+        trio.run(_has_come_out, model.place, "haiku", "returned", False)
+    finally:
+        model.teardown()
 
 
 def test_killed_at_any_moment_it_ends_deployed_or_returned() -> None:
