@@ -12,10 +12,12 @@ from typing import Final
 import trio
 
 from hivectl import (
+    build_log,
     doctor,
     files,
     journal,
     login,
+    proposals,
     rebuild_all,
     receipt,
     requests,
@@ -52,6 +54,8 @@ COMPOSED = (
     receipt,
     journal,
     files,
+    proposals,
+    build_log,
     login,
     doctor,
     restore,

@@ -6,7 +6,10 @@ from typing import Any
 from hivectl import tables
 from hivectl.places import Places
 from hivectl.program import unreachable
+from hivectl.proposals import waiting_lines
+from protocol.approvals import Proposal
 from protocol.brokerd import Activity, Agent, AgentNow, ParkedThread, TakeSnapshot
+from protocol.configuration import ListProposals
 from protocol.hello import Greeting, Hello
 from protocol.names import OPERATOR
 from protocol.privd import Cage, ListCages, Power
@@ -30,9 +33,11 @@ async def run(values: argparse.Namespace) -> int:
     parked: tuple[ParkedThread, ...] = ()
     questions: tuple[Question, ...] = ()
     broken: tuple[Broken, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
     if greetings["privd"]:
         async with Client(values.places.socket("privd")) as privd:
             cages = await privd.call(ListCages())
+            proposals = await privd.call(ListProposals())
     if greetings["brokerd"]:
         async with Client(values.places.socket("brokerd")) as brokerd:
             snapshot = await brokerd.call(TakeSnapshot())
@@ -47,12 +52,14 @@ async def run(values: argparse.Namespace) -> int:
             "agents": agents,
             "parked": parked,
             "questions": questions,
+            "proposals": proposals,
             "broken_questions": broken,
         }
         print(tables.document(document))
     else:
         lines = _lines(greetings, cages, agents, values.places)
-        print("\n".join([*lines, *map(parked_line, parked), *question_lines(len(questions), len(broken))]))
+        lines += [*map(parked_line, parked), *question_lines(len(questions), len(broken))]
+        print("\n".join([*lines, *waiting_lines(proposals)]))
     return 0 if all(greetings.values()) else EXIT_DOWN
 
 
