@@ -17,7 +17,6 @@ from hivectl import (
     files,
     journal,
     login,
-    proposals,
     rebuild_all,
     receipt,
     requests,
@@ -26,6 +25,7 @@ from hivectl import (
     stop_all,
     tables,
     tail,
+    verdicts,
 )
 from hivectl.catalogue import CATALOGUE
 from hivectl.install import command as install
@@ -54,7 +54,7 @@ COMPOSED = (
     receipt,
     journal,
     files,
-    proposals,
+    verdicts,
     build_log,
     login,
     doctor,

@@ -8,7 +8,6 @@ import trio
 from hivectl import tables
 from hivectl.arguments import whole_number
 from hivectl.progress import Absence
-from hivectl.requests import PATIENCE_S
 from protocol.approvals import BuildLine, Deployment, DeploymentState
 from protocol.configuration import ListDeployments, ReadBuildLog, WatchDeployments
 from protocol.names import AGENT_NAME_RULE
@@ -16,6 +15,7 @@ from protocol.problem import Problem, Refused
 from runtime.backoff import delays
 from runtime.client import Client, Disconnected
 
+PATIENCE_S: Final = 5.0
 RETRY_FIRST_S: Final = 0.1
 RETRY_MAX_S: Final = 2.0
 EXIT_NOT_DEPLOYED: Final = 1

@@ -422,17 +422,15 @@ async def test_a_broker_that_gives_nothing_is_asked_again_without_a_storm(place:
     assert asked(hub, wire.TakeDelivery) < 200
 
 
-async def test_it_says_how_it_is_when_it_is_asked(hub: Hub) -> None:
-    errands = ScriptedErrands()
+async def test_it_says_how_it_is_when_it_is_asked(place: Path) -> None:
+    hub, errands = Hub(place), ScriptedErrands()
     errands.fault = "its user cannot write"
-    async with looping(hub, Scripted(), errands) as running:
-        await until(lambda: hub.commands["iris"], what="the harness to listen")
+    async with hub.up("iris"), looping(hub, Scripted(), errands):
+        await trio.sleep(1)
         hub.command("iris", wire.ProveHealth(40))
-        await until(lambda: hub.health, what="its answer")
+        await trio.sleep(1)
         assert hub.health == [("iris", wire.ReportHealth(40, "its user cannot write"))]
         errands.fault = ""
         hub.command("iris", wire.ProveHealth(41))
-        await until(lambda: len(hub.health) == 2, what="its next answer")
-        assert hub.health[-1][1] == wire.ReportHealth(41)
-        running.stopping.set()
-        await running.done.wait()
+        await trio.sleep(1)
+        assert hub.health[-1] == ("iris", wire.ReportHealth(41))
