@@ -1,7 +1,9 @@
 """Configuration as git, in a whole hive: the manager commits in its cage and proposes, the operator decides."""
 
 import shlex
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,8 +26,20 @@ SETTLED_MS = 150_000
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[RunningHive]:
-    with hive("--runner", "demo", "--agents", "iris", settings=UNHURRIED) as found:
+def claude() -> Iterator[Path]:
+    """What passes for the CLI until it is gone."""
+    with tempfile.TemporaryDirectory(prefix="hive-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        program = Path(folder) / "claude"
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        yield program
+
+
+@pytest.fixture(scope="module")
+def running(claude: Path) -> Iterator[RunningHive]:
+    environment = {"HIVE_CLAUDE": str(claude)}
+    with hive("--runner", "demo", "--agents", "iris", settings=UNHURRIED, environment=environment) as found:
         yield found
 
 
@@ -154,15 +168,18 @@ async def test_what_is_wrong_in_a_configuration_is_the_managers_to_read(running:
     assert "agent.toml: model:" in answer.body
 
 
-async def test_a_configuration_whose_harness_cannot_start_is_returned(running: RunningHive) -> None:
+async def test_a_configuration_whose_harness_is_not_well_is_returned(
+    running: RunningHive, claude: Path
+) -> None:
+    """The runner that it names is not there any more when it is deployed: the self-test says so in the cage."""
     before = settings(running, "iris")
-    limits = "files_max = 64\\nmemory_mib_max = 64\\ntasks_max = 16"
-    starved = f"printf '[limits]\\n{limits}\\n' > agent.toml"
-    commit = await committed(running, "iris", "", over=starved)
-    number = await proposed(running, "iris", commit, "smaller")
+    commit = await committed(running, "iris", "", over="echo 'runner = \"claude\"' > agent.toml")
+    number = await proposed(running, "iris", commit, "a model")
+    claude.unlink()
     running.hivectl("approve", "iris", str(number), "--yes")
     row = await ended(running, "iris", number)
-    assert (row["state"], bool(row["detail"])) == ("returned", True)
+    assert row["state"] == "returned"
+    assert "the runner's program is not there" in row["detail"]
     assert settings(running, "iris") == before
     assert f"failed/{number}" in tags(running, "iris")
     await told(running, MANAGER_NAME, "deploy_failed", f"proposal {number} for iris")
