@@ -108,7 +108,7 @@ ABOUT = {
     "generation": "its number, as `deployments` shows it",
     "number": "its number, as `proposals` and `deployments` show it",
     "reason": "why; whoever asked is told",
-    "role": "without a commit: the role template that it begins with",
+    "template": "without a commit: the role template that it begins with",
     "before": "only what is older than this number",
     "delivery": "its number, as `messages` shows it beside what is dead",
     "cron": "minute, hour, day, month and weekday, in five fields",

@@ -20,25 +20,25 @@ LOG_LINES_MAX: Final = 200
 class RequestInitConfig(Tool[Proposal], frozen=True):
     """Ask the operator for a draft of a new agent: its config folder, no container yet.
 
-    Once it is approved, edit /agents/<agent>/config, commit with git, and use request_apply_commit. `role` names a
-    template: backend, frontend, infra, reviewer or triage.
+    Once it is approved, edit /agents/<agent>/config, commit with git, and use request_apply_commit. `template` is
+    one of backend, frontend, infra, reviewer and triage.
     """
 
     tool_name: ClassVar[str] = "request_init_config"
     aliases: ClassVar[tuple[str, ...]] = ("request_spawn_draft",)
 
     agent: AgentName
-    role: StatePath = ""
+    template: StatePath = ""
     description: Description = ""
 
 
 class RequestSpawn(Tool[Proposal], frozen=True):
-    """Ask the operator for a new agent that starts at once from a role's template, without a draft."""
+    """Ask the operator for a new agent that starts at once from a template, without a draft."""
 
     tool_name: ClassVar[str] = "request_spawn"
 
     agent: AgentName
-    role: StatePath = ""
+    template: StatePath = ""
     description: Description = ""
 
 

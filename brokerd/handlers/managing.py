@@ -92,7 +92,7 @@ async def get_logs(request: GetLogs, caller: Caller, host: Host) -> Logs:
 
 
 def _from_template(request: RequestInitConfig | RequestSpawn, kind: ProposalKind) -> Propose:
-    return Propose(request.agent, kind, role=request.role, description=request.description)
+    return Propose(request.agent, kind, template=request.template, description=request.description)
 
 
 def _check_other(agent: str, caller: Caller) -> None:

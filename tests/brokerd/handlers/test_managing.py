@@ -19,7 +19,7 @@ COMMIT = "1" * 40
 CARRIED = [
     (
         managing.RequestInitConfig("nova", "infra", "why"),
-        Propose("nova", ProposalKind.INIT, role="infra", description="why"),
+        Propose("nova", ProposalKind.INIT, template="infra", description="why"),
     ),
     (managing.RequestSpawn("nova"), Propose("nova", ProposalKind.SPAWN)),
     (
