@@ -198,3 +198,18 @@ async def test_a_generation_is_rolled_back_to(running: RunningHive) -> None:
     assert (await ended(running, "iris", number))["of"] == 1
     assert settings(running, "iris")["icon"] == ""
     await told(running, MANAGER_NAME, "deployed", "rolled iris back to generation 1")
+
+
+async def test_a_draft_is_edited_by_the_manager_and_becomes_an_agent(running: RunningHive) -> None:
+    number = running.hivectl("propose", "nova", "init", "--template", "infra")["number"]
+    running.hivectl("approve", "nova", str(number), "--yes")
+    assert (await ended(running, "nova", number))["state"] == "deployed"
+    running.hivectl("restart", MANAGER_NAME)  # its cage shows the folders that there were when it was started
+    commit = await committed(running, "nova", 'pronouns = "it/its"')
+    number = await proposed(running, "nova", commit, "our newcomer")
+    assert running.hivectl("proposals", "nova")[0]["kind"] == "spawn"
+    running.hivectl("approve", "nova", str(number), "--yes")
+    row = await ended(running, "nova", number)
+    assert (row["state"], row["detail"]) == ("deployed", "")
+    await told(running, MANAGER_NAME, "deployed", "nova is made and runs")
+    assert settings(running, "nova")["pronouns"] == "it/its"
