@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol import agent, brokerd, hello, privd, tools, webd
+from protocol import agent, brokerd, configuration, egressd, hello, managing, privd, tools, webd
 from protocol.frames import encode_event, encode_ok, encode_request
 from protocol.limits import BODY_BYTES_MAX, BROKER_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 from protocol.problem import PROBLEM_MEANINGS, Problem
@@ -18,7 +18,17 @@ from tests.support.shapes import example, examples, requests
 
 GOLDEN = Path(__file__).parent / "golden"
 ALL = requests()
-MODULES = {"agent": agent, "brokerd": brokerd, "hello": hello, "privd": privd, "tools": tools, "webd": webd}
+MODULES = {
+    "agent": agent,
+    "brokerd": brokerd,
+    "configuration": configuration,
+    "egressd": egressd,
+    "hello": hello,
+    "managing": managing,
+    "privd": privd,
+    "tools": tools,
+    "webd": webd,
+}
 
 each = pytest.mark.parametrize("request_", ALL, ids=lambda request: request.__name__)
 

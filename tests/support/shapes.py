@@ -142,6 +142,8 @@ def _leaf_example(info: Type, name: str) -> Any:
             return True
         case shape.NoneType():
             return None
+        case shape.BytesType():
+            return "aGl2ZQ=="
         case shape.StrType(pattern=pattern):
             return EXAMPLES[pattern] if pattern else f"some {name.replace('_', ' ')}".strip()
         case _:
