@@ -42,6 +42,7 @@ BANNED_ARGUMENTS: Final = {
 }
 MAY: Final = {
     ("hivectl/requests.py", "input"): "asks the operator before it deletes",
+    ("hivectl/verdicts.py", "input"): "asks the operator before a proposal is deployed",
     ("harness/init.py", "ctypes"): "prctl and capset: init may import nothing of ours",
     ("harness/spawner.py", "ctypes"): "prctl",
     ("privd/cages/launch.py", "ctypes"): "mount and unshare",
