@@ -7,12 +7,13 @@ import asyncio
 import time
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 from bench import peers
 from bench.hive import hive
 from bench.measure import SECONDS, Variant, compare, report
-from bench.processes import folder, on_disk
-from bench.ways import Brokerd, Exchange, Place, Steps, Way
+from bench.processes import folder, native, on_disk, servers_cpu_s, serving
+from bench.ways import AtOnce, Brokerd, Exchange, Place, Steps, Way
 
 PAIRS = 64
 GOAL = "2.5x of Redis and NATS, 5x of RabbitMQ, 10x of Postgres, 15x of one transaction per message"
@@ -90,29 +91,42 @@ async def cycles(way: Way, seconds: float) -> dict[str, float]:
     count = Count()
     tasks = [asyncio.create_task(pair(way, number, count)) for number in range(PAIRS)]
     await asyncio.sleep(WARM_S)
-    before, began = count.done, time.monotonic()
+    before, began, client_s, server_s = count.done, time.monotonic(), time.process_time(), servers_cpu_s()
     await asyncio.sleep(seconds)
-    rate = (count.done - before) / (time.monotonic() - began)
+    done, took_s = count.done - before, time.monotonic() - began
+    spent = {"server_us": servers_cpu_s() - server_s, "client_us": time.process_time() - client_s}
     for task in tasks:
         task.cancel()
     ends = await asyncio.gather(*tasks, return_exceptions=True)
     for end in ends:
         if isinstance(end, Exception):
             raise end
-    return {"cycles_per_s": rate}
+    return {"cycles_per_s": done / took_s, **{name: each * 1e6 / done for name, each in spent.items()}}
 
 
 def run(way: Way) -> dict[str, float]:
     return asyncio.run(cycles(way, SECONDS))
 
 
+def at_once(servers: ExitStack, run: Path) -> Way:
+    """The most that these clients can do."""
+    place, answer = run / "at-once.sock", run / "at-once"
+    answer.write_bytes(AtOnce.ANSWER)
+    servers.enter_context(serving(native("echo"), place, answer, ready=place))
+    return AtOnce(place)
+
+
 def main() -> None:
     """Measure and print."""
     with hive(PAIRS) as swarm, folder() as place, on_disk() as state, ExitStack() as servers:
         ways = [Brokerd(swarm.operator, swarm.run / "agents"), *peers.start(servers, place, state, PAIRS)]
+        ways.append(at_once(servers, place))
         variants = [Variant(way.name, partial(run, way)) for way in ways]
         compare(variants)
         report("P3 cycles, 64 pairs", GOAL, variants, "cycles_per_s")
+        report(
+            "P3 a core's time for a cycle, server", "none", variants[:-1], "server_us", more_is_better=False
+        )
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ def main() -> None:
         compare(variants)
         goal = "0.30x of the limit, 1.0x of Redis"
         report(f"P1, P2 durable send, {connections} connections", goal, variants, "calls_per_s")
+        table = f"P1, P2 a core's time for a send, server, {connections} connections"
+        report(table, "none", variants, "server_us", more_is_better=False)
 
 
 def limit() -> dict[str, float]:

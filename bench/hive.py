@@ -15,6 +15,8 @@ RATES = (
     "turns_per_hour",
     "hour_events_max",
     "hour_event_bytes_max",
+    "share_deliveries_max",
+    "share_bytes_max",
 )
 UNHURRIED = "".join(f"{rate} = 1_000_000_000_000\n" for rate in RATES)
 """Rates that nobody reaches: what is measured is how fast it could be."""

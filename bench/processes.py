@@ -17,6 +17,9 @@ from bench.measure import BUILT, CHECKOUT, SECONDS
 OURS: Final = str(CHECKOUT / ".hive" / "venv" / "bin" / "python")
 THEIRS: Final = str(BUILT / "venv" / "bin" / "python")
 START_S: Final = 30.0
+TICKS_S: Final = os.sysconf("SC_CLK_TCK")
+LOAD_WARM_S: Final = 0.5
+"""The load generator does not count its first half second (bench/native/load.c)."""
 ON_DISK: Final = CHECKOUT / ".hive" / "bench" / "state"
 """Databases lie on the disk of the checkout, never on a tmpfs."""
 
@@ -98,14 +101,18 @@ def load(
         template.write(request.encode())
         template.flush()
         command = [BUILT / "load", path, str(connections), str(seconds), str(lines), template.name]
+        before_s = servers_cpu_s()
         done = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
+        spent_s = servers_cpu_s() - before_s
     figures: dict[str, float] = json.loads(done.stdout)
     if figures["problems"]:
         raise SystemExit(
             f"{figures['problems']} of {figures['calls']} answers were refusals: this measures nothing"
         )
+    rate = figures["calls"] / figures["seconds"]
     return {
-        "calls_per_s": figures["calls"] / figures["seconds"],
+        "calls_per_s": rate,
+        "server_us": spent_s * 1e6 / (rate * (figures["seconds"] + LOAD_WARM_S)),
         "p50_us": figures["p50_us"],
         "p99_us": figures["p99_us"],
     }
@@ -132,6 +139,27 @@ def native(name: str) -> Path:
     if not path.exists():
         raise SystemExit(f"{path} is missing: run bench/run, which compiles it")
     return path
+
+
+def servers_cpu_s() -> float:
+    """What all processes that this one started, and theirs, have spent on a core so far; not those that ended."""
+    parent_of: dict[int, int] = {}
+    spent: dict[int, float] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(") ")[2].split()
+        except OSError:
+            continue
+        process = int(stat.parent.name)
+        parent_of[process], spent[process] = int(fields[1]), sum(map(int, fields[11:13])) / TICKS_S
+    return sum(seconds for process, seconds in spent.items() if _is_ours(process, parent_of))
+
+
+def _is_ours(process: int, parent_of: dict[int, int]) -> bool:
+    while process := parent_of.get(process, 0):
+        if process == os.getpid():
+            return True
+    return False
 
 
 def has(module: str, python: str = THEIRS) -> bool:

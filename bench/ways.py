@@ -94,6 +94,19 @@ class Brokerd(Way):
         return (yield line({"op": "end_turn", "turn": json.loads(begun)["ok"]["turn"], "outcome": "done"}))
 
 
+class AtOnce(Brokerd):
+    """The same exchanges with somebody who answers at once and does nothing: what is left is the clients."""
+
+    name = "nobody: answered at once"
+    ANSWER = b'{"ok":{"delivery":{"id":1,"token":"t"},"turn":1}}\n'
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place, place)
+
+    def receiver(self, pair: int) -> Path:
+        return self.sender(pair)
+
+
 def line(request: dict[str, object]) -> Exchange:
     return Exchange(json.dumps(request).encode() + b"\n", lines(1))
 

@@ -1,11 +1,16 @@
 """`python -I -S /code/boxes ORDER`: how bubblewrap starts a program in the box that it has made."""
 
 import json
+import os
 import sys
 
 CODE = "/code"
+LOG = 2
+"""The last descriptor of a box."""
 
 if __name__ == "__main__":
+    # bubblewrap hands on whatever it was given, and an open folder leads out
+    os.closerange(LOG + 1, os.sysconf("SC_OPEN_MAX"))
     order = json.loads(sys.argv[1])
     sys.path.insert(0, CODE)
     sys.dont_write_bytecode = True

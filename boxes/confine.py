@@ -8,7 +8,6 @@ import os
 import resource
 import struct
 import sys
-import traceback
 from typing import Final, NoReturn
 
 from boxes import reply, system_calls
@@ -34,6 +33,8 @@ def run(program: str, *, memory_bytes: int, cpu_s: int, files: int, written_byte
     except MemoryError:
         os._exit(reply.EXIT_MEMORY)
     except BaseException:
+        import traceback  # noqa: PLC0415 - needed by boxes that go wrong alone
+
         _say(traceback.format_exc())
         os._exit(reply.EXIT_DEFECT)
     os._exit(0)

@@ -137,7 +137,10 @@ def _check_regular(opened: int, path: bytes) -> os.stat_result:
 
 
 def measure(root: int, clock: Callable[[], float]) -> dict[str, object]:
-    """What everything below takes on the disk. Gives up, and says so, at COUNT_MAX entries or COUNT_S_MAX seconds."""
+    """What everything below takes on the disk, and whether that is all of it.
+
+    It gives up at COUNT_MAX entries or COUNT_S_MAX seconds, and passes over what its own agent may not look into.
+    """
     until = clock() + COUNT_S_MAX
     pending, linked = [b"."], set()
     taken = files = seen = 0
@@ -148,6 +151,9 @@ def measure(root: int, clock: Callable[[], float]) -> dict[str, object]:
             seen += 1
             if seen > COUNT_MAX or clock() > until:
                 return {"bytes": taken, "files": files, "complete": False}
+            if found is None:
+                complete = False
+                continue
             if stat.S_ISDIR(found.st_mode):
                 pending.append(path + b"/" + name)
             else:
@@ -163,11 +169,14 @@ def measure(root: int, clock: Callable[[], float]) -> dict[str, object]:
     return {"bytes": taken, "files": files, "complete": complete}
 
 
-def _below(root: int, path: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    """What is in one folder; nothing where it has gone, or is closed to its own agent."""
+def _below(root: int, path: bytes) -> Iterator[tuple[bytes, os.stat_result | None]]:
+    """What is in one folder; None for what is there but cannot be looked at. Nothing where it has gone."""
     try:
         folder = open_beneath(root, path, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
     except OSError:
+        yield path, None
         return
     try:
         with os.scandir(folder) as entries:
@@ -177,6 +186,8 @@ def _below(root: int, path: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
                     yield name, os.stat(name, dir_fd=folder, follow_symlinks=False)
                 except FileNotFoundError:
                     continue
+                except OSError:
+                    yield name, None
     finally:
         os.close(folder)
 

@@ -18,12 +18,14 @@ from brokerd.live.outbox import Outbox
 from brokerd.live.rates import Rates
 from brokerd.live.room import Room
 from brokerd.live.scheduler import Scheduler
+from brokerd.live.shares import Shares
 from brokerd.live.sweeping import Sweeping
 from brokerd.live.tellings import Tellings
 from brokerd.live.together import Together
 from brokerd.policy.decisions import End
 from brokerd.settings import BrokerSettings
 from brokerd.store import agents, behind, decisions, deliveries, feed, pauses, pulls, turns
+from brokerd.store.feed import Entry
 from brokerd.store.turns import Beginning, Ended
 from brokerd.swarm.roster import Roster
 from protocol.agent import TurnClosed
@@ -52,10 +54,11 @@ class Host:
         self.inboxes = inboxes
         self.hops = hops
         self.rates = Rates(settings.guards)
+        self.shares = Shares(store, inboxes, roster, settings.guards)
         self.log = log
         self.room = Room(settings, log)
         self.backups = Backups(settings, self.room, log)
-        self.feed = Feed(store, place, inboxes.follow, log, self.room)
+        self.feed = Feed(store, place, self._arrived, log, self.room)
         self.tellings = Tellings(self.feed, log)
         self.leases = Leases(inboxes, self.tellings.tell)
         self.outbox = Outbox(self.feed, inboxes)
@@ -75,6 +78,11 @@ class Host:
         self.privd = Client(settings.swarm)
         self.health = Health(self.harnesses, log)
         self.decisions = Decisions(self.feed, inboxes, roster, told)
+
+    def _arrived(self, entry: Entry) -> None:
+        self.inboxes.follow(entry)
+        if entry.opened < 0:
+            self.deadlines.follow(entry)
 
 
 async def open_host(settings: BrokerSettings, store: Store, boot: str, log: Log) -> Host:

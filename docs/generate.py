@@ -18,12 +18,14 @@ from msgspec import inspect as shape
 
 from docs.declared import Bound, bounds, enum_words, field_words, modules, structs_in
 from protocol.names import (
+    ACCOUNT_PATTERN,
     AGENT_NAME_PATTERN,
     HOST_PATTERN,
     KEY_PATTERN,
     MODEL_PATTERN,
     RECIPIENT_PATTERN,
     RULES,
+    STATE_PATH_PATTERN,
 )
 from protocol.problem import PROBLEM_MEANINGS
 from protocol.rpc import Request, Role, Route, Watch
@@ -31,7 +33,17 @@ from protocol.tools import TOOLS
 from runtime.settings import ADDRESS_PATTERN, PATH_PATTERN, SITE_PATTERN, URL_PATTERN
 
 REFERENCE: Final = Path(__file__).parent / "reference"
-PACKAGES: Final = ("protocol", "runtime", "privd", "boxes", "brokerd", "webd", "egressd", "harness", "hivectl")
+PACKAGES: Final = (
+    "protocol",
+    "runtime",
+    "privd",
+    "boxes",
+    "brokerd",
+    "webd",
+    "egressd",
+    "harness",
+    "hivectl",
+)
 NOTE: Final = "<!-- Written by docs/generate.py from the code; change it there. -->\n"
 
 SOCKETS: Final = (
@@ -69,6 +81,8 @@ PATTERN_WORDS: Final = {
     AGENT_NAME_PATTERN: "agent's name",
     RECIPIENT_PATTERN: "recipient",
     KEY_PATTERN: "key",
+    ACCOUNT_PATTERN: "model account's name",
+    STATE_PATH_PATTERN: "place below an agent's state folder",
     HOST_PATTERN: "host",
     PATH_PATTERN: "absolute path",
     MODEL_PATTERN: "model's name",
@@ -127,6 +141,8 @@ def _leaf_words(info: shape.Type) -> str:
             return "nothing"
         case shape.FloatType():
             return "number"
+        case shape.BytesType():
+            return "bytes in base64"
         case _:
             raise TypeError(f"the reference has no words for {info}")
 

@@ -31,7 +31,7 @@ from protocol.problem import Refused
 from protocol.rpc import Caller, Role
 from protocol.settings import AgentRole, Credential
 from runtime.backoff import delays
-from runtime.listening import Listening, Serve, TurnAway
+from runtime.listening import TURNED_AWAY_PAUSE_S, Listening, Serve, TurnAway
 from runtime.log import Log
 from runtime.service import Service
 from runtime.sockets import Ownership, SocketFault, bind_unix
@@ -59,6 +59,7 @@ class Door:
             turn_away,
             connections_max=EGRESS_CONNECTIONS_MAX,
             connections_per_uid_max=EGRESS_CONNECTIONS_MAX,
+            turned_away_pause_s=TURNED_AWAY_PAUSE_S,
         )
         service.start_background(self._open, name=f"door:{cage.agent}:{path.stem}")
 

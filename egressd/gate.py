@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 import trio
 
 from egressd.connect import RESOLVING_MAX
+from egressd.policy.pace import Pace
 from egressd.policy.scope import Scope
 from egressd.policy.target import Target
 from egressd.policy.volume import Ledger
 from egressd.refusals import Refusals
 from egressd.tunnel import Tunnel
+from egressd.upstream import LINKS_PER_AGENT_MAX
 from protocol.egressd import Refusal
 from protocol.settings import ACCOUNT_DEFAULT, EgressLimits
+from runtime.folding import Folding
+from runtime.log import Log
 
 
 class Crowded(Exception):
@@ -35,7 +39,11 @@ class Gate:
     account: str = ACCOUNT_DEFAULT
     visits: int = 0
     lookups: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(RESOLVING_MAX))
+    links: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(LINKS_PER_AGENT_MAX))
+    """Its share of its account's connections."""
     tunnels: dict[int, tuple[Target, Tunnel]] = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
+    folding: Folding = field(default_factory=Folding)
 
     def admits(self, target: Target) -> bool:
         return self.own.admits(target) or self.hive.admits(target)
@@ -87,3 +95,13 @@ class Gate:
     def note(self, why: Refusal, host: str = "", port: int = 0) -> None:
         """The agent was turned away."""
         self.refusals.note(self.agent, why, host, port)
+
+    async def take_turn(self) -> None:
+        """Wait for the turn of an answer that is a refusal, or of a visit that came to nothing."""
+        await trio.sleep(self.pace.wait_s(trio.current_time()))
+
+    def log_refusal(self, log: Log, event: str, **fields: object) -> None:
+        """A line about what came to nothing; of a flood the next line has the number."""
+        left_out = self.folding.admit(trio.current_time())
+        if left_out is not None:
+            log.warning(event, agent=self.agent, left_out=left_out, **fields)

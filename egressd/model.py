@@ -66,10 +66,10 @@ class ModelVisit:
                     pass
         except Crowded as crowded:
             self._gate.note(Refusal.CONNECTIONS)
-            self._log.warning("model", agent=self._gate.agent, status=OVERLOADED, reason=str(crowded))
+            self._gate.log_refusal(self._log, "model", status=OVERLOADED, reason=str(crowded))
             await self._say(answer(OVERLOADED, Problem.BUSY, f"{crowded}; close some", retries=True))
         except BadHead as bad:
-            self._log.warning("model", agent=self._gate.agent, status=int(bad.status), reason=bad.reason)
+            self._gate.log_refusal(self._log, "model", status=int(bad.status), reason=bad.reason)
             await self._turn_away(bad)
         except (AgentLeft, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             self._log.debug("the agent left its model socket", agent=self._gate.agent)
@@ -78,6 +78,7 @@ class ModelVisit:
         """One request and its reply; whether another may follow. Raises BadHead, AgentLeft."""
         raw = await self._next_head(stopping)
         if raw is None:
+            await self._gate.take_turn()
             return False
         head = parse_head(raw)
         passing = Passing(self._stream, self._gate, raw + _END + self._rest)
@@ -99,16 +100,16 @@ class ModelVisit:
             await self._pass_on(passage_of(head), passing)
         except NotOffered as fault:
             self._gate.note(Refusal.MODEL_PATH)
-            await passing.refuse(answer(HTTPStatus.FORBIDDEN, Problem.DENIED, str(fault)))
+            await self._refuse(passing, answer(HTTPStatus.FORBIDDEN, Problem.DENIED, str(fault)))
             return str(fault)
         except Rejected as rejected:
             if rejected.why is not None:
                 self._gate.note(rejected.why)
-            await passing.refuse(rejected.answer)
+            await self._refuse(passing, rejected.answer)
             return str(rejected)
         except Cut as cut:
             if not passing.has_begun:
-                await passing.refuse(self._used_up())
+                await self._refuse(passing, self._used_up())
             return str(cut)
         except BadHead as bad:
             if passing.has_begun:
@@ -117,6 +118,10 @@ class ModelVisit:
             await self._turn_away(bad)
             return bad.reason
         return ""
+
+    async def _refuse(self, passing: Passing, given: Answer) -> None:
+        await self._gate.take_turn()
+        await passing.refuse(given)
 
     async def _turn_away(self, bad: BadHead) -> None:
         """The end of a connection whose next bytes cannot be told apart any more."""
@@ -157,7 +162,7 @@ class ModelVisit:
             text = f"account {name}: {no_key}"
             raise Rejected(answer(HTTPStatus.FORBIDDEN, Problem.FAILED, text), text) from None
         try:
-            async with upstream.link() as link:
+            async with upstream.link(self._gate.links) as link:
                 await passing.run(passage, upstream.site, key, link, live)
         except Fault as fault:
             if passing.has_begun:
@@ -189,6 +194,7 @@ class ModelVisit:
         return answer(HTTPStatus.TOO_MANY_REQUESTS, Problem.LIMIT, text, again_s=again_s)
 
     async def _say(self, given: Answer) -> None:
+        await self._gate.take_turn()
         with trio.move_on_after(REPLY_TAKEN_S):
             try:
                 await self._stream.send_all(on_the_wire(given))
@@ -196,19 +202,20 @@ class ModelVisit:
                 self._log.debug("it left before it was told", agent=self._gate.agent)
 
     def _record(self, head: Head, passing: Passing, reason: str, began_s: float) -> None:
-        write = self._log.warning if reason else self._log.info
-        write(
-            "model",
-            agent=self._gate.agent,
-            account=self._gate.account,
-            method=head.method,
-            path=head.target.partition("?")[0][:TARGET_CHARS_SHOWN],
-            status=int(passing.status),
-            bytes_out=passing.bytes_out,
-            bytes_in=passing.bytes_in,
-            ms=round((trio.current_time() - began_s) * 1000),
-            reason=reason,
-        )
+        fields = {
+            "account": self._gate.account,
+            "method": head.method,
+            "path": head.target.partition("?")[0][:TARGET_CHARS_SHOWN],
+            "status": int(passing.status),
+            "bytes_out": passing.bytes_out,
+            "bytes_in": passing.bytes_in,
+            "ms": round((trio.current_time() - began_s) * 1000),
+            "reason": reason,
+        }
+        if reason:
+            self._gate.log_refusal(self._log, "model", **fields)
+        else:
+            self._log.info("model", agent=self._gate.agent, **fields)
 
 
 def _fault_answer(fault: Fault) -> Answer:

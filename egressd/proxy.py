@@ -84,6 +84,8 @@ class Visit:
             await self._tell(refusal(turned.status, turned.problem, turned.text))
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             self._reason = "the agent went away"
+            if self._tunnel is None:
+                await self._gate.take_turn()
         finally:
             self._record()
 
@@ -168,6 +170,7 @@ class Visit:
         self._gate.note(why, target.host if target else self._authority, target.port if target else 0)
 
     async def _tell(self, text: bytes) -> None:
+        await self._gate.take_turn()
         try:
             await self._send(text)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
@@ -179,19 +182,20 @@ class Visit:
 
     def _record(self) -> None:
         tunnel, target = self._tunnel, self._target
-        write = self._log.info if self._verdict is Verdict.CONNECTED else self._log.warning
-        write(
-            "egress",
-            agent=self._gate.agent,
-            host=target.host if target else None,
-            port=target.port if target else None,
-            verdict=self._verdict,
-            ended=tunnel.ended if tunnel else None,
-            bytes_out=tunnel.bytes_out if tunnel else 0,
-            bytes_in=tunnel.bytes_in if tunnel else 0,
-            ms=round((trio.current_time() - self._began) * 1000),
-            reason=self._reason,
-        )
+        fields = {
+            "host": target.host if target else None,
+            "port": target.port if target else None,
+            "verdict": self._verdict,
+            "ended": tunnel.ended if tunnel else None,
+            "bytes_out": tunnel.bytes_out if tunnel else 0,
+            "bytes_in": tunnel.bytes_in if tunnel else 0,
+            "ms": round((trio.current_time() - self._began) * 1000),
+            "reason": self._reason,
+        }
+        if self._verdict is Verdict.CONNECTED:
+            self._log.info("egress", agent=self._gate.agent, **fields)
+        else:
+            self._gate.log_refusal(self._log, "egress", **fields)
 
 
 def refusal(status: int, problem: Problem, text: str) -> bytes:

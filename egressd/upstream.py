@@ -28,6 +28,8 @@ REPLY_HEAD_BYTES_MAX: Final = 64 * 1024
 READ_BYTES: Final = 64 * 1024
 LINKS_MAX: Final = 128
 """Connections of one account at a time."""
+LINKS_PER_AGENT_MAX: Final = 32
+"""Of those, for one agent: requests that it never brings to their end keep nobody else from the account."""
 LINKS_WAIT_S: Final = 10.0
 IDLE_LINKS_MAX: Final = 8
 IDLE_S: Final = 30.0
@@ -158,19 +160,13 @@ class Upstream:
             raise NoKey(f"its key file cannot be used: {fault}") from None
 
     @asynccontextmanager
-    async def link(self) -> AsyncIterator[Link]:
-        """A connection for one request. Raises Fault when none comes about."""
-        with trio.move_on_after(LINKS_WAIT_S) as patience:
-            await self._places.acquire_on_behalf_of(token := object())
-        if patience.cancelled_caught:
-            raise Busy(f"{LINKS_MAX} requests of this account are under way")
-        link: Link | None = None
-        try:
+    async def link(self, share: trio.CapacityLimiter) -> AsyncIterator[Link]:
+        """A connection for one request, of the agent's share. Raises Fault when none comes about."""
+        async with _place(share, "agent"), _place(self._places, "account"):
             link = await self._waiting() or await self._connect()
-            yield link
-        finally:
-            self._places.release_on_behalf_of(token)
-            if link is not None:
+            try:
+                yield link
+            finally:
                 await self._put_back(link)
 
     async def _waiting(self) -> Link | None:
@@ -215,6 +211,19 @@ class Upstream:
     async def close(self) -> None:
         while self._idle:
             await self._idle.pop().close()
+
+
+@asynccontextmanager
+async def _place(places: trio.CapacityLimiter, whose: str) -> AsyncIterator[None]:
+    token = object()
+    with trio.move_on_after(LINKS_WAIT_S) as patience:
+        await places.acquire_on_behalf_of(token)
+    if patience.cancelled_caught:
+        raise Busy(f"{places.total_tokens} requests of this {whose} are under way")
+    try:
+        yield
+    finally:
+        places.release_on_behalf_of(token)
 
 
 def _why(error: BaseException) -> str:

@@ -13,7 +13,6 @@ Where a cage has one user only (bubblewrap) it starts both as that user and says
     spawner is lost    SIGTERM to the harness, at most SPAWNER_LOST_GRACE_S, then exit code 70
 """
 
-import argparse
 import contextlib
 import ctypes
 import errno
@@ -352,29 +351,32 @@ def ready_channel() -> socket.socket | None:
     return socket.socket(fileno=int(number))
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("harness.init", description="the first process of a cage")
-    parser.add_argument("--filter", default=FILTER_PATH, help="file with the system call filter")
-    parser.add_argument("harness", nargs="*", help="what to run as the harness")
-    return parser.parse_args()
+def arguments(words: list[str]) -> tuple[str, list[str]]:
+    """The filter's file, and what to run as the harness. By hand: argparse would be a third of init's start."""
+    file = FILTER_PATH
+    if words[:1] == ["--filter"] and len(words) > 1:
+        file, words = words[1], words[2:]
+    if words and words[0] != "--":
+        sys.exit(f"harness.init: {words[0]!a} is not understood: [--filter FILE] [-- COMMAND…]")
+    return file, words[1:]
 
 
 def main() -> NoReturn:
     """Run the cage; exit as the harness exits."""
-    options = arguments()
+    filter_file, harness = arguments(sys.argv[1:])
     ready = ready_channel()
     signals = catch_signals()
     os.umask(0o022)
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_DUMPABLE, 0)
-    install_filter(options.filter)
+    install_filter(filter_file)
     make_run_folder()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for variable, limit in BOUNDS.items():
         if variable in os.environ:
             bound(limit, int(os.environ[variable]))
     empty_bounding_set()
-    family = Family(options.harness or [sys.executable, "-I", "-m", "harness"])
+    family = Family(harness or [sys.executable, "-I", "-m", "harness"])
     if os.getuid() == 0:
         keep_able_to_signal(HARNESS_UID)
     drop_capabilities()

@@ -4,9 +4,10 @@ They are read as that agent's user (see `privd/boxes.py`), running or not, and f
 """
 
 import argparse
+import codecs
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -78,7 +79,7 @@ def much(taken: StateSize) -> str:
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """`cat` and `kept`; `files` is in the catalogue."""
-    said = "write one of an agent's files to standard output, byte by byte"
+    said = "write one of an agent's files to standard output: as it is, or for a terminal without what that would obey"
     child = commands.add_parser("cat", help=said, description=said)
     child.add_argument("agent", help="an agent, or one whose state is kept")
     child.add_argument("path", help="below its state folder, as `files` shows it")
@@ -90,6 +91,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 async def run_cat(values: argparse.Namespace) -> int:
     """Every part of the file, until its end as it is then; a reader that leaves ends it."""
     offset = 0
+    write = shown_safely() if os.isatty(STANDARD_OUTPUT) else write_out
     async with Client(values.places.socket("privd")) as client:
         while True:
             asked: Any = build_request(ReadState, values, {"offset": offset})
@@ -97,10 +99,23 @@ async def run_cat(values: argparse.Namespace) -> int:
             write(part.data)
             offset += len(part.data)
             if offset >= part.total_bytes or not part.data:
+                write(b"")  # what was cut off in the middle
                 return 0
 
 
-def write(data: bytes) -> None:
+def shown_safely() -> Callable[[bytes], None]:
+    """For a terminal, which would obey what an agent put into a file: all but lines and tabs is made printable."""
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def write(data: bytes) -> None:
+        text = decoder.decode(data, final=not data)
+        safe = "".join(char if char in "\n\t" else printable(char) for char in text)
+        write_out(safe.encode("utf-8"))
+
+    return write
+
+
+def write_out(data: bytes) -> None:
     """To standard output, unbuffered: what was read is out before more is asked for."""
     rest = memoryview(data)
     while rest:

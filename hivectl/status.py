@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from hivectl import tables
+from hivectl.limited import account_line
 from hivectl.places import Places
 from hivectl.program import unreachable
 from hivectl.proposals import waiting_lines
@@ -11,6 +12,7 @@ from protocol.approvals import Proposal
 from protocol.brokerd import Activity, Agent, AgentNow, ParkedThread, TakeSnapshot
 from protocol.configuration import ListProposals
 from protocol.hello import Greeting, Hello
+from protocol.limited import ModelAccount
 from protocol.names import OPERATOR
 from protocol.privd import Cage, ListCages, Power
 from protocol.problem import Refused
@@ -34,6 +36,7 @@ async def run(values: argparse.Namespace) -> int:
     questions: tuple[Question, ...] = ()
     broken: tuple[Broken, ...] = ()
     proposals: tuple[Proposal, ...] = ()
+    accounts: tuple[ModelAccount, ...] = ()
     if greetings["privd"]:
         async with Client(values.places.socket("privd")) as privd:
             cages = await privd.call(ListCages())
@@ -45,6 +48,7 @@ async def run(values: argparse.Namespace) -> int:
             parked = snapshot.parked
             questions = tuple(each for each in snapshot.questions if each.asked_of == OPERATOR)
             broken = snapshot.broken_questions
+            accounts = tuple(each for each in snapshot.accounts if each.limited_until_ms is not None)
     if values.json:
         document: dict[str, Any] = {
             "daemons": greetings,
@@ -54,13 +58,20 @@ async def run(values: argparse.Namespace) -> int:
             "questions": questions,
             "proposals": proposals,
             "broken_questions": broken,
+            "limited_accounts": accounts,
         }
         print(tables.document(document))
     else:
         lines = _lines(greetings, cages, agents, values.places)
-        lines += [*map(parked_line, parked), *question_lines(len(questions), len(broken))]
+        lines += [*map(limited_line, accounts), *map(parked_line, parked)]
+        lines += question_lines(len(questions), len(broken))
         print("\n".join([*lines, *waiting_lines(proposals)]))
     return 0 if all(greetings.values()) else EXIT_DOWN
+
+
+def limited_line(account: ModelAccount) -> str:
+    """A model account at its limit, and what can be done."""
+    return f"⚠ {account_line(account)}; `resume-account {account.name}` takes the limit for over"
 
 
 async def greet(values: argparse.Namespace, daemon: str) -> Greeting | None:

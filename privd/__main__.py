@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, help="settings (TOML)")
     parser.add_argument("--probe", action="store_true", help="print what this machine can isolate, as JSON")
     parser.add_argument(
-        "--state", type=Path, help="with --probe: the hive's folder, to say which uids it would get"
+        "--state", type=Path, help="with --probe: the hive's folder, to say which uids and which disk it gets"
     )
     parser.add_argument(
         "--claim", action="store_true", help="with --state: and keep those uids for that hive"
@@ -38,7 +38,7 @@ def main() -> int:
     values = parser.parse_args()
     log.configure()
     if values.probe:
-        found = trio.run(report)
+        found = trio.run(report, values.state)
         block = _block(values.state, claimed=values.claim) if values.state else None
         told = {"uid_first": block, "uid_conflict": "" if block is None else owner_of(block)}
         sys.stdout.write(msgspec.json.encode({**msgspec.to_builtins(found), **told}).decode() + "\n")

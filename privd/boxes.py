@@ -65,7 +65,7 @@ class Bounds(Struct, frozen=True):
     wall_s: float = 20.0
     files: int = 32
     reply_bytes: int = 1 << 20
-    """Payloads of all frames together."""
+    """All frames together, the empty ones as well."""
 
 
 class Box(Struct, frozen=True):
@@ -194,7 +194,7 @@ class _Running:
             if length > left:
                 most = self.box.bounds.reply_bytes
                 raise Refused(Problem.LIMIT, f"{self.box.purpose}: the answer is longer than {most} bytes")
-            left -= length
+            left -= HEAD.size + length
             payload = await self._take(length)
             if tag == REFUSAL:
                 raise self._refusal(payload)

@@ -17,13 +17,14 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
-from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:  # half of what a box takes is imports: what only some need comes late, pathlib not at all
+    import socket
 
 if __name__ == "__main__":  # started bare: our own packages are found nowhere else
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - see above
     sys.dont_write_bytecode = True
 
 from privd.cages import launch, syscalls
@@ -56,7 +57,7 @@ ROOT_OPTIONS: Final = "mode=0755,size=64k,nr_inodes=128"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def main(order: dict[str, object], call: socket.socket | None) -> NoReturn:
+def main(order: dict[str, object], call: "socket.socket | None") -> NoReturn:
     """Make the box and wait for what runs in it."""
     os.umask(0o022)
     if call is None:
@@ -68,7 +69,7 @@ def main(order: dict[str, object], call: socket.socket | None) -> NoReturn:
     launch.check(
         _libc.unshare(launch.CLONE_NEWNS | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP), "unshare"
     )
-    socket.sethostname("box")
+    launch.check(_libc.sethostname(b"box", 3), "sethostname")
     furnish(
         launch.pairs(order["show"]), launch.pairs(order["links"]), given, writing=order["written_bytes"] != 0
     )
@@ -95,8 +96,10 @@ def main(order: dict[str, object], call: socket.socket | None) -> NoReturn:
     os._exit(code)
 
 
-def called() -> tuple[str, socket.socket]:
+def called() -> tuple[str, "socket.socket"]:
     """The order of the privd that calls; the descriptors it hands over are put in their places."""
+    import socket  # noqa: PLC0415 - see above
+
     with socket.socket(fileno=0) as given:
         call = socket.socket(fileno=fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, DESCRIPTORS_MAX))
         call.settimeout(CALL_S)
@@ -191,7 +194,7 @@ def become(uid: int, gid: int, here: int) -> None:
     os.closerange(INPUT_FD, os.sysconf("SC_OPEN_MAX"))
 
 
-def wait(child: int, wall_s: float, call: socket.socket | None) -> int:
+def wait(child: int, wall_s: float, call: "socket.socket | None") -> int:
     """How the box ended; it is ended when its time is up, or when privd ends the call."""
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
     ended = os.pidfd_open(child)
@@ -204,7 +207,7 @@ def wait(child: int, wall_s: float, call: socket.socket | None) -> int:
     return code if code >= 0 else EXIT_BY_SIGNAL - code
 
 
-def tell(call: socket.socket, code: int) -> None:
+def tell(call: "socket.socket", code: int) -> None:
     try:
         call.send(str(code).encode())
     except OSError:  # nobody waits for it any more

@@ -13,7 +13,7 @@ from privd.cages.identity import Identity
 from privd.cages.spec import Bind, CageSpec, Folder
 from privd.registry import AgentRecord
 from privd.settings import PrivdSettings
-from protocol.settings import AgentRole, Runner
+from protocol.settings import AgentRole, Credential, Runner
 
 ENVIRONMENT_TARGET: Final = "/opt/hive/env"
 CLAUDE_TARGET: Final = "/opt/hive/claude"
@@ -86,6 +86,7 @@ def furnish(
         environment={"HIVE_AGENT": agent, "HIVE_STOP_GRACE_S": str(max(1, settings.stop_grace_s - 5))},
         settings_json=msgspec.json.format(msgspec.json.encode(record.settings)),
         neighbours=neighbours,
+        absent=(str(home / "claude" / KEY_NAME),) if record.settings.credential is Credential.EGRESS else (),
     )
 
 

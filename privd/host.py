@@ -157,7 +157,6 @@ class Host:
             try:
                 await self.backend.prepare(self._furnish(record), Places(self._registry.folder(agent)))
                 self._give(record, credentials)
-                self._take_key(record)
             except BaseException:
                 self._take_back(agent, left)
                 raise
@@ -400,11 +399,6 @@ class Host:
                 file.write(content)
                 if self.separate:
                     os.fchown(descriptor, identity.agent_uid, identity.agent_gid)
-
-    def _take_key(self, record: AgentRecord) -> None:
-        """Leave no key behind with an agent that comes back and needs none any more."""
-        if record.settings.credential is Credential.EGRESS:
-            folders.remove(agent_folder(self.settings, record.agent) / "claude" / KEY_NAME)
 
 
 def _box_socket(settings: PrivdSettings) -> Path | None:

@@ -7,11 +7,13 @@ cage itself lives on when privd goes; `adopt` finds it again.
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import msgspec
 import trio
 
+from privd.cages import folders
 from privd.cages.backend import Backend, RunningCage
 from privd.cages.spec import CageSpec, Exit, Places
 from privd.limit_hits import LimitHits
@@ -111,13 +113,15 @@ class Keeper:
             elif found is not None and self.record.wanted and not self.record.rebuilding:
                 self._attend(self._start_after(self._fell(found)))
                 return
-        with suppress(Refused):  # told by the row already: power `failed` with the reason
-            if not self.record.wanted:
-                await self.stop(0)
-            elif self.record.rebuilding:
-                self._attend(partial(self._rebuild_again, grace_s))
-            elif self._running is None:
+        if not self.record.wanted:
+            await self.stop(0)
+        elif self.record.rebuilding:
+            self._attend(partial(self._rebuild_again, grace_s))
+        elif self._running is None:
+            try:
                 await self.start()
+            except Refused as refused:
+                self._attend(self._start_after(self._did_not_start(refused)))
 
     async def start(self) -> Cage:
         """Boot the cage unless it runs. Refused(failed) says why not; privd tries again when it next starts."""
@@ -231,14 +235,21 @@ class Keeper:
             self._running.let_go()
 
     async def _boot(self) -> None:
-        self._become(Power.STARTING)
+        """Start the cage; it is `failed` when it does not come up."""
         try:
-            running = await self._backend.start(self._furnish(self.record), self._places)
+            await self._come_up()
         except Refused as refused:
             self._become(Power.FAILED, refused.detail)
             raise
+
+    async def _come_up(self) -> None:
+        self._become(Power.STARTING)
+        spec = self._furnish(self.record)
+        try:
+            for file in spec.absent:  # what the agent put there instead may be large
+                await trio.to_thread.run_sync(folders.remove, Path(file))
+            running = await self._backend.start(spec, self._places)
         except OSError as error:
-            self._become(Power.FAILED, str(error))
             raise Refused(
                 Problem.FAILED, f"the cage of {self.record.agent} could not start: {error}"
             ) from error
@@ -314,18 +325,36 @@ class Keeper:
             self._become(Power.CRASHED, f"ended by {ended}; starts again in {wait_ms / 1000:g} s")
         return wait_ms
 
+    def _did_not_start(self, refused: Refused) -> int | None:
+        """A start that nobody waits for failed: it counts as a crash, since what hindered it may pass."""
+        self._crashes_ms = [*self._crashes_ms, now_ms()][-CRASHES_REMEMBERED_MAX:]
+        wait_ms = restart_after_ms(self._crashes_ms, now_ms()) if self.record.wanted else None
+        if wait_ms is None:
+            self._become(Power.FAILED, refused.detail)
+        else:
+            self._become(Power.CRASHED, f"{refused.detail}; starts again in {wait_ms / 1000:g} s")
+        return wait_ms
+
     def _start_after(self, wait_ms: int | None) -> Callable[[], Awaitable[None]]:
-        """What starts the cage as it is now, unless something else becomes of it meanwhile."""
+        """What starts the cage as it is now, unless something else becomes of it meanwhile; within the budget again."""
         since_ms = self._since_ms
 
         async def start_again() -> None:
-            if wait_ms is None:
-                return
-            await trio.sleep(wait_ms / 1000)
-            async with self._turn:
-                if self._power is Power.CRASHED and self._since_ms == since_ms and self.record.wanted:
-                    with suppress(Refused):  # told by the row already: power `failed` with the reason
-                        await self._boot()
+            nonlocal wait_ms, since_ms
+            while wait_ms is not None:
+                await trio.sleep(wait_ms / 1000)
+                async with self._turn:
+                    if not (
+                        self._power is Power.CRASHED and self._since_ms == since_ms and self.record.wanted
+                    ):
+                        return
+                    try:
+                        await self._come_up()
+                    except Refused as refused:
+                        wait_ms = self._did_not_start(refused)
+                        since_ms = self._since_ms
+                    else:
+                        return
 
         return start_again
 

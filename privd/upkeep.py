@@ -65,10 +65,11 @@ async def expire_proposals(host: Host) -> None:
 
 async def look_at_disk(host: Host, keeper: Keeper) -> None:
     """One cage's disk, once. Folders that agents share belong to nobody and are not counted."""
-    agent, used = keeper.record.agent, 0
+    agent = keeper.record.agent
     try:
-        for place in host.owned(agent):
-            used += (await measured(host, agent, place)).bytes
-        await keeper.look_at_disk(used)
+        sizes = [await measured(host, agent, place) for place in host.owned(agent)]
+        if not all(size.complete for size in sizes):
+            host.log.warning("not all that a cage holds could be counted", agent=agent)
+        await keeper.look_at_disk(sum(size.bytes for size in sizes))
     except Refused as refused:
         host.log.warning("cannot count what a cage holds", agent=agent, reason=refused.detail)

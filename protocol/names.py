@@ -15,7 +15,9 @@ RECIPIENT_PATTERN: Final = r"\A(?:\*|[a-z][a-z0-9]{0,8})\Z"
 KEY_PATTERN: Final = r"\A[0-9a-f]{32}\Z"
 MODEL_PATTERN: Final = r"\A[A-Za-z0-9][A-Za-z0-9._:/\[\]-]{0,79}\Z"
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})"
-HOST_PATTERN: Final = rf"\A(?:\*\.)?(?:{_LABEL}\.)*{_LABEL}(?::[0-9]{{1,5}})?\Z"
+_NUMBERED: Final = r"\[[0-9A-Fa-f:.]{2,45}\]"
+"""An IPv6 address, whose own colons need brackets around it; egressd says whether it is one."""
+HOST_PATTERN: Final = rf"\A(?:(?:\*\.)?(?:{_LABEL}\.)*{_LABEL}|{_NUMBERED})(?::[0-9]{{1,5}})?\Z"
 ACCOUNT_PATTERN: Final = r"\A[a-z][a-z0-9-]{0,31}\Z"
 STATE_PATH_PATTERN: Final = r"\A[^\x00]{0,1024}\Z"
 MANAGER_NAME: Final = "hm1nd"
@@ -71,7 +73,7 @@ HostPattern = Annotated[
     Meta(
         pattern=HOST_PATTERN,
         max_length=260,
-        description="host, host:port or *.domain; port 443 when none is given",
+        description="host, host:port, *.domain or [IPv6 address]; port 443 when none is given",
     ),
 ]
 
@@ -100,7 +102,7 @@ RULES: Final = {
     AGENT_NAME_PATTERN: f"an agent's name: {AGENT_NAME_RULE}",
     RECIPIENT_PATTERN: "an agent's name, `manager`, `operator`, or `*`",
     KEY_PATTERN: "32 hex digits in lower case",
-    HOST_PATTERN: "host, host:port or *.domain",
+    HOST_PATTERN: "host, host:port, *.domain or [IPv6 address]",
     MODEL_PATTERN: "a model's name: letters, digits and . _ : / [ ] -, at most 80 of them",
 }
 """Patterns in words, for whoever broke one."""

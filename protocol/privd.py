@@ -1,6 +1,7 @@
 """What may be asked of privd, the one process that is root; docs/reference/privd.md argues for each request.
 
-No request carries a path, a flag, a port or an identity: privd derives them from the agent's name.
+No request carries a flag, a port or an identity: privd derives them from the agent's name. The place below an
+agent's state that two of them name is followed by a box of that agent's user, never by privd.
 """
 
 from enum import StrEnum

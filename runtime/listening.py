@@ -6,6 +6,7 @@ while it is served, and none while it is parked (runtime.parked).
 
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import trio
@@ -13,6 +14,7 @@ import trio
 from protocol.problem import Problem, Refused
 from protocol.rpc import Caller
 from runtime.backoff import delays
+from runtime.folding import Folding
 from runtime.later import Later
 from runtime.log import Log
 from runtime.parked import Parked
@@ -26,6 +28,9 @@ ACCEPT_PAUSE_FIRST_S: Final = 0.05
 ACCEPT_PAUSE_MAX_S: Final = 2.0
 ACCEPTED_AT_ONCE_MAX: Final = 64
 """Connections of one socket that are accepted before others have their turn."""
+TURNED_AWAY_PAUSE_S: Final = 0.25
+"""For so long nobody is let in at an agent's own socket after somebody was turned away there: who knocks on and on
+makes those wait who share that socket, and not all others."""
 
 Admit = Callable[[int], Caller | None]
 """Who a peer's uid is at one socket; None turns it away."""
@@ -38,7 +43,32 @@ TurnAway = Callable[[Refused], bytes]
 
 
 class Listening:
-    """One socket being served; `close` stops it and ends its connections."""
+    """One socket being served; `close` stops it and ends its connections.
+
+    There is one for each agent, so it holds lists and not sets: most have one connection.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_admit",
+        "_connections_max",
+        "_connections_per_uid_max",
+        "_folding",
+        "_gate",
+        "_is_closed",
+        "_log",
+        "_none_parked",
+        "_nursery",
+        "_places",
+        "_serve",
+        "_served",
+        "_turn_away",
+        "_turned_away_pause_s",
+        "parked",
+    )
+
+    _nursery: trio.Nursery
+    _log: Log
 
     def __init__(
         self,
@@ -48,16 +78,21 @@ class Listening:
         *,
         connections_max: int,
         connections_per_uid_max: int,
+        turned_away_pause_s: float = 0.0,
     ) -> None:
         self._serve = serve
         self._admit = admit
         self._turn_away = turn_away
         self._connections_max = connections_max
         self._connections_per_uid_max = connections_per_uid_max
-        self.connections = 0
-        self._by_uid: dict[int, int] = {}
-        self._closed = Stopping()
-        self.parked: set[Parked[Any]] = set()
+        self._turned_away_pause_s = turned_away_pause_s
+        self._folding: Folding | None = None
+        """Of the lines about those who are turned away; made for the first."""
+        self._places: list[Place] = []
+        self._is_closed = False
+        self._served: list[trio.CancelScope] = []
+        """Connections that have a task."""
+        self.parked: list[Parked[Any]] = []
         self._none_parked: Later[None] | None = None
         self._gate: _Gate | None = None
 
@@ -66,10 +101,14 @@ class Listening:
     ) -> None:
         """Let peers in, each into a task of the nursery, until `stop` or `close`."""
         self._nursery, self._log = nursery, log
-        if self._closed or stopping:
+        if self._is_closed or stopping:
             listener.socket.close()
             return
         self._gate = _Gate(listener, self._let_in, log)
+
+    @property
+    def connections(self) -> int:
+        return len(self._places)
 
     def stop(self) -> None:
         """The daemon goes down: nobody new is let in, and what only waits is told so."""
@@ -79,12 +118,14 @@ class Listening:
 
     def close(self) -> None:
         """End it, with all its connections."""
-        self._closed.set()
-        self._shut()
-        self.end_parked()
+        self._is_closed = True
+        for scope in tuple(self._served):
+            scope.cancel()
+        self.end()
 
-    def end_parked(self) -> None:
-        """Close those that are parked, whatever they are doing."""
+    def end(self) -> None:
+        """There is no nursery any more: let nobody in, and close those that are parked, whatever they are doing."""
+        self._shut()
         for parked in tuple(self.parked):
             parked.end()
 
@@ -108,17 +149,17 @@ class Listening:
     async def _connection(self, stream: trio.SocketStream) -> None:
         """Admit or turn away before a byte is read, then serve. What goes wrong here stays here."""
         uid, place, session = None, None, None
-        with self._closed.ends():
+        with trio.CancelScope() as scope, self._serving(scope):
             try:
                 uid = peer_uid(stream)
                 caller = None if uid is None else self._admit(uid)
                 if uid is None or caller is None:
-                    self._log.warning("turned a peer away", uid=uid)
+                    self._note("turned a peer away", uid=uid)
                     return
                 place = self._place(uid, stream)
                 session = await self._serve(stream, caller)
             except Refused as refused:
-                self._log.warning("refused a connection", uid=uid, reason=refused.detail)
+                self._note("refused a connection", uid=uid, reason=refused.detail)
                 await _refuse(stream, self._turn_away(refused))
             except Exception:
                 self._log.exception("a connection met a defect", uid=uid)
@@ -130,30 +171,47 @@ class Listening:
         if session is not None and place is not None:
             self._park(session, place)
 
+    @contextmanager
+    def _serving(self, scope: trio.CancelScope) -> Iterator[None]:
+        if self._is_closed:
+            scope.cancel()
+        self._served.append(scope)
+        try:
+            yield
+        finally:
+            self._served.remove(scope)
+
     def _place(self, uid: int, stream: trio.SocketStream) -> "Place":
         """One connection's place; Refused(busy) when all are taken."""
-        held = self._by_uid.get(uid, 0)
+        held = sum(place.uid == uid for place in self._places)
         if self.connections >= self._connections_max or held >= self._connections_per_uid_max:
             raise Refused(
                 Problem.BUSY,
                 f"{self.connections} connections are open already, {held} of them yours; close some",
             )
-        self.connections += 1
-        self._by_uid[uid] = held + 1
-        return Place(self, uid, stream)
+        place = Place(self, uid, stream)
+        self._places.append(place)
+        return place
+
+    def _note(self, event: str, **fields: object) -> None:
+        """Somebody is turned away and may come again at once: write a line or count it, and let others have a turn."""
+        if self._gate is not None and self._turned_away_pause_s:
+            self._gate.pause(self._turned_away_pause_s)
+        if self._folding is None:
+            self._folding = Folding()
+        left_out = self._folding.admit(trio.current_time())
+        if left_out is not None:
+            self._log.warning(event, **fields, left_out=left_out)
 
     def _leave(self, place: "Place") -> None:
-        self.connections -= 1
-        self._by_uid[place.uid] -= 1
-        if not self._by_uid[place.uid]:
-            del self._by_uid[place.uid]
+        self._places.remove(place)
 
     def _park(self, session: Session[Any], place: "Place") -> None:
         """A session with nothing to do needs no task until its peer says something."""
         place.session = session
         parked = Parked(session, place.stream, place)
-        self.parked.add(parked)
-        if self._closed:
+        self.parked.append(parked)
+        if self._is_closed:
             parked.end()
 
     def again(self, parked: Parked[Any], place: "Place") -> None:
@@ -167,13 +225,13 @@ class Listening:
         self._leave(place)
 
     def _unpark(self, parked: Parked[Any]) -> None:
-        self.parked.discard(parked)
+        self.parked.remove(parked)
         if not self.parked and self._none_parked is not None:
             self._none_parked.tell(None)
 
     async def _serve_on(self, place: "Place") -> None:
         parks = False
-        with self._closed.ends():
+        with trio.CancelScope() as scope, self._serving(scope):
             try:
                 parks = await place.session.serve(parks=True)
             except Exception:
@@ -227,7 +285,15 @@ class _Gate:
         if self._timer is not None:
             self._timer.cancel()
 
+    def pause(self, pause_s: float) -> None:
+        """Let nobody in for a while; whoever comes waits in the kernel's line."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._reactor.at(trio.current_time() + pause_s, self._look)
+
     def _look(self) -> None:
+        if self._timer is not None and self._timer.call is not None:
+            return  # looks by itself, and not before
         for _ in range(ACCEPTED_AT_ONCE_MAX):
             if self._socket.fileno() < 0:
                 return
@@ -236,18 +302,18 @@ class _Gate:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._pause(error)
+                self._give_up(error)
                 return
             self._pauses = None
             self._let_in(accepted)
         self._timer = self._reactor.at(trio.current_time(), self._look)
 
-    def _pause(self, error: OSError) -> None:
+    def _give_up(self, error: OSError) -> None:
         if self._pauses is None:
             self._pauses = delays(ACCEPT_PAUSE_FIRST_S, ACCEPT_PAUSE_MAX_S)
         pause_s = next(self._pauses)
         self._log.warning("cannot accept a connection", error=str(error), pause_s=round(pause_s, 2))
-        self._timer = self._reactor.at(trio.current_time() + pause_s, self._look)
+        self.pause(pause_s)
 
 
 async def _refuse(stream: trio.SocketStream, text: bytes) -> None:

@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 from weakref import WeakSet
 
@@ -77,21 +78,24 @@ class Service:
         *,
         connections_max: int = CONNECTIONS_PER_SOCKET_MAX,
         connections_per_uid_max: int = CONNECTIONS_PER_UID_MAX,
+        turned_away_pause_s: float = 0.0,
     ) -> Listening:
         """Serve a surface at a listening socket until the daemon stops or the returned handle is closed."""
-
-        async def serve(stream: trio.SocketStream, caller: Caller) -> Session[H] | None:
-            session = Session(stream, surface, caller, stopping=self.stopping, log=self.log)
-            return session if await session.serve(parks=True) else None
-
         listening = Listening(
-            serve,
+            partial(self._serve, surface),
             admit,
             encode_refusal,
             connections_max=connections_max,
             connections_per_uid_max=connections_per_uid_max,
+            turned_away_pause_s=turned_away_pause_s,
         )
         return self.accept(listener, listening)
+
+    async def _serve(
+        self, surface: Surface[H], stream: trio.SocketStream, caller: Caller
+    ) -> Session[H] | None:
+        session = Session(stream, surface, caller, stopping=self.stopping, log=self.log)
+        return session if await session.serve(parks=True) else None
 
     def accept(self, listener: trio.SocketListener, listening: Listening) -> Listening:
         """Serve whatever `listening` says at a listening socket: the way in for sockets that do not speak the RPC."""
@@ -111,7 +115,7 @@ class Service:
                 await listening.none_parked()
         finally:
             for listening in self._listenings:
-                listening.end_parked()
+                listening.end()
 
     async def on_signals(self) -> None:
         """Stop on SIGTERM or SIGINT."""

@@ -37,6 +37,7 @@ async def send(request: Send, caller: Caller, host: Host) -> Sent:
 
 async def _guarded(draft: Draft, host: Host) -> Sent:
     """Store it unless its sender writes too much. What was not stored, or long ago, costs nothing."""
+    host.shares.check(draft.asked.sender, draft.recipients, bytes_of(draft.body))
     spent = host.rates.send(draft.asked.sender, draft.recipients, bytes_of(draft.body))
     last = host.feed.published
     try:

@@ -53,9 +53,10 @@ async def _guarded(asking: Asking, host: Host) -> Question:
     size = bytes_of(asking.body)
     host.room.admit(size)
     host.inboxes.release(host.inboxes.reserve((asking.asker,), 0, SYSTEM))
+    to = () if asking.asked_of == OPERATOR else (asking.asked_of,)
+    host.shares.check(asking.asker, to, size)
     spent = host.rates.send(asking.asker, (asking.asked_of,), size)
     try:
-        to = () if asking.asked_of == OPERATOR else (asking.asked_of,)
         reserved = host.inboxes.reserve(to, size, asking.asker)
         try:
             return await host.feed.write_new(questions.ask, asking)

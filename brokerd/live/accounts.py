@@ -24,6 +24,7 @@ from brokerd.swarm.roster import Roster
 from protocol.agent import Unpark
 from protocol.egressd import Account
 from protocol.messages import SystemEvent
+from protocol.settings import Credential
 from runtime.clock import now_ms
 from runtime.log import Log
 from runtime.store import Store
@@ -68,7 +69,7 @@ class Accounts:
         self._limited: dict[str, _Limited] = {}
         self._moved = trio.Event()
         self.watched: set[str] = set()
-        """Accounts whose replies egressd sees just now: what a turn says of their limits adds nothing."""
+        """Accounts of which egressd sees replies just now: a turn whose replies it saw adds nothing."""
 
     # ------------------------------------------------------------------------------------------ what others say
 
@@ -84,9 +85,11 @@ class Accounts:
     async def turn_ended(self, agent: str, until_ms: int, detail: str) -> None:
         """A turn of an agent met a limit whose end is known. Needs no task."""
         known = self._roster.get(agent)
-        if known is None or known.settings.account in self.watched:
+        if known is None:
             return
         account = known.settings.account
+        if known.settings.credential is Credential.EGRESS and account in self.watched:
+            return
         is_news = await self._feed.write(
             accounts.turn_ended,
             agent,

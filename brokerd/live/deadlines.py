@@ -1,10 +1,14 @@
-"""Questions that nobody answers in time: their deadlines, and the task that ends them."""
+"""Questions that nobody will answer: their deadlines, those that cannot be delivered, and the task that ends them."""
 
 from typing import Final
 
 from brokerd.live.alarm import Alarm
 from brokerd.live.feed import Feed
 from brokerd.store import questions
+from brokerd.store.feed import Entry
+from protocol.brokerd import DeliveryChanged
+from protocol.messages import DeliveryState
+from runtime.clock import now_ms
 from runtime.log import Log
 from runtime.store import Store
 
@@ -26,11 +30,24 @@ class Deadlines:
         if deadline_ms is not None:
             self._alarm.bring_forward(deadline_ms)
 
+    def follow(self, entry: Entry) -> None:
+        """A delivery was settled; when it was given up, it may be that of a question."""
+        if isinstance(entry.body, DeliveryChanged) and entry.body.delivery.state is DeliveryState.DEAD:
+            self._alarm.bring_forward(now_ms())
+
     async def expire(self) -> None:
-        """For ever: end the questions whose deadline has passed, a batch at a time, and tell their askers."""
+        """For ever: end questions that are due, or that cannot be delivered, some at a time, and tell their askers."""
         while True:
+            for job in (questions.expire, questions.end_undelivered):
+                for each in await self._feed.write_surely(job, EXPIRED_PER_JOB_MAX):
+                    self._log.error(
+                        "a question that ended cannot be read", question=each.id, fault=each.fault
+                    )
             self._alarm.forget()
-            await self._alarm.due(await self._store.read(questions.next_deadline))
-            broken = await self._feed.write_surely(questions.expire, EXPIRED_PER_JOB_MAX)
-            for each in broken:
-                self._log.error("a question that expired cannot be read", question=each.id, fault=each.fault)
+            await self._alarm.due(await self._next_ms())
+
+    async def _next_ms(self) -> int | None:
+        """When there is something to do: at once while more than one batch is."""
+        if await self._store.read(questions.any_undelivered):
+            return now_ms()
+        return await self._store.read(questions.next_deadline)

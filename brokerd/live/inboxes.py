@@ -5,9 +5,9 @@ known, `is_searched` says that nothing else waits. When in doubt, the database i
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Self
 
 import msgspec
 import trio
@@ -25,6 +25,21 @@ from runtime.reactor import this_reactor
 class Inbox:
     """One recipient's."""
 
+    __slots__ = (
+        "_taker",
+        "_waiting",
+        "arrivals",
+        "first",
+        "is_limited",
+        "is_paused",
+        "is_searched",
+        "open",
+        "peak",
+        "reserved",
+        "reserved_size",
+        "size",
+    )
+
     def __init__(self, deliveries_open: int = 0, size: int = 0, *, is_paused: bool = False) -> None:
         self.open = deliveries_open
         self.peak = deliveries_open
@@ -41,7 +56,7 @@ class Inbox:
         self.first: Waiting | None = None
         self.is_searched = False
         """Whether nothing waits in the database, beside `first`."""
-        self._waiting: set[Later[bool]] = set()
+        self._waiting: list[Later[bool]] = []
         self._taker: Place | None = None
 
     @property
@@ -81,29 +96,29 @@ class Inbox:
             return False
         told = Later() if told is None else told
         timer = None if deadline == math.inf else this_reactor().at(deadline, partial(told.tell, False))
-        self._waiting.add(told)
+        self._waiting.append(told)
         try:
             return await told
         finally:
-            self._waiting.discard(told)
+            self._waiting.remove(told)
             if timer is not None:
                 timer.cancel()
 
-    @contextmanager
-    def taking(self) -> Iterator["Place"]:
+    def taking(self) -> "Place":
         """The place of the one who takes the next delivery; whoever held it before is sent away."""
         if self._taker is not None:
             self._taker.lose()
         self._taker = place = Place(self)
-        try:
-            yield place
-        finally:
-            if self._taker is place:
-                self._taker = None
+        return place
+
+    def taken(self, place: "Place") -> None:
+        """Its holder waits no longer."""
+        if self._taker is place:
+            self._taker = None
 
 
 class Place:
-    """Held by one take at a time."""
+    """Held by one take at a time, for as long as it is entered."""
 
     __slots__ = ("_inbox", "_told", "is_lost")
 
@@ -118,10 +133,16 @@ class Place:
         if self._told is not None:
             self._told.tell(False)
 
-    async def arrival(self, deadline: float) -> bool:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._inbox.taken(self)
+
+    def arrival(self, deadline: float) -> Awaitable[bool]:
         """Wait for something to arrive; False when the deadline came first, or another take."""
         self._told = Later()
-        return await self._inbox.wait(deadline, self._told)
+        return self._inbox.wait(deadline, self._told)
 
 
 class Reserved(msgspec.Struct, frozen=True):

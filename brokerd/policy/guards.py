@@ -51,6 +51,10 @@ class Guards(Struct, frozen=True, forbid_unknown_fields=True):
     """That wait for one recipient, the operator too."""
     inbox_bytes_max: BodyBytes = 32 * 1024 * 1024
     """Of message text that waits for one recipient."""
+    share_deliveries_max: Count = 1_000
+    """That wait for one recipient from one agent; the manager's are not bound."""
+    share_bytes_max: BodyBytes = 4 * 1024 * 1024
+    """Of message text that waits for one recipient from one agent."""
     hops_max: Count = 40
     """Messages of agents in a row, each sent in a turn that the one before it drove; then the operator is asked."""
     turn_events_max: Count = 10_000
@@ -116,6 +120,21 @@ def check_inbox(recipient: str, deliveries: int, size: int, added: int, sender: 
             Problem.LIMIT,
             f"{recipient} has {size} bytes of messages waiting, at most {guards.inbox_bytes_max} are allowed; "
             "nothing was stored",
+        )
+
+
+def check_share(sender: str, recipient: str, waiting: int, size: int, added: int, guards: Guards) -> None:
+    """Refuse (`limit`) one more delivery of `added` bytes when so many of this sender's wait for the recipient."""
+    if waiting >= guards.share_deliveries_max:
+        raise Refused(
+            Problem.LIMIT,
+            f"{waiting} messages of {sender} wait for {recipient}; nothing was stored, try again when some are read",
+        )
+    if size + added > guards.share_bytes_max:
+        raise Refused(
+            Problem.LIMIT,
+            f"{size} bytes of {sender}'s messages wait for {recipient}, at most {guards.share_bytes_max} are "
+            "allowed; nothing was stored, try again when some are read",
         )
 
 

@@ -95,7 +95,7 @@ def is_repeated(question: Question, by: str, answer: str, choices: tuple[str, ..
         case QuestionState.EXPIRED:
             raise Refused(Problem.CONFLICT, f"the time to answer question {question.id} is over")
         case QuestionState.CLOSED:
-            raise Refused(Problem.CONFLICT, f"question {question.id} is closed: {question.asker} is gone")
+            raise Refused(Problem.CONFLICT, f"question {question.id} is closed: nobody waits for the answer")
 
 
 def question_body(text: str, options: Sequence[str], *, multi: bool) -> str:
@@ -123,6 +123,15 @@ def closed_body(number: int, asked_of: str, text: str) -> str:
     """What the hive tells an asker whose question nobody can answer any more."""
     return _quoting(
         f"expired: {asked_of} was removed and cannot answer question {number} any more:", text, ""
+    )
+
+
+def undelivered_body(number: int, asked_of: str, text: str) -> str:
+    """What the hive tells an asker whose question was given up before it was answered."""
+    return _quoting(
+        f"expired: question {number} was given up before {asked_of} answered it; ask again, or somebody else:",
+        text,
+        "",
     )
 
 

@@ -64,6 +64,10 @@ OLDEST_HELD: Final = "SELECT id FROM deliveries WHERE recipient = ? AND state = 
 BYTES_OF: Final = (
     "SELECT recipient, sum(bytes) AS bytes FROM deliveries WHERE state = '{}' GROUP BY recipient"
 )
+WAITING_OF: Final = (
+    "SELECT count(*) AS deliveries, coalesce(sum(d.bytes), 0) AS bytes FROM deliveries AS d "
+    "CROSS JOIN messages AS m ON m.id = d.id >> 7 WHERE d.recipient = ? AND d.state = '{}' AND m.sender = ?"
+)
 OPEN: Final = (DeliveryState.HELD, DeliveryState.QUEUED, DeliveryState.IN_TURN)
 """States, as they are stored, of what is neither done nor dead."""
 
@@ -230,6 +234,15 @@ def bury(db: Db, log: FeedLog, recipient: str, limit: int) -> int:
     for each in waiting:
         _change(db, log, each.id, DeliveryState.DEAD, None, each.attempts)
     return len(waiting)
+
+
+def waiting_of(db: Db, recipient: str, sender: str) -> tuple[int, int]:
+    """How many deliveries for a recipient, from one sender, wait to be read, and their bytes."""
+    rows = [
+        db.execute(WAITING_OF.format(state.value), (recipient, sender)).fetchone()
+        for state in (DeliveryState.QUEUED, DeliveryState.HELD)
+    ]
+    return sum(row["deliveries"] for row in rows), sum(row["bytes"] for row in rows)
 
 
 def held_for(db: Db, recipient: str, limit: int) -> list[int]:

@@ -69,6 +69,13 @@ DUE: Final = (
     "ORDER BY deadline_ms, id LIMIT ?"
 )
 
+UNDELIVERED: Final = (
+    f"SELECT {', '.join(f'q.{name}' for name in COLUMNS.split(', '))} FROM questions AS q "
+    "CROSS JOIN deliveries AS d ON d.id = q.message << 7 WHERE q.ended_ms IS NULL AND d.state = 'dead' "
+    "ORDER BY q.id LIMIT ?"
+)
+"""The message of a question has one delivery."""
+
 NEWER_THAN_ALL: Final = 2**62
 UNREADABLE: Final = "(its words cannot be read any more)"
 
@@ -216,6 +223,23 @@ def expire(db: Db, log: FeedLog, limit: int) -> list[Broken]:
         told.append(_notice(SYSTEM, row["asker"], SystemEvent.EXPIRED, row["id"], body))
     messages.send(db, log, told)
     return broken
+
+
+def end_undelivered(db: Db, log: FeedLog, limit: int) -> list[Broken]:
+    """End questions whose delivery was given up, the oldest first, and tell their askers; as `expire`."""
+    broken: list[Broken] = []
+    told: list[Draft] = []
+    for row in db.execute(UNDELIVERED, (limit,)).fetchall():
+        found = _end_unanswered(db, log, row, QuestionState.CLOSED)
+        broken += [found] if isinstance(found, Broken) else []
+        body = policy.undelivered_body(row["id"], row["asked_of"], _words(found))
+        told.append(_notice(SYSTEM, row["asker"], SystemEvent.EXPIRED, row["id"], body))
+    messages.send(db, log, told)
+    return broken
+
+
+def any_undelivered(db: Db) -> bool:
+    return db.execute(UNDELIVERED, (1,)).fetchone() is not None
 
 
 def close(db: Db, log: FeedLog, agent: str, limit: int) -> int:

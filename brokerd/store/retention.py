@@ -41,7 +41,13 @@ REMOVE_DELIVERIES: Final = (
 REMOVE_MESSAGES: Final = "DELETE FROM messages WHERE id IN (SELECT value FROM json_each(?))"
 COUNT_GONE: Final = "UPDATE retention SET messages_gone = messages_gone + ?"
 
-TURNS: Final = "SELECT id, began_ms, ended_ms < ?2 AS is_over FROM turns WHERE id > ?1 ORDER BY id LIMIT ?3"
+TURNS: Final = (
+    "SELECT t.id, t.began_ms, t.ended_ms < ?2 AND ("
+    "EXISTS (SELECT 1 FROM turns AS later WHERE later.agent = t.agent AND later.id > t.id) "
+    "OR NOT EXISTS (SELECT 1 FROM agents WHERE name = t.agent)) AS is_over "
+    "FROM turns AS t WHERE t.id > ?1 ORDER BY t.id LIMIT ?3"
+)
+"""An agent's last turn stays as long as the agent: it says since when nothing happened."""
 REMOVE_TURNS: Final = "DELETE FROM turns WHERE id IN (SELECT value FROM json_each(?)) AND ended_ms < ?"
 
 QUESTIONS: Final = (

@@ -14,7 +14,7 @@ from brokerd.store.agents import Known
 from protocol.limits import AGENT_CONNECTIONS_MAX
 from protocol.rpc import Caller
 from runtime.backoff import delays
-from runtime.listening import Listening
+from runtime.listening import TURNED_AWAY_PAUSE_S, Listening
 from runtime.service import Service
 from runtime.session import Surface
 from runtime.sockets import Ownership, SocketFault, bind_unix
@@ -27,15 +27,18 @@ RETRY_MAX_S: Final = 5.0
 class Door:
     """One agent's socket. While its folder is not there yet, it tries again."""
 
+    __slots__ = ("_inode", "_listening", "_opening", "_path", "_service", "_surface", "known")
+
     def __init__(self, path: Path, known: Known, surface: Surface[Any], service: Service) -> None:
         self.known = known
         self._path = path
         self._surface = surface
         self._service = service
-        self._scope = trio.CancelScope()
+        self._opening: trio.CancelScope | None = trio.CancelScope()
+        """Until it is open."""
         self._listening: Listening | None = None
         self._inode: tuple[int, int] | None = None
-        service.start_background(self._open, name=f"door:{known.name}")
+        service.start_background(self._open, self._opening, name=f"door:{known.name}")
 
     def stands(self, known: Known) -> bool:
         """Whether this is still that agent's socket: same harness, same role, and found at its path."""
@@ -47,16 +50,18 @@ class Door:
 
     def close(self) -> None:
         """End the connections and take the socket away."""
-        self._scope.cancel()
+        if self._opening is not None:
+            self._opening.cancel()
         if self._listening is not None:
             self._listening.close()
         if self._inode is not None and _inode(self._path) == self._inode:
             self._path.unlink()
 
-    async def _open(self) -> None:
+    async def _open(self, opening: trio.CancelScope) -> None:
         log = self._service.log.bind(agent=self.known.name)
         is_told = False
-        with self._scope:
+        with opening:
+            await trio.lowlevel.checkpoint()  # a door that was closed at once must not open
             for wait_s in delays(RETRY_FIRST_S, RETRY_MAX_S):
                 try:
                     listener = bind_unix(self._path, Ownership(SOCKET_MODE))
@@ -73,7 +78,9 @@ class Door:
                     self._admit,
                     connections_max=AGENT_CONNECTIONS_MAX,
                     connections_per_uid_max=AGENT_CONNECTIONS_MAX,
+                    turned_away_pause_s=TURNED_AWAY_PAUSE_S,
                 )
+                self._opening = None
                 log.info("agent's socket open")
                 return
 

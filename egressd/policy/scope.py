@@ -4,6 +4,7 @@ api.example.org           that host, port 443
 api.example.org:8443      that host and port, nothing else
 *.example.org             any host below example.org, not example.org itself
 192.0.2.1:443             that address, when the agent asks for it by number
+[2001:db8::1]:443         the same by IPv6
 """
 
 from collections.abc import Iterable

@@ -8,7 +8,7 @@ import pwd
 from pathlib import Path
 from typing import Final
 
-from hivectl.install.machine import Machine, ask
+from hivectl.install.machine import Machine
 from hivectl.places import SYSTEM_SETTINGS
 from hivectl.program import ADMIN_GROUP
 from hivectl.up.configuration import Ids
@@ -60,9 +60,19 @@ async def remove(machine: Machine) -> None:
     machine.remove(RECORD)
 
 
-async def has_processes(user: str) -> bool:
+def has_processes(user: str) -> bool:
     """Whether anything still runs as this user."""
-    return _has_user(user) and (await ask("pgrep", "--uid", user))[0] == 0
+    if not _has_user(user):
+        return False
+    uid = pwd.getpwnam(user).pw_uid
+    return any(_owner(process) == uid for process in Path("/proc").iterdir() if process.name.isdecimal())
+
+
+def _owner(process: Path) -> int | None:
+    try:
+        return process.stat().st_uid
+    except FileNotFoundError:  # it has ended
+        return None
 
 
 def _made() -> list[str]:

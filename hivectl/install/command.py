@@ -8,6 +8,8 @@ import fcntl
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +33,7 @@ BOOTED: Final = Path("/run/systemd/system")
 OF_UP: Final = ("run", "egress")
 """What `up` leaves in the hive's folder that nobody uses any more: dead sockets, and copies of keys."""
 READY_S: Final = 60.0
-JOURNAL_LINES: Final = "10"
+JOURNAL_LINES: Final = "5"
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -55,9 +57,13 @@ async def run(values: argparse.Namespace) -> int:
     def say(glyph: str, text: str) -> None:
         print(f"  {time.monotonic() - began:5.1f}s  {glyph} {tables.printable(text)}", flush=True)
 
-    machine = Machine(say, dry=values.dry_run)
     check_machine(values.places)
-    places = Places(SYSTEM_STATE, SYSTEM_RUN)
+    with alone():
+        return await _install(values, say)
+
+
+async def _install(values: argparse.Namespace, say: Say) -> int:
+    machine, places = Machine(say, dry=values.dry_run), Places(SYSTEM_STATE, SYSTEM_RUN)
     ground.check_way(places.settings)
     ground.check_way(release.OPT / "python")
     chosen = release.found()
@@ -73,7 +79,7 @@ async def run(values: argparse.Namespace) -> int:
     for folder in OF_UP:
         machine.remove(places.state / folder)
     await units.reload(machine)
-    await units.start(machine)
+    await _start(machine)
     if machine.dry:
         print("nothing was done", flush=True)
         return 0
@@ -99,6 +105,24 @@ def check_machine(places: Places) -> None:
                 Problem.CONFLICT,
                 f"a hive that was started by `up` runs in {SYSTEM_STATE} ({lock}); stop it first",
             )
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Refused while another one changes this machine: the folder of the units is locked."""
+    folder = os.open(units.SYSTEM, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _lock(folder)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Refused(Problem.BUSY, "another hivectl installs or uninstalls at this moment") from None
 
 
 def _is_held(lock: Path) -> bool:
@@ -148,6 +172,18 @@ def _invoker() -> tuple[str, ...]:
     return (name,) if name else ()
 
 
+async def _start(machine: Machine) -> None:
+    """Start every unit. Refused(failed) with what the first one says that does not start."""
+    try:
+        await units.start(machine)
+    except Refused:
+        for daemon in units.DAEMONS:
+            code, _ = await ask("systemctl", "is-active", "--quiet", f"hive-{daemon}.service")
+            if code != 0:
+                raise Refused(Problem.FAILED, await _why(daemon, "its unit does not start")) from None
+        raise
+
+
 async def _show(places: Places, given: HiveSettings, say: Say) -> None:
     """Wait for every daemon, create the first agents of a hive that has none, and print the link."""
     for daemon in units.DAEMONS:
@@ -185,4 +221,4 @@ async def _why(daemon: str, fault: str) -> str:
         "--unit",
         f"hive-{daemon}.service",
     )
-    return f"{daemon} did not come up: {fault}\n{journal}"
+    return f"{daemon} did not come up: {fault}: {' / '.join(journal.splitlines())}"

@@ -14,6 +14,7 @@ from hivectl import tables
 from hivectl.install import accounts, command, release, units
 from hivectl.install.machine import Machine
 from hivectl.places import SYSTEM_RUN, SYSTEM_SETTINGS, SYSTEM_STATE, Places
+from hivectl.program import TARGET
 from hivectl.up.configuration import HiveSettings, hive_name
 from protocol.problem import Problem, Refused
 from runtime.settings import SettingsFault, load_settings
@@ -43,13 +44,21 @@ async def run(values: argparse.Namespace) -> int:
         print(f"  {time.monotonic() - began:5.1f}s  {glyph} {tables.printable(text)}", flush=True)
 
     command.check_machine(values.places)
-    machine = Machine(say, dry=values.dry_run)
+    with command.alone():
+        return await _uninstall(values, Machine(say, dry=values.dry_run))
+
+
+async def _uninstall(values: argparse.Namespace, machine: Machine) -> int:
     places = Places(SYSTEM_STATE, SYSTEM_RUN)
+    if not any(
+        path.exists() for path in (places.rendered / "privd.toml", units.SYSTEM / TARGET, release.OPT)
+    ):
+        raise Refused(Problem.NOT_FOUND, "no hive is installed on this server")
     if values.purge and not values.dry_run:
         _confirm(_name(places), values.confirm)
     await units.stop(machine)
     for user in accounts.USERS:
-        if not machine.dry and await accounts.has_processes(user):
+        if not machine.dry and accounts.has_processes(user):
             raise Refused(Problem.CONFLICT, f"processes of {user} still run; nothing was removed")
     await units.remove(machine)
     machine.remove(SYSTEM_RUN)

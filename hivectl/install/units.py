@@ -64,14 +64,17 @@ async def start(machine: Machine) -> None:
 
 
 async def stop(machine: Machine) -> None:
-    """Stop the whole hive, its cages first."""
+    """Stop the whole hive, its cages first. An installation that was cut short may have no units."""
+    if not (SYSTEM / TARGET).exists():
+        return
     await machine.run("systemctl", "stop", TARGET)
     await machine.run("systemctl", "stop", "hive-cage@*.service", *SERVICES, *sockets(), "hive-cages.service")
     await machine.run("systemctl", "stop", "hyperhive-cages.slice", "hyperhive.slice")
 
 
 async def remove(machine: Machine) -> None:
-    await machine.run("systemctl", "disable", "--quiet", TARGET)
+    if (SYSTEM / TARGET).exists():
+        await machine.run("systemctl", "disable", "--quiet", TARGET)
     for name in names():
         machine.remove(SYSTEM / name)
         machine.remove(_drop_in(name))

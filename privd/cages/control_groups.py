@@ -35,7 +35,7 @@ WEAKER: Final = {
 """What holds a resource that no group holds: resource limits, which init sets, and niceness."""
 NO_CONTROLLER: Final = "the kernel offers no controller"
 NAMED: Final = "name=systemd"
-VERSION_1, VERSION_2 = "control groups, version 1", "control groups"
+VERSION_1, VERSION_2 = "control groups version 1", "control groups"
 
 
 class Mounts(Struct, frozen=True):
@@ -163,16 +163,23 @@ def _groups(
 def of_process(pid: int, unit: str, limits: CageLimits, by: str) -> Groups:
     """The groups of a unit of systemd that a process is in, and which limits stand there."""
     found = read_mounts(MOUNTINFO.read_text())
+    return of_groups(unit_folders(Path(f"/proc/{pid}/cgroup").read_text(), unit, found), limits, by)
+
+
+def unit_folders(groups: str, unit: str, mounts: Mounts) -> tuple[str, ...]:
+    """The unit's own folders by what /proc/PID/cgroup says of one of its processes; where it shares another's, none.
+
+    nspawn moves itself one level down where the group is its own.
+    """
     folders: dict[str, None] = {}
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+    for line in groups.splitlines():
         _, names, path = line.split(":", 2)
-        for name in (
-            names.split(",") if path.endswith(f"/{unit}") else ()
-        ):  # elsewhere it shares another's group
-            mount = found.legacy.get(name) if name else found.unified
+        above, own, _ = f"{path}/".partition(f"/{unit}/")
+        for name in names.split(",") if own else ():
+            mount = mounts.legacy.get(name) if name else mounts.unified
             if mount is not None:
-                folders[str(Path(mount) / path.lstrip("/"))] = None
-    return of_groups(tuple(folders), limits, by)
+                folders[f"{mount}{above}/{unit}"] = None
+    return tuple(folders)
 
 
 def of_groups(folders: tuple[str, ...], limits: CageLimits, by: str) -> Groups:

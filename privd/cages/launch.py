@@ -13,7 +13,6 @@ import errno
 import fcntl
 import json
 import os
-import socket
 import stat
 import struct
 import sys
@@ -94,6 +93,8 @@ def main(order: dict[str, object]) -> None:
 
 def called(place: str) -> str:
     """The order of the privd that listens at this socket; the descriptors it hands over are put in their places."""
+    import socket  # noqa: PLC0415 - a quarter of the start, and only a unit needs it
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as privd:
         privd.settimeout(CALL_S)
         try:

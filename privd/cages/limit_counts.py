@@ -51,8 +51,11 @@ def _places(folder: Path, file: str, *, below: bool, depth: int = 0) -> Iterator
         return
     yield folder
     if below and depth < DEPTH_MAX:
-        with os.scandir(folder) as entries:
-            deeper = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        try:
+            with os.scandir(folder) as entries:
+                deeper = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:  # the group went meanwhile
+            return
         for each in deeper:
             yield from _places(each, file, below=below, depth=depth + 1)
 

@@ -8,9 +8,7 @@
 what it was to do. It is never asked to enter a container, nor to change one that runs.
 """
 
-import fcntl
 import os
-import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +19,7 @@ from msgspec import Struct
 
 from privd.cages import folders, syscalls
 from privd.cages.boot import FAILURE_LINES_MAX, end_holders, is_locked, take_lock
-from privd.cages.control_groups import of_groups
+from privd.cages.control_groups import of_process
 from privd.cages.identity import Identity, mapped
 from privd.cages.journal import Journal
 from privd.cages.nixos_conf import (
@@ -36,7 +34,18 @@ from privd.cages.nixos_conf import (
     read_conf,
     unit_of,
 )
-from privd.cages.nixos_host import BUILD_S, BUILD_WORDS, RESULT, NixosHost, own_folder, remove_folders
+from privd.cages.nixos_host import (
+    BUILD_S,
+    BUILD_WORDS,
+    CONF_MODE,
+    RESULT,
+    NixosHost,
+    link_of,
+    own_folder,
+    remove_even_immutable,
+    remove_folders,
+    write_whole,
+)
 from privd.cages.nixos_running import NixosCage, Record, end_unit, leader_fault, read_record
 from privd.cages.processes import Process, boot_id
 from privd.cages.running import COUNTED
@@ -44,13 +53,8 @@ from privd.cages.spec import CageSpec, Exit, How, Places
 from protocol.problem import Problem, Refused
 from runtime.clock import now_ms
 
-CONF_MODE: Final = 0o644
-CONTROL_GROUPS: Final = "/sys/fs/cgroup"
 BY: Final = "systemd"
 NO_QUOTAS: Final = "the container's unit sets no quotas"
-FS_IOC_GETFLAGS: Final = 0x8008_6601
-FS_IOC_SETFLAGS: Final = 0x4008_6602
-FS_IMMUTABLE_FL: Final = 0x10
 
 
 class Nixos(Struct, frozen=True):
@@ -121,7 +125,7 @@ class Nixos(Struct, frozen=True):
             conf = self.host.conf(agent)
             if conf.exists():
                 lines = conf.read_text().splitlines(keepends=True)
-                _write(conf, "".join(line for line in lines if not line.startswith(f"{SYSTEM}=")))
+                write_whole(conf, "".join(line for line in lines if not line.startswith(f"{SYSTEM}=")))
             await trio.to_thread.run_sync(folders.remove, self.host.roots / container_of(agent))
 
     async def fault(self, spec: CageSpec, places: Places) -> str | None:
@@ -192,11 +196,11 @@ class Nixos(Struct, frozen=True):
             raise Refused(
                 Problem.FAILED, f"nothing is deployed for {agent}: there is no {self.meta}/flake.nix"
             )
-        is_new = _link(self.host.profile(agent)) is None
+        is_new = link_of(self.host.profile(agent)) is None
         if is_new:
             await self._make_room(agent, places, lock)
         profile, journal = self.host.profile(agent), Journal(places.journal)
-        before, begun = _link(profile), journal.end()
+        before, begun = link_of(profile), journal.end()
         verb = "create" if is_new else "update"
         with own_folder(places) as work:
             words = (verb, container_of(agent), "--flake", f"{self.meta}#{agent}", *BUILD_WORDS)
@@ -206,7 +210,7 @@ class Nixos(Struct, frozen=True):
         fault = None
         if not worked or not self._is_ours(agent):
             fault = f"nixos-container could not {verb} it"
-        elif _link(profile) in (None, before):
+        elif link_of(profile) in (None, before):
             fault = "its profile was not set"
         elif not is_system(system, self.host.store) or not Path(system).is_dir():
             fault = f"its profile leads to {system!a}, which is no system of {self.host.store}"
@@ -223,11 +227,11 @@ class Nixos(Struct, frozen=True):
     async def _configure(self, spec: CageSpec, places: Places, system: str) -> None:
         """Write conf and drop-in, and let systemd read them."""
         conf, drop_in = self.host.conf(spec.agent), self.host.drop_in(spec.agent)
-        _write(conf, conf_text(spec, places, system=system, owner=self.hive))
+        write_whole(conf, conf_text(spec, places, system=system, owner=self.hive))
         text = drop_in_text(spec, places)
         if not drop_in.is_file() or drop_in.read_text() != text:
             drop_in.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            _write(drop_in, text)
+            write_whole(drop_in, text)
             await self.host.ask("systemctl", "daemon-reload")
         shown = (await self.host.state(spec.agent)).shown
         if (shown.get("Restart"), shown.get("NeedDaemonReload")) != ("no", "no"):
@@ -251,9 +255,7 @@ class Nixos(Struct, frozen=True):
         if held is None:
             raise _failed(agent, "it ended as soon as it was up", journal, begun)
         supervisor, init = held
-        group = state.shown.get("ControlGroup", "")
-        groups = (f"{CONTROL_GROUPS}{group}",) if group else ()
-        limits = of_groups(groups, spec.limits, BY)
+        limits = of_process(supervisor.pid, unit_of(agent), spec.limits, BY)
         disk = (COUNTED.format(reason=NO_QUOTAS),) if spec.limits.disk_mib_max is not None else ()
         record = Record(
             boot=boot_id(),
@@ -262,7 +264,7 @@ class Nixos(Struct, frozen=True):
             leader=init.name,
             started_ms=now_ms(),
             degraded=(*self.degraded(), *limits.degraded, *disk),
-            groups=groups,
+            groups=limits.folders,
             held=limits.held,
         )
         record.write(places)
@@ -310,10 +312,10 @@ class Nixos(Struct, frozen=True):
             await self.host.call(work, places, lock, ("destroy", container_of(agent)))
         left = [folder for folder in others if os.path.lexists(folder)]
         if left:
-            _write(conf, f"{OWNER}={self.hive}\n")
+            write_whole(conf, f"{OWNER}={self.hive}\n")
         for folder in left:
             try:
-                await trio.to_thread.run_sync(_remove_even_immutable, folder)
+                await trio.to_thread.run_sync(remove_even_immutable, folder)
             except OSError as error:
                 raise Refused(
                     Problem.FAILED,
@@ -370,46 +372,6 @@ def _found(main: str, leader: int) -> tuple[Process, Process] | None:
         if process is not None:
             process.close()
     return None
-
-
-def _link(profile: Path) -> tuple[int, int] | None:
-    """Which link stands there: Nix makes a new one each time, even to the same system."""
-    try:
-        found = profile.lstat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_mtime_ns
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all; under its fresh name `nixos-container` does not take it for a conf."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text)
-    fresh.chmod(CONF_MODE)
-    fresh.rename(path)
-
-
-def _remove_even_immutable(folder: Path) -> None:
-    """Delete a folder; `var/empty` of a NixOS root may not be changed before a flag is taken off it."""
-    empty = folder / "var" / "empty"
-    try:
-        opened = os.open(empty, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:  # not there, or no folder: nothing to take off
-        opened = -1
-    if opened >= 0:
-        try:
-            _make_mutable(opened)
-        finally:
-            os.close(opened)
-    folders.remove(folder)
-
-
-def _make_mutable(opened: int) -> None:
-    flags = bytearray(struct.calcsize("l"))
-    fcntl.ioctl(opened, FS_IOC_GETFLAGS, flags)
-    (value,) = struct.unpack_from("i", flags)
-    if value & FS_IMMUTABLE_FL:
-        fcntl.ioctl(opened, FS_IOC_SETFLAGS, struct.pack("l", value & ~FS_IMMUTABLE_FL))
 
 
 def _failed(agent: str, reason: str, journal: Journal, begun: int) -> Refused:

@@ -5,9 +5,11 @@ environment is the same every time. `nixos-container` leaves its result as `.tmp
 call has one of its own: where calls shared one, two thirds of them got another agent's system.
 """
 
+import fcntl
 import os
 import shutil
 import signal
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from typing import Final
 import trio
 from msgspec import Struct
 
+from privd.cages import folders
 from privd.cages.journal import Journal
 from privd.cages.nixos_conf import container_of, unit_of
 from privd.cages.spec import Exit, How, Places
@@ -30,7 +33,7 @@ RESULT: Final = ".tmp"
 WORK_PREFIX: Final = "call-"
 DROP_IN: Final = "50-hyperhive.conf"
 SHOWN: Final = (
-    "ActiveState", "Result", "MainPID", "ExecMainCode", "ExecMainStatus", "InvocationID", "ControlGroup",
+    "ActiveState", "Result", "MainPID", "ExecMainCode", "ExecMainStatus", "InvocationID",
     "Restart", "NeedDaemonReload",
 )  # fmt: skip
 NIX_OPTIONS: Final = {
@@ -49,6 +52,10 @@ BUILD_WORDS: Final = (
 EXITED: Final = "1"
 """CLD_EXITED, as systemd shows how a main process ended; 2 and 3 are signals."""
 ENDED: Final = ("inactive", "failed")
+CONF_MODE: Final = 0o644
+FS_IOC_GETFLAGS: Final = 0x8008_6601
+FS_IOC_SETFLAGS: Final = 0x4008_6602
+FS_IMMUTABLE_FL: Final = 0x10
 
 
 class UnitState(Struct, frozen=True):
@@ -179,3 +186,43 @@ def remove_folders(places: Places) -> None:
     """Delete the folders of calls that a privd did not live to end."""
     for left in places.folder.glob(f"{WORK_PREFIX}*"):
         shutil.rmtree(left)
+
+
+def link_of(profile: Path) -> tuple[int, int] | None:
+    """Which link stands there: Nix makes a new one each time, even to the same system."""
+    try:
+        found = profile.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Whole or not at all; under its fresh name `nixos-container` does not take it for a conf."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(text)
+    fresh.chmod(CONF_MODE)
+    fresh.rename(path)
+
+
+def remove_even_immutable(folder: Path) -> None:
+    """Delete a folder; `var/empty` of a NixOS root may not be changed before a flag is taken off it."""
+    empty = folder / "var" / "empty"
+    try:
+        opened = os.open(empty, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # not there, or no folder: nothing to take off
+        opened = -1
+    if opened >= 0:
+        try:
+            _make_mutable(opened)
+        finally:
+            os.close(opened)
+    folders.remove(folder)
+
+
+def _make_mutable(opened: int) -> None:
+    flags = bytearray(struct.calcsize("l"))
+    fcntl.ioctl(opened, FS_IOC_GETFLAGS, flags)
+    (value,) = struct.unpack_from("i", flags)
+    if value & FS_IMMUTABLE_FL:
+        fcntl.ioctl(opened, FS_IOC_SETFLAGS, struct.pack("l", value & ~FS_IMMUTABLE_FL))

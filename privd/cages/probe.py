@@ -15,12 +15,15 @@ from msgspec import Struct
 
 from privd.cages import control_groups
 from privd.cages.backend import Backend
+from privd.cages.boot import NO_USERS
 from privd.cages.bwrap import of_this_process
 from privd.cages.children import Children
 from privd.cages.identity import RANGE_UIDS, UID_LAST, hive_tag
+from privd.cages.launch import limit_disk
 from privd.cages.nixos import Nixos
 from privd.cages.nixos_host import NixosHost
 from privd.cages.nspawn import Nspawn
+from privd.cages.running import QUOTAS
 from privd.cages.skeleton import LINKED
 from privd.cages.syscalls import program
 from privd.cages.units import Units
@@ -85,8 +88,8 @@ def _backend(subject: str, launching: Launching, hive: str, state: Path) -> Back
     return Nspawn(program_path, launcher) if subject == NSPAWN else of_this_process(program_path, launcher)
 
 
-async def report() -> Report:
-    """Everything there is to say about this machine."""
+async def report(state: Path | None = None) -> Report:
+    """Everything there is to say about this machine, and about the disk below a hive's folder."""
     tried = [await attempt() for attempt in ATTEMPTS.values()]
     chosen = next((finding for finding in tried if finding.good), None)
     if not (NIXOS_MARK.exists() or tried[0].good):
@@ -97,7 +100,7 @@ async def report() -> Report:
         findings += [
             Finding("separation", good=False, what=text, mend=AS_ROOT) for text in backend.degraded()
         ]
-        return Report(backend.name, (*findings, *await _limits(), _system_calls()))
+        return Report(backend.name, (*findings, *await _limits(), *_disk(state), _system_calls()))
     return Report("", tuple(findings))
 
 
@@ -202,10 +205,24 @@ async def _limits() -> list[Finding]:
     limits = CageLimits()
     groups = await control_groups.create(TRIAL, TRIAL, limits)
     await control_groups.remove(groups.folders)
-    if not groups.degraded:
-        return [Finding("limits", good=True, what="memory, tasks and cpu by control groups")]
     advice = "boot a systemd with unified control groups, or run as root"
-    return [Finding("limits", good=False, what=text, mend=advice) for text in groups.degraded]
+    held = ", ".join(f"{resource} by {by}" for resource, by in groups.held.items())
+    return [
+        *((Finding("limits", good=True, what=held),) if held else ()),
+        *(Finding("limits", good=False, what=text, mend=advice) for text in groups.degraded),
+    ]
+
+
+def _disk(state: Path | None) -> list[Finding]:
+    """Whether the file system of a hive would hold a cage to its disk limit; nobody's quota is changed."""
+    if state is None:
+        return []
+    place = next(folder for folder in (state.resolve(), *state.resolve().parents) if folder.is_dir())
+    reason = limit_disk(str(place), [], 0) if os.geteuid() == 0 else NO_USERS
+    if not reason:
+        return [Finding("disk", good=True, what=f"by {QUOTAS}")]
+    what = f"nothing holds what a cage keeps in {state}: {reason}; it is counted now and then"
+    return [Finding("disk", good=False, what=what, mend="put it on ext4 or xfs, mounted with usrquota")]
 
 
 def _system_calls() -> Finding:

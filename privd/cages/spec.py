@@ -64,6 +64,8 @@ class CageSpec(Struct, frozen=True):
     settings_json: bytes
     environment: dict[str, str] = {}
     neighbours: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    """Host files that must not be there when it starts: what it held by other settings."""
 
     def __post_init__(self) -> None:
         for name in (self.agent, *self.neighbours):
@@ -73,8 +75,8 @@ class CageSpec(Struct, frozen=True):
         for bind in self.binds:
             check_path(bind.source)
             check_path(bind.target)
-        for folder in self.folders:
-            check_path(folder.path)
+        for path in (*(folder.path for folder in self.folders), *self.absent):
+            check_path(path)
         _check_command(self.command)
         for variable, value in self.environment.items():
             _check_variable(variable, value)

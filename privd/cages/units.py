@@ -1,14 +1,13 @@
 """Cages as units of systemd: `hive-cage@<name>.service` starts the program, systemd limits it and keeps it.
 
-    privd      takes the lock, sets the unit's limits, listens at <state>/cages/<name>/launch.sock, starts the unit
-    the unit   runs launch.py, which calls there; privd looks which limits stand in its control groups and then
-               hands over the order and four descriptors, the lock among them
+    privd      takes the lock, listens at <state>/cages/<name>/launch.sock, starts the unit
+    the unit   runs launch.py, which calls there; privd has systemd set the limits, looks which of them stand in the
+               caller's control groups, and hands over the order and four descriptors, the lock among them
 
 privd needs no power over mounts, namespaces or control groups for this, and its own end changes nothing for a cage.
 What systemctl says with its exit code is not believed: the unit's state is looked at.
 """
 
-import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import trio
 from msgspec import Struct
 
 from privd.cages.boot import Handed, Launched, Ordering, end_holders
-from privd.cages.control_groups import of_process
+from privd.cages.control_groups import CONTROLLERS, Groups, of_process
 from privd.cages.processes import Process
 from privd.cages.spec import CageSpec, Exit, How, Places
 from protocol.problem import Problem, Refused
@@ -30,8 +29,9 @@ from protocol.settings import CageLimits
 SYSTEMCTL: Final = "/usr/bin/systemctl"
 ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
 BY: Final = "systemd"
-CALL_DEADLINE_S: Final = 30.0
-"""How long a unit may take until its program calls."""
+CALL_LOOK_S: Final = 1.0
+CALL_LOOKS_MAX: Final = 30
+"""How often a unit is looked at until its program calls."""
 COMMAND_S: Final = 60.0
 SETTLE_S: Final = 10.0
 SETTLE_PAUSE_MS: Final = 20
@@ -48,13 +48,12 @@ class Units(Struct, frozen=True):
     async def launch(self, spec: CageSpec, places: Places, order: Ordering, handed: Handed) -> Launched:
         """See `boot.Launcher`."""
         unit = unit_of(spec.agent)
-        await self._tell("set-property", "--runtime", unit, *properties(spec.limits))
         try:
             with _listening(places.call) as listener:
                 await self._tell("start", unit)
-                with await _call(unit, listener) as caller:
-                    supervisor = await self._caller(unit, caller)
-                    groups = of_process(supervisor.pid, unit, spec.limits, BY)
+                with await self._call(unit, listener) as caller:
+                    supervisor = _caller(unit, caller)
+                    groups = await self._limited(supervisor, unit, spec.limits)
                     socket.send_fds(caller, [msgspec.json.encode(order(groups))], handed)
             return Launched(supervisor, groups)
         except BaseException:
@@ -79,18 +78,26 @@ class Units(Struct, frozen=True):
         await self._end(unit_of(places.folder.name))
         await end_holders(places)
 
-    async def _caller(self, unit: str, caller: socket.socket) -> Process:
-        """Whoever called, when that is the unit's main process."""
-        pid, uid, _ = CREDENTIALS.unpack(
-            caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-        )
-        main = (await self._shown(unit)).get("MainPID")
-        supervisor = Process.found(pid)
-        if uid != os.geteuid() or main != str(pid) or supervisor is None:
-            raise Refused(
-                Problem.FAILED, f"uid {uid}, process {pid} called in the place of {unit} (process {main})"
-            )
-        return supervisor
+    async def _call(self, unit: str, listener: socket.socket) -> socket.socket:
+        """The call of a unit that was started. Refused(failed) when it ends first, or takes too long."""
+        waiting = trio.socket.from_stdlib_socket(listener)
+        for _ in range(CALL_LOOKS_MAX):
+            with trio.move_on_after(CALL_LOOK_S):
+                calling, _ = await waiting.accept()
+                return socket.socket(fileno=calling.detach())
+            if (await self._shown(unit)).get("ActiveState") in OVER:
+                break
+        raise Refused(Problem.FAILED, f"{unit} was started, but did not call: see `systemctl status {unit}`")
+
+    async def _limited(self, supervisor: Process, unit: str, limits: CageLimits) -> Groups:
+        """The unit's groups with its limits, which it may still have from an earlier start."""
+        groups = of_process(supervisor.pid, unit, limits, BY)
+        if not groups.folders:
+            raise Refused(Problem.FAILED, f"process {supervisor.pid} called in the place of {unit}")
+        if groups.missing or len(groups.held) < len(CONTROLLERS):
+            await self._tell("set-property", "--runtime", unit, *properties(limits))
+            groups = of_process(supervisor.pid, unit, limits, BY)
+        return groups
 
     async def _end(self, unit: str) -> None:
         """By force, and all of it."""
@@ -99,7 +106,7 @@ class Units(Struct, frozen=True):
         await self._run("reset-failed", unit)
 
     async def _shown(self, unit: str) -> dict[str, str]:
-        names = "ActiveState,MainPID,ExecMainCode,ExecMainStatus,Result"
+        names = "ActiveState,ExecMainCode,ExecMainStatus"
         _, output = await self._run("show", f"--property={names}", unit)
         return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
@@ -157,12 +164,13 @@ def exit_of(shown: dict[str, str]) -> Exit | None:
             return None
 
 
-async def _call(unit: str, listener: socket.socket) -> socket.socket:
-    """The call of a unit that runs. Refused(failed) when it does not come."""
-    with trio.move_on_after(CALL_DEADLINE_S):
-        calling, _ = await trio.socket.from_stdlib_socket(listener).accept()
-        return socket.socket(fileno=calling.detach())
-    raise Refused(Problem.FAILED, f"{unit} was started, but did not call: see `systemctl status {unit}`")
+def _caller(unit: str, caller: socket.socket) -> Process:
+    """Whoever called; nobody but root gets there."""
+    pid, _, _ = CREDENTIALS.unpack(caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+    supervisor = Process.found(pid)
+    if supervisor is None:
+        raise Refused(Problem.FAILED, f"{unit} called and ended; see `systemctl status {unit}`")
+    return supervisor
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxes import state
+from boxes.beneath import open_beneath
 from boxes.reply import Refused
 from boxes.state import listing, measure, name_of, part, path_of, shown
 from protocol import limits
@@ -189,6 +190,40 @@ def test_measuring_gives_up_in_time(root: int, tmp_path: Path, monkeypatch: pyte
     assert measure(root, lambda: 0.0)["complete"] is False
     monkeypatch.undo()
     monkeypatch.setattr(state, "COUNT_MAX", 10)
+    assert measure(root, lambda: 0.0)["complete"] is False
+
+
+def test_what_cannot_be_counted_is_said(root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent may close a folder to itself, its names alone or its entries, and put folders where no path leads."""
+    (tmp_path / "open").write_bytes(bytes(10_000))
+    (tmp_path / "closed").mkdir()
+    really = open_beneath
+
+    def refuse(folder: int, path: bytes, flags: int = os.O_RDONLY) -> int:
+        if path.endswith(b"closed"):
+            raise PermissionError(13, "Permission denied")
+        return really(folder, path, flags)
+
+    monkeypatch.setattr(state, "open_beneath", refuse)
+    found = measure(root, lambda: 0.0)
+    assert found["complete"] is False
+    assert int(str(found["bytes"])) >= 10_000, "the rest is counted"
+    monkeypatch.undo()
+    assert measure(root, lambda: 0.0)["complete"] is True
+
+    def hide(name: bytes, **_: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", hide)
+        assert measure(root, lambda: 0.0)["complete"] is False
+    place = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(4096 // 250 + 1):
+        os.mkdir("d" * 250, dir_fd=place)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = below
+    os.close(place)
     assert measure(root, lambda: 0.0)["complete"] is False
 
 

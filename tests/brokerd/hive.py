@@ -67,6 +67,8 @@ UNHURRIED: Final = Guards(
     bytes_per_minute=2**40,
     operator_messages_per_minute=1_000_000,
     turns_per_hour=1_000_000,
+    share_deliveries_max=1_000_000,
+    share_bytes_max=2**40,
 )
 """Tests send faster than agents do; what holds them back has tests of its own."""
 

@@ -80,7 +80,7 @@ def stored(hive: Hive) -> bytes:
     """A digest of everything on disk."""
     digest = hashlib.sha256()
     for path in sorted((hive.folder / "broker").iterdir()):
-        if not path.name.endswith("-shm"):
+        if not path.name.startswith("ballast") and not path.name.endswith("-shm"):
             digest.update(path.read_bytes())
     return digest.digest()
 

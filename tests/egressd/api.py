@@ -47,8 +47,8 @@ class Asked:
         return [value for each, value in self.headers if each.lower() == name]
 
 
-Say = Callable[[Asked], bytes | tuple[bytes, ...] | None]
-"""What is answered: bytes, pieces of them sent one by one, or None to break the connection off."""
+Say = Callable[[Asked], bytes | tuple[bytes | None, ...] | None]
+"""What is answered: bytes, pieces of them sent one by one, or None to break the connection off there."""
 
 
 @dataclass
@@ -62,6 +62,8 @@ class FakeApi:
     port: int = 0
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
+    ended: int = 0
+    """Of the connections, how many are over."""
     held: trio.Event = field(default_factory=trio.Event)
     """Pieces after the first wait for it."""
     left: trio.Event = field(default_factory=trio.Event)
@@ -83,20 +85,26 @@ class FakeApi:
                 said = self.say(request)
                 if said is None:
                     break
-                await self._answer(stream, (said,) if isinstance(said, bytes) else said)
+                if not await self._answer(stream, (said,) if isinstance(said, bytes) else said):
+                    break
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.left.set()
         finally:
             await trio.aclose_forcefully(stream)
+            self.ended += 1
 
-    async def _answer(self, stream: Stream, pieces: tuple[bytes, ...]) -> None:
-        await stream.send_all(pieces[0])
-        for piece in pieces[1:]:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._notice_leaving, stream)
-                await self.held.wait()
-                nursery.cancel_scope.cancel()
+    async def _answer(self, stream: Stream, pieces: tuple[bytes | None, ...]) -> bool:
+        """Whether the connection goes on after it."""
+        for number, piece in enumerate(pieces):
+            if piece is None:
+                return False
+            if number:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._notice_leaving, stream)
+                    await self.held.wait()
+                    nursery.cancel_scope.cancel()
             await stream.send_all(piece)
+        return True
 
     async def _notice_leaving(self, stream: Stream) -> None:
         if not await stream.receive_some():
@@ -185,11 +193,11 @@ async def read_to_end(stream: trio.abc.ReceiveStream) -> bytes:
 
 @asynccontextmanager
 async def model_way(
-    folder: Path, certificate: Certificate, settings: AgentSettings, **how: object
+    folder: Path, certificate: Certificate, settings: AgentSettings, *, at: str = "127.0.0.1", **how: object
 ) -> AsyncIterator[ModelWay]:
-    """A model socket that leads to an API of the test's own."""
+    """A model socket that leads to an API of the test's own, which listens `at` an address."""
     api = FakeApi(certificate.server())
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    (listener,) = await trio.open_tcp_listeners(0, host=at)
     api.port = listener.socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, api.serve, [listener])

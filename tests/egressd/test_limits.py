@@ -31,7 +31,7 @@ class Way:
         self.path = folder / "iris" / "egress" / "egress.sock"
         self.path.parent.mkdir(parents=True)
         private = frozenset({Target("localhost", port), Target("::1", port)})
-        hive = Scope((parse_rule(f"localhost:{port}"), parse_rule(f"[::1]:{port}")))
+        hive = Scope((parse_rule(f"localhost:{port}"),))
         self.doors, self.news = open_doors(folder, service, hive=hive, private=private)
 
     async def settle(self, settings: AgentSettings) -> None:
@@ -229,6 +229,8 @@ async def test_a_tunnel_by_ipv6(tmp_path: Path) -> None:
         async with running_service("egressd") as service:
             way = Way(tmp_path, service, port)
             await way.settle(AgentSettings("iris"))
+            assert b" 403 " in await way.ask(f"[::1]:{port}")
+            await way.settle(AgentSettings("iris", egress_hosts=(f"[0:0::1]:{port}",)))
             async with await way.tunnel("[::1]") as stream:
                 assert await read_to_end(stream) == b"hello"
         nursery.cancel_scope.cancel()

@@ -1,14 +1,19 @@
 """Requests that two readers could read differently, at a model socket: nothing hides behind another request."""
 
+import random
+import secrets
 from pathlib import Path
 
 import pytest
+import trio
 
 from protocol.egressd import EgressRefused, Refusal
 from tests.egressd.api import (
     IRIS,
+    KEY,
     model_way,
     post,
+    read_to_end,
     taken,
 )
 from tests.egressd.conftest import Certificate
@@ -80,3 +85,50 @@ async def test_what_two_readers_could_read_differently_is_refused(
             }
         await way.ask(post())  # egressd goes on, and nothing came before this
         assert [asked.first_line for asked in way.api.asked] == ["POST /base/v1/messages?beta=true HTTP/1.1"]
+
+
+PIECES = (
+    *(b"POST /v1/messages HTTP/1.1\r\n", b"GET /v1/models HTTP/1.1\r\n", b"POST /v1/files HTTP/1.1\r\n"),
+    b"Host: x\r\n",
+    *(b"Content-Length: 0\r\n", b"Content-Length: 5\r\n", b"Content-Length: 47\r\n", b"Transfer-Encoding: chunked\r\n"),
+    *(b"X-Api-Key: mine\r\n", b"Authorization: Bearer mine\r\n", b"Connection: close\r\n", b"\r\n", b"\r\n", b"\r\n"),
+    *(b"0\r\n\r\n", b"5\r\nhello\r\n", b"hello", b"\n", b"\r", b" ", b"\t", b"\x00", b":", b"\xff", HIDDEN),
+    *(post(last=False), post(last=False, body=b"hello"), post("Transfer-Encoding: chunked"), post("Content-Length: 2")),
+)  # fmt: skip
+ROUNDS = 150
+
+
+async def test_whatever_is_put_together_the_api_reads_whole_requests(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    """Random pieces, each round on a connection of its own, all of them over the API's few kept ones."""
+    seed = secrets.randbits(32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    async with model_way(tmp_path, certificate, IRIS) as way:
+        for _ in range(ROUNDS):
+            said = b"".join(chance.choices(PIECES, k=chance.randint(1, 9)))
+            async with await way.connect() as stream, trio.open_nursery() as nursery:
+                nursery.start_soon(send_all_of, stream, said)
+                answer = await read_to_end(stream)
+            for reply in answer.split(b"HTTP/1.1 ")[1:]:
+                assert reply[:3].isdigit(), (said, answer)
+        assert b" 200 OK" in await way.ask(post(body=b"the last one"))
+        assert way.api.asked[-1].body == b"the last one"
+        for asked in way.api.asked:
+            assert asked.first_line in {
+                "POST /base/v1/messages HTTP/1.1",
+                "POST /base/v1/messages?beta=true HTTP/1.1",
+                "GET /base/v1/models HTTP/1.1",
+            }, asked
+            assert "mine" not in str(asked.headers)
+            assert len(asked.values("content-length")) + len(asked.values("transfer-encoding")) == 1
+            assert asked.values("x-api-key") == [KEY]
+
+
+async def send_all_of(stream: trio.SocketStream, data: bytes) -> None:
+    try:
+        await stream.send_all(data)
+        await stream.send_eof()
+    except trio.BrokenResourceError:
+        return  # turned away before it was all said

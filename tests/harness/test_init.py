@@ -220,3 +220,23 @@ def test_what_a_full_disk_lost_is_counted(place: Path, capfd: pytest.CaptureFixt
     for descriptor in (kept, full):
         os.close(descriptor)
     assert capfd.readouterr().out == "init: 20 bytes of output were lost, the disk refused them\nnext\nlast\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "understood"),
+    [
+        ([], (init.FILTER_PATH, [])),
+        (["--"], (init.FILTER_PATH, [])),
+        (["--", "run", "--filter", "x"], (init.FILTER_PATH, ["run", "--filter", "x"])),
+        (["--filter", "/f"], ("/f", [])),
+        (["--filter", "/f", "--", "run"], ("/f", ["run"])),
+    ],
+)
+def test_what_it_is_told(words: list[str], understood: tuple[str, list[str]]) -> None:
+    assert init.arguments(words) == understood
+
+
+@pytest.mark.parametrize("words", [["run"], ["--filter"], ["--filter", "/f", "run"], ["--help"]])
+def test_what_it_does_not_understand_ends_it(words: list[str]) -> None:
+    with pytest.raises(SystemExit, match="is not understood"):
+        init.arguments(words)

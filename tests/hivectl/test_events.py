@@ -7,13 +7,16 @@ import pytest
 from hivectl.events import KINDS, concerns, line
 from hivectl.tables import printable
 from protocol.brokerd import (
+    AccountChanged,
     Activity,
     Agent,
     AgentChanged,
     AgentGone,
     AnyFeedBody,
     DeliveryChanged,
+    EgressRefused,
     FeedEvent,
+    LimitReached,
     MessageSent,
     ParkedThread,
     QuestionChanged,
@@ -23,7 +26,10 @@ from protocol.brokerd import (
     TurnChanged,
     TurnEventAdded,
 )
+from protocol.egressd import Refusal
+from protocol.limited import EgressRefusal, LimitHit, ModelAccount
 from protocol.messages import DeliveryState, Message, Receipt
+from protocol.privd import Resource
 from protocol.questions import Question, QuestionState
 from protocol.reminders import Once, Reminder, ReminderState
 from protocol.settings import AgentRole
@@ -71,6 +77,17 @@ EVENTS: list[tuple[Any, set[str], str]] = [
         "thread 1 of atlas and iris is parked: 2 held",
     ),
     (ThreadReleased(1), set(), "thread 1 goes on"),
+    (
+        AccountChanged(ModelAccount("night", held=("atlas", "iris"))),
+        {"atlas", "iris"},
+        "account night: goes on, one agent after the other; held: atlas, iris",
+    ),
+    (
+        EgressRefused(EgressRefusal(1, "iris", Refusal.LEADS_INSIDE, HOSTILE, 443, 1, 0, 0)),
+        {"iris"},
+        f"iris may not connect to {SHOWN}:443: its name leads to an address inside",
+    ),
+    (LimitReached(LimitHit("iris", Resource.DISK, 1, 0, 0, HOSTILE)), {"iris"}, f"iris met a limit: {SHOWN}"),
 ]
 
 

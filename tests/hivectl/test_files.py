@@ -6,7 +6,7 @@ import pytest
 
 from hivectl.__main__ import parser
 from hivectl.arguments import build_request
-from hivectl.files import files, kept_states, much
+from hivectl.files import files, kept_states, much, shown_safely
 from protocol.privd import Cage, ListState, Power, StateEntry, StateKind, StatePage, StateSize
 from protocol.settings import AgentRole, AgentSettings, Runner
 from runtime.clock import now_ms
@@ -60,6 +60,13 @@ def test_kept_state_says_what_can_be_done_with_it() -> None:
     assert "brings one back" in lines[3]
     assert "nothing is kept" in kept_states([])
     assert much(StateSize(0, 0, complete=True)) == "0 B in 0 files"
+
+
+def test_a_terminal_is_given_nothing_to_obey(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    write = shown_safely()
+    for data in (b"a\tb\n\x1b[2J\xc3", b"\xa4 \xff \xe2\x80\xae\r\n\xc3", b""):
+        write(data)
+    assert capfdbinary.readouterr().out == "a\tb\n\\x1b[2Jä \\xff \\u202e \n\\xc3".encode()
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,15 @@ def test_a_hive_of_up_is_not_taken_over_while_it_runs(server: Path, name: str) -
     command.check_machine(Places(server, server / "run"))
 
 
+def test_two_at_a_time_are_one_too_many(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(units, "SYSTEM", tmp_path)
+    with command.alone(), pytest.raises(Refused, match="at this moment") as refused, command.alone():
+        raise AssertionError("both are at work")
+    assert refused.value.problem is Problem.BUSY
+    with command.alone():
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_the_real_command_refuses_in_one_line() -> None:
     if Path("/run/systemd/system").is_dir():
         pytest.skip("systemd runs this machine: the command would install a hive")

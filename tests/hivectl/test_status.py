@@ -1,7 +1,8 @@
 """What `status` says of agents and threads that wait for the operator."""
 
-from hivectl.status import parked_line, state_of
+from hivectl.status import limited_line, parked_line, state_of
 from protocol.brokerd import Activity, Agent, AgentNow, ParkedThread
+from protocol.limited import ModelAccount
 from protocol.privd import Cage, Power
 from protocol.settings import AgentRole, AgentSettings
 
@@ -27,3 +28,9 @@ def test_a_parked_thread_says_what_happened_and_what_can_be_done() -> None:
         "`release 12` lets it go on, `close-thread 12` gives them up"
     )
     assert "holds 1 delivery;" in parked_line(ParkedThread(12, ("atlas", "iris"), 41, 1, 0))
+
+
+def test_a_limited_account_says_whom_it_holds_and_what_can_be_done() -> None:
+    said = limited_line(ModelAccount("night", limited_until_ms=1, held=("hm1nd", "iris")))
+    assert said.startswith("⚠ account night: limited until ")
+    assert said.endswith("; held: hm1nd, iris; `resume-account night` takes the limit for over")

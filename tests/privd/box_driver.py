@@ -1,7 +1,8 @@
 """Runs scripts inside real boxes, as whoever starts it: `python -m tests.privd.box_driver CODE INPUT <PROBES`.
 
 CODE is a copy of `boxes/` that has one program more, `probe`, which runs the script that it is asked. Each probe is
-{"name", "script", "bounds"?, "user"?}; each answer {"frames": [text …]} or {"problem", "detail"}.
+{"name", "script", "bounds"?, "user"?}; each answer {"frames": [text …]} or {"problem", "detail"}. BOX_SOCKET is
+systemd's socket for boxes, where it makes them.
 """
 
 import json
@@ -22,7 +23,8 @@ SANDBOX_USER = (700_001_000, 700_001_000)
 
 async def main(code: Path, folder: Path, probes: list[dict[str, Any]]) -> dict[str, Any]:
     privd.boxes.PACKAGE = code  # type: ignore[misc]  # what a box shows as its code
-    boxes = boxes_of_this_process(log.logger("privd"))
+    unit = os.environ.get("BOX_SOCKET")
+    boxes = boxes_of_this_process(log.logger("privd"), Path(unit) if unit else None)
     own = (os.getuid(), os.getgid())
     found: dict[str, Any] = {}
     for probe in probes:

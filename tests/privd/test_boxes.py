@@ -111,9 +111,27 @@ OTHERS: list[dict[str, Any]] = [
     {"name": "no reply", "script": "os.write(1, b'HTTP/1.1 200 OK'); time.sleep(60)"},
     {"name": "huge frame", "script": "os.write(1, b'd' + struct.pack('>I', 0xffffffff)); time.sleep(60)"},
     {"name": "long", "script": "say += ['x' * 1000] * 3", "bounds": {"reply_bytes": 2500}},
+    {
+        "name": "empty frames",
+        "script": "while True: os.write(1, (b'd' + struct.pack('>I', 0)) * 1000)",
+        "bounds": {"reply_bytes": 2500},
+    },
+    {
+        "name": "left open",
+        "script": "say += [n for n in range(32) if refusal(lambda n=n: os.fstat(n)) != 'EBADF']",
+    },
     {"name": "signal", "script": "ctypes.string_at(0)"},
     {"name": "flood the log", "script": "for _ in range(64): os.write(2, b'y' * 4096)"},
     {"name": "after all that", "script": "say.append('fine')"},
+]
+
+
+PROBES: list[dict[str, Any]] = [
+    {
+        "name": "tries",
+        "script": "\n".join(f"say.append(refusal(lambda: {act}))" for act in TRIES.values()),
+    },
+    *OTHERS,
 ]
 
 
@@ -123,24 +141,30 @@ def ground() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="hive-boxes-", dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        shutil.copytree(CHECKOUT / "boxes", folder / "boxes", ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "boxes" / "probe.py").write_text(PROBE)
-        confine = folder / "boxes" / "confine.py"
-        text = confine.read_text()
-        marker = "    match program:\n"
-        assert marker in text
-        added = (
-            '        case "probe":\n            from boxes import probe\n            return probe.answer\n'
-        )
-        confine.write_text(text.replace(marker, marker + added))
-        (folder / "in").mkdir()
-        (folder / "in" / "file").write_text("content")
-        (folder / "in" / "link").symlink_to("/in/file")
-        (folder / "in" / "up").symlink_to("../../../..")
-        for path in folder.rglob("*"):
-            if not path.is_symlink():
-                path.chmod(0o755)
+        lay_code(folder / "boxes")
+        lay_input(folder / "in")
         yield folder
+
+
+def lay_code(place: Path) -> None:
+    """The boxed programs, with one more."""
+    shutil.copytree(CHECKOUT / "boxes", place, ignore=shutil.ignore_patterns("__pycache__"))
+    (place / "probe.py").write_text(PROBE)
+    text = (place / "confine.py").read_text()
+    marker = "    match program:\n"
+    assert marker in text
+    added = '        case "probe":\n            from boxes import probe\n            return probe.answer\n'
+    (place / "confine.py").write_text(text.replace(marker, marker + added))
+    for path in (place, *place.rglob("*")):
+        path.chmod(0o755)
+
+
+def lay_input(place: Path) -> None:
+    place.mkdir(mode=0o755)
+    (place / "file").write_text("content")
+    (place / "file").chmod(0o755)
+    (place / "link").symlink_to("/in/file")
+    (place / "up").symlink_to("../../../..")
 
 
 def drive(ground: Path, uid: int, probes: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:
@@ -166,9 +190,7 @@ def found(request: pytest.FixtureRequest, ground: Path) -> dict[str, Any]:
     """What every probe found, and what privd logged."""
     if request.param != "root" and shutil.which("bwrap") is None:
         pytest.skip("bwrap is not installed")
-    tries = "\n".join(f"say.append(refusal(lambda: {act}))" for act in TRIES.values())
-    probes: list[dict[str, Any]] = [{"name": "tries", "script": tries}, *OTHERS]
-    answered, logged = drive(ground, 0 if request.param == "root" else ORDINARY_UID, probes)
+    answered, logged = drive(ground, 0 if request.param == "root" else ORDINARY_UID, PROBES)
     return {**answered, "log": logged, "is_root": request.param == "root"}
 
 
@@ -240,6 +262,7 @@ def test_a_box_can_do_nothing_but_read(found: dict[str, Any]) -> None:
         ("processor", Problem.LIMIT, "probing took more than 1 s of the processor"),
         ("clock", Problem.LIMIT, "probing took longer than 0.5 s and was given up"),
         ("long", Problem.LIMIT, "probing: the answer is longer than 2500 bytes"),
+        ("empty frames", Problem.LIMIT, "probing: the answer is longer than 2500 bytes"),
         ("refuse", Problem.NOT_FOUND, "no such\\nthing \\x1b[2J"),
         ("refuse too much", Problem.FAILED, "refused with internal"),
         ("refuse in other words", Problem.FAILED, "refused in no words of ours"),
@@ -264,6 +287,11 @@ def test_what_a_box_says_is_logged_without_power(found: dict[str, Any]) -> None:
     assert not set("\x1b\x07\u202e") & set(found["log"])
     assert max(len(text) for text in said) <= privd.boxes.STDERR_BYTES_MAX
     assert found["flood the log"]["problem"] == Problem.FAILED or found["flood the log"]["frames"] == []
+
+
+def test_a_box_has_nothing_open_but_its_request_its_reply_and_the_log(found: dict[str, Any]) -> None:
+    """A folder that is open leads up to its own root, whatever the box's root is."""
+    assert found["left open"]["frames"] == ["0", "1", "2"]
 
 
 def test_boxes_leave_nothing_open(found: dict[str, Any]) -> None:

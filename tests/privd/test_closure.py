@@ -12,7 +12,7 @@ for name in ("greenlet", "rich"):
     sys.modules[name] = None  # of the test environment; structlog would take them up
 for name in sys.argv[1:]:
     importlib.import_module(name)
-own = {"privd", "boxes", "protocol", "runtime", "harness", "__main__", "sitecustomize"}  # the last is the distribution's
+own = {"privd", "boxes", "protocol", "runtime", "harness", "__main__", "sitecustomize"}  # the last: the system's
 loaded = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
 print(json.dumps(sorted(loaded - own - set(sys.stdlib_module_names))))
 """

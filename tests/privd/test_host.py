@@ -10,6 +10,7 @@ import trio
 from privd.cages.identity import RANGE_UIDS, block_of
 from privd.cages.journal import Journal
 from privd.cages.spec import CageSpec, Places
+from privd.furnish import KEY_NAME
 from privd.git.applied import Applied
 from privd.git.intake import Intake, Proposed
 from privd.host import Host
@@ -19,7 +20,7 @@ from privd.upkeep import rotate_journals
 from protocol.names import MANAGER_NAME
 from protocol.privd import Cage, Power
 from protocol.problem import Problem, Refused
-from protocol.settings import Credential
+from protocol.settings import CageLimits, Credential
 from runtime.log import logger
 from tests.support.fake_cages import FakeBackend
 
@@ -43,7 +44,12 @@ class GatedBackend(FakeBackend):
             raise Refused(Problem.FAILED, "the disk is full")
 
 
-def new_host(folder: Path, nursery: trio.Nursery, backend: FakeBackend) -> Host:
+def new_host(
+    folder: Path,
+    nursery: trio.Nursery,
+    backend: FakeBackend,
+    limits: CageLimits = CageLimits(),  # noqa: B008
+) -> Host:
     uid = os.geteuid()
     settings = PrivdSettings(
         state=str(folder),
@@ -51,6 +57,7 @@ def new_host(folder: Path, nursery: trio.Nursery, backend: FakeBackend) -> Host:
         peers=Peers(broker_uid=uid, web_uid=uid, egress_uid=uid),
         uid_first=BLOCK,
         environment="/opt/hive/env",
+        limits=limits,
     )
     host = Host(settings, backend, nursery.start_soon, logger("test"))
     host._registry.load()
@@ -198,7 +205,32 @@ async def test_who_holds_the_key_is_decided_at_creation(tmp_path: Path) -> None:
         assert list((tmp_path / "agents" / "otto" / "claude").iterdir()) == []
         await host.destroy("iris")
         assert (await host.create("iris", None, None)).settings.credential is Credential.EGRESS
-        assert not key.exists(), "an agent that comes back keeps no key that it does not need"
+        await host.keeper("iris").start()
+        assert not key.exists(), "an agent that comes back starts with no key that it does not need"
+        await host.keeper("iris").stop(1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_cage_does_not_start_with_a_key_that_its_agent_needs_no_more(tmp_path: Path) -> None:
+    """An agent whose settings were changed to egressd's key, without being made anew."""
+    folder = tmp_path / "agents" / "iris" / "claude"
+    async with trio.open_nursery() as nursery:
+        host = new_host(tmp_path, nursery, GatedBackend())
+        source = tmp_path / "key"
+        source.write_text("sk-of-the-hive")
+        host.settings = msgspec.structs.replace(host.settings, model_api=ModelApi(key_file=str(source)))
+        await host.create("iris", None, None)
+        keeper = host.keeper("iris")
+        await keeper.start()
+        assert (folder / KEY_NAME).exists(), "it holds its own"
+        await keeper.stop(1)
+        (folder / "history").write_text("its own")
+        settings = msgspec.structs.replace(keeper.record.settings, credential=Credential.EGRESS)
+        keeper.record = msgspec.structs.replace(keeper.record, settings=settings)
+        await keeper.start()
+        assert [file.name for file in folder.iterdir()] == ["history"]
+        await keeper.stop(1)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("has_manager", [True, False])

@@ -202,7 +202,27 @@ async def test_recovery_ends_what_should_not_run(tmp_path: Path) -> None:
 async def test_recovery_goes_on_when_a_cage_cannot_start(tmp_path: Path) -> None:
     async with bench(tmp_path, FakeBackend(fails=1), wanted=True) as at:
         await at.keeper.recover(30)
-        assert at.keeper.power is Power.FAILED
+        row = at.keeper.row()
+        assert (row.power, row.detail) == (Power.CRASHED, "no such luck; starts again in 1 s")
+        await trio.sleep(5)
+        assert at.keeper.power is Power.RUNNING
+
+
+async def test_a_start_after_a_crash_that_fails_is_tried_again_within_the_budget(tmp_path: Path) -> None:
+    """What hinders it may pass: a machine that is too busy, somebody who kills it half-way."""
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        at.backend.fails = 2
+        at.backend.cages[0].end(CRASH)
+        await trio.sleep(60)
+        assert at.keeper.power is Power.RUNNING
+        assert len(at.backend.cages) == 2
+        at.backend.fails = 1_000
+        at.backend.cages[1].end(CRASH)
+        await trio.sleep(600)
+        row = at.keeper.row()
+        assert (row.power, row.detail) == (Power.FAILED, "no such luck")
+        assert 1_000 - at.backend.fails < 10
 
 
 async def test_a_crash_that_nobody_saw_is_told_and_the_cage_starts_again(tmp_path: Path) -> None:

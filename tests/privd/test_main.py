@@ -50,7 +50,7 @@ def test_only_a_hive_that_starts_claims_its_uids(
         claimed.append(state)
         return BLOCK + BLOCK_UIDS
 
-    async def report() -> Report:
+    async def report(state: Path) -> Report:
         return Report("bwrap", ())
 
     monkeypatch.setattr(command, "claim", claim)

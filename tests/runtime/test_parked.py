@@ -403,6 +403,7 @@ async def test_closing_a_socket_ends_the_parked_at_once(tmp_path: Path) -> None:
             await waits.hears()
             await waits.says(Hang())
             await served.parked(2)
+            await wait_all_tasks_blocked(0.01)  # until it is heard
             served.listening.close()
             await idle.hears_the_end()
             await waits.hears_the_end()

@@ -112,7 +112,6 @@ async def test_what_is_kept_about_a_uid_goes_with_its_last_connection(tmp_path: 
             async with Client(tmp_path / "a.sock") as client:
                 await client.call(Echo("x"))
         await until(lambda: listening.connections == 0, what="the end of the connections")
-        assert listening._by_uid == {}
 
 
 # stopping
@@ -152,6 +151,23 @@ async def test_a_stop_ends_what_waits_and_finishes_what_works(tmp_path: Path) ->
             await until(lambda: answers == [Problem.STOPPING], what="the waiting one to end")
         assert not nursery.cancel_scope.cancel_called
     assert answers == [Problem.STOPPING, 1]
+
+
+async def test_a_service_that_failed_lets_nobody_in(tmp_path: Path) -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async with Client(tmp_path / "a.sock") as client:
+        with pytest.raises(ExceptionGroup):  # noqa: PT012 - whatever ends the block, it is the task's end
+            async with running_service() as service:
+                listen(service, tmp_path / "a.sock")
+                await client.call(Echo("x"))
+                service.start_background(fail, name="doomed")
+                await trio.sleep_forever()
+        with pytest.raises(Disconnected):
+            await client.call(Echo("x"))
+    with pytest.raises(OSError, match="refused"):
+        await trio.open_unix_socket(tmp_path / "a.sock")
 
 
 async def test_a_background_task_that_fails_ends_the_service(tmp_path: Path) -> None:

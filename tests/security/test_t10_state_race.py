@@ -10,17 +10,20 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import pytest
 import trio
 
+from boxes import reply as box
+from boxes.state import part
 from protocol.privd import ListState, MeasureState, ReadState, StateChunk, StateKind, StatePage
 from protocol.problem import Problem, Refused
 from runtime.client import Client
 from tests.security.inside import ENVIRONMENT, command_inside, run_inside
-from tests.security.peers import User, run_as
+from tests.security.peers import PYTHON, User, run_as
 from tests.security.population import away
 from tests.support.hive import RunningHive
 
@@ -68,8 +71,9 @@ for count in itertools.count():
         except OSError:
             pass
     if count % 64 == 0:
-        with open("turns", "w") as f:
+        with open("turns.new", "w") as f:
             f.write(str(count * 12))
+        os.rename("turns.new", "turns")
 """
 
 
@@ -176,6 +180,51 @@ def test_t10_no_read_ever_leaves_the_state_folder(racer: RunningHive, secret: Pa
     assert tally.refused >= EACH_MIN
     assert tally.told["listed"] >= EACH_MIN
     assert swaps >= SWAPS_MIN
+
+
+def checked_then_opened(state: Path, path: str) -> bytes:
+    """How one must not: the place is resolved and compared, then opened by its name."""
+    place = state / path
+    if not os.path.realpath(place).startswith(f"{state}/"):
+        return b""
+    descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return os.read(descriptor, 100)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_t10_the_opening_alone_wins_the_race(secret: Path, tmp_path: Path) -> None:
+    """Without any box, where a followed link would lead to the secret. The usual check loses against the same swaps."""
+    tmp_path.chmod(0o755)
+    told: Counter[str] = Counter()
+    root = os.open(tmp_path, os.O_PATH)
+    with subprocess.Popen([*PYTHON, SWAP, str(secret), str(tmp_path)], stdout=subprocess.PIPE) as swapper:
+        try:
+            assert swapper.stdout is not None
+            assert swapper.stdout.readline() == b"begun\n"
+            until = time.monotonic() + RACE_S_MAX
+            while not told["leaked by the usual check"] and time.monotonic() < until:
+                with suppress(OSError):
+                    told["leaked by the usual check"] += SECRET in checked_then_opened(tmp_path, "real/note")
+            begun = time.monotonic()
+            while time.monotonic() < begun + RACE_S or min(told["fine"], told["refused"]) < EACH_MIN:
+                for path in (b"note", b"real/note", b"way/note", b"sub/sub/note", b"out/note"):
+                    try:
+                        _, data = part(root, path, 0)
+                    except box.Refused:
+                        told["refused"] += 1
+                        continue
+                    told["leaked" if SECRET in data or VISIBLE in data else "fine"] += 1
+                assert time.monotonic() < begun + RACE_S_MAX, dict(told)
+        finally:
+            swapper.kill()
+            os.close(root)
+    print(f"{dict(told)} against {(tmp_path / 'turns').read_text()} swaps")
+    assert told["leaked by the usual check"] > 0, "these swaps would win against nobody"
+    assert told["leaked"] == 0
 
 
 def test_t10_what_is_no_file_is_refused_and_keeps_nobody_waiting(racer: RunningHive, secret: Path) -> None:
@@ -287,7 +336,7 @@ for path in json.loads(sys.argv[2]):
     print(path, json.loads(s.makefile().readline()).get("problem", "ANSWERED"))
 """
     paths = ["/etc/shadow", "../../../../etc/shadow", "../claude/api_key", "..", ".", "", "../../hm1nd/state",
-             "//etc/shadow", "/proc/self/environ", "/proc/1/root/etc/shadow", "/in/../etc/shadow",
+             "//etc/shadow", "/proc/self/environ", "/proc/self/cwd/etc/shadow", "/in/../etc/shadow",
              "/code/boxes/state.py"]  # fmt: skip
     said = run_as(users["web"], script, str(secure_hive.socket("privd")), json.dumps(paths))
     assert len(said.splitlines()) == len(paths)

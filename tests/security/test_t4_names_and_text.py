@@ -20,8 +20,11 @@ from protocol.agent import Attach, ReleaseDelivery
 from protocol.privd import (
     CreateAgent,
     DestroyCage,
+    ListState,
+    MeasureState,
     PurgeAgent,
     ReadJournal,
+    ReadState,
     StartCage,
     StopCage,
     WatchJournal,
@@ -49,7 +52,9 @@ HOSTILE = (
 """A colour, a title, a new line with a record of its own, bidi overrides, a C1 sequence, a shell's words."""
 WRITER = "edith"
 """An agent whose cage does not run; its harness's words are ours."""
-BY_NAME = (CreateAgent, StartCage, StopCage, DestroyCage, ReadJournal, WatchJournal)
+BY_NAME = (
+    CreateAgent, StartCage, StopCage, DestroyCage, ReadJournal, WatchJournal, ListState, ReadState, MeasureState
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +128,21 @@ def printable(text: str) -> bool:
     return all(char == "\n" or unicodedata.category(char)[0] in "LMNPSZ" for char in text)
 
 
+@pytest.mark.parametrize(
+    "path", [HOSTILE.replace("\0", ""), "../" * 300, "-rf", "--help", "a\nb", "x\\xZZ", "\\"]
+)
+def test_t4_places_below_a_state_folder_have_no_power(hive: RunningHive, path: str) -> None:
+    """They reach a box as they are, in JSON; what comes back of them is printable."""
+    asked: tuple[Request, ...] = (ListState("iris", path), ReadState("iris", path))
+    questions = {
+        request.operation(): Question(hive.socket("privd"), frames.encode_request(request))
+        for request in asked
+    }
+    for heard in ask_all(User(0, 0), questions).values():
+        assert heard.answer["problem"] in ("malformed", "not_found", "conflict", "limit"), heard
+        assert heard.answer["detail"].isprintable()
+
+
 @pytest.mark.parametrize("request_type", BY_NAME)
 def test_t4_bad_names_at_roots_socket(hive: RunningHive, request_type: type[Request]) -> None:
     whole = {
@@ -132,6 +152,7 @@ def test_t4_bad_names_at_roots_socket(hive: RunningHive, request_type: type[Requ
             for field in msgspec.structs.fields(request_type)
             if not field.required
         },
+        **({"path": "x"} if request_type is ReadState else {}),
     }
     said = {
         str(number): Question(hive.socket("privd"), said_as(request_type, whole | {"agent": name}))

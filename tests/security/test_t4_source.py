@@ -43,6 +43,13 @@ BANNED_ARGUMENTS: Final = {
 MAY: Final = {
     ("hivectl/requests.py", "input"): "asks the operator before it deletes",
     ("hivectl/verdicts.py", "input"): "asks the operator before a proposal is deployed",
+    ("hivectl/install/remove.py", "input"): "asks the operator before it deletes",
+    ("hivectl/install/command.py", "os.umask"): "before anything is written",
+    ("hivectl/install/machine.py", "shutil.rmtree"): "copies of the program below root's own folder",
+    (
+        "privd/cages/nixos_host.py",
+        "shutil.rmtree",
+    ): "folders of single calls, in a folder that only root may enter",
     ("harness/init.py", "ctypes"): "prctl and capset: init may import nothing of ours",
     ("harness/spawner.py", "ctypes"): "prctl",
     ("privd/cages/launch.py", "ctypes"): "mount and unshare",

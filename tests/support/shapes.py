@@ -3,6 +3,7 @@
 Both are read off the declarations, so a new request is covered without a line here; a new pattern needs an example.
 """
 
+import base64
 import importlib
 import pkgutil
 from enum import Enum
@@ -146,6 +147,8 @@ def _leaf_example(info: Type, name: str) -> Any:
             return "aGl2ZQ=="
         case shape.StrType(pattern=pattern):
             return EXAMPLES[pattern] if pattern else f"some {name.replace('_', ' ')}".strip()
+        case shape.BytesType():
+            return "c29tZSBieXRlcw=="
         case _:
             raise AssertionError(f"no example is known for {info}")
 
@@ -201,6 +204,8 @@ def _plain_leaf(info: Type) -> st.SearchStrategy[Any]:
             )
         case shape.StrType():
             return st.text(min_size=info.min_length or 0, max_size=min(info.max_length or 40, 40))
+        case shape.BytesType():
+            return st.binary(max_size=40).map(lambda data: base64.b64encode(data).decode())
         case _:
             raise AssertionError(f"no strategy is known for {info}")
 

@@ -1,4 +1,4 @@
-"""One lab with an installed hive for each module: its tests leave it as they found it."""
+"""One lab with an installed hive for all tests that leave it as they found it."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 from tests.systemd.installed import Installed, installed
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hive() -> Iterator[Installed]:
     with installed('name = "lab"\n') as running:
         yield running

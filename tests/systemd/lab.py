@@ -58,15 +58,27 @@ class LabFault(Exception):
 
 
 class Lab:
-    """One lab that is up."""
+    """One lab: its folder, its control groups, and the container while it is up."""
 
-    def __init__(
-        self, folder: Path, nspawn: "subprocess.Popen[str]", leader: int, groups: tuple[Path, ...]
-    ) -> None:
+    def __init__(self, folder: Path, groups: tuple[Path, ...], binds: tuple[str, ...]) -> None:
         self.root = folder
-        self.leader = leader
-        self._nspawn = nspawn
+        self.leader = 0
+        """The pid of its systemd."""
         self._groups = groups
+        self._binds = binds
+        self._nspawn: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Boot it, and wait until its systemd has started everything."""
+        self._nspawn, self.leader = _boot(self.root, self._groups, self._binds)
+        _open_groups(self)
+
+    def reboot(self) -> None:
+        """Shut it down in good order and start it again."""
+        assert self._nspawn is not None
+        self._nspawn.send_signal(signal.SIGTERM)
+        self._nspawn.wait(BOOT_S)
+        self.start()
 
     def path(self, inside: str | Path) -> Path:
         """A file of the lab, as this machine sees it; what lies on the lab's own /run and /tmp, too."""
@@ -116,13 +128,13 @@ class Lab:
 
     def close(self) -> None:
         """Stop what is in it, by force if it does not stop by itself, and take everything away."""
-        self._nspawn.send_signal(signal.SIGTERM)
-        try:
-            self._nspawn.wait(BOOT_S)
-        except subprocess.TimeoutExpired:
-            _end_groups(self._groups)
-            self._nspawn.kill()
-            self._nspawn.wait()
+        if self._nspawn is not None:
+            self._nspawn.send_signal(signal.SIGTERM)
+            try:
+                self._nspawn.wait(BOOT_S)
+            except subprocess.TimeoutExpired:
+                self._nspawn.kill()
+                self._nspawn.wait()
         _end_groups(self._groups)
         shutil.rmtree(self.root)
 
@@ -140,16 +152,10 @@ def lab(*binds: str) -> Iterator[Lab]:
     """A lab that is up inside the block. `binds` are further folders of this machine, seen read-only."""
     folder = Path(tempfile.mkdtemp(prefix="hive-lab-"))
     folder.chmod(0o755)
-    groups = _make_groups(folder.name)
+    running = Lab(folder, _make_groups(folder.name), (str(CHECKOUT), str(HOUSE), *binds))
     try:
         _make_root(folder)
-        running = _boot(folder, groups, (str(CHECKOUT), str(HOUSE), *binds))
-    except BaseException:
-        _end_groups(groups)
-        shutil.rmtree(folder)
-        raise
-    try:
-        _open_groups(running)
+        running.start()
         yield running
     finally:
         running.close()
@@ -192,8 +198,10 @@ def _make_root(folder: Path) -> None:
     (units / "default.target").symlink_to("/usr/lib/systemd/system/multi-user.target")
 
 
-def _boot(folder: Path, groups: tuple[Path, ...], binds: tuple[str, ...]) -> Lab:
-    """Start it and wait until its systemd has started everything."""
+def _boot(
+    folder: Path, groups: tuple[Path, ...], binds: tuple[str, ...]
+) -> tuple["subprocess.Popen[str]", int]:
+    """The container, and the pid of its systemd once that is ready."""
     for bind in binds:
         (folder / bind.removeprefix("/")).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as private:
@@ -221,7 +229,7 @@ def _boot(folder: Path, groups: tuple[Path, ...], binds: tuple[str, ...]) -> Lab
             raise LabFault("no lab:\n" + (folder / "console.log").read_text(errors="replace"))
         # nspawn blocks as soon as nobody reads what it tells.
         threading.Thread(target=_drain, args=(notify, nspawn), daemon=True).start()
-        return Lab(folder, nspawn, leader, groups)
+        return nspawn, leader
 
 
 ALLOWED: Final = "landlock_create_ruleset landlock_add_rule landlock_restrict_self"

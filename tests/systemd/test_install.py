@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -12,14 +13,14 @@ from tests.systemd.lab import CHECKOUT, HOUSE, Lab, LabFault, lab, until
 
 pytestmark = [pytest.mark.systemd, pytest.mark.root, pytest.mark.cage]
 
-KEY: Final = "sk-of-the-lab"
+KEY: Final = Path("/root", "sk-of-the-lab")
 SETTINGS: Final = f"""
 name = "lab"
 [web]
 port = 7100
 [model]
 credential = "egress"
-key_file = "/root/{KEY}"
+key_file = "{KEY}"
 """
 LEFT: Final = ("/var/lib/hyperhive", "/etc/hyperhive", "/var/lib/hyperhive-blocks")
 NOT_OURS: Final = re.compile(
@@ -49,7 +50,7 @@ def server() -> Iterator[Lab]:
     with lab() as running:
         (running.root / "etc/hyperhive").mkdir()
         (running.root / "etc/hyperhive/hive.toml").write_text(SETTINGS)
-        key = running.root / "root" / KEY
+        key = running.root / KEY.relative_to("/")
         key.write_text("sk-ant-secret\n")
         key.chmod(0o600)
         yield running
@@ -90,7 +91,15 @@ def test_refuses_a_port_that_somebody_holds(server: Lab) -> None:
 
 def test_refuses_while_a_hive_of_up_runs_there(server: Lab) -> None:
     server.run("mkdir", "/var/lib/hyperhive")
-    server.run("systemd-run", "--unit=holder", "flock", "/var/lib/hyperhive/up.lock", "sleep", "infinity")
+    server.run(
+        "systemd-run",
+        "--unit=holder",
+        "flock",
+        "--no-fork",
+        "/var/lib/hyperhive/up.lock",
+        "sleep",
+        "infinity",
+    )
     until(
         lambda: server.raw("flock", "--nonblock", "/var/lib/hyperhive/up.lock", "true").returncode != 0,
         "the lock is held",
@@ -98,6 +107,20 @@ def test_refuses_while_a_hive_of_up_runs_there(server: Lab) -> None:
     assert "a hive that was started by `up` runs" in refused(server, "install", "--systemd")
     server.systemctl("stop", "holder.service")
     server.run("rm", "-r", "/var/lib/hyperhive")
+
+
+def test_a_hive_that_does_not_come_up_says_why_and_can_be_removed(server: Lab) -> None:
+    before, place = files(server), server.root / "etc/hyperhive/hive.toml"
+    place.write_text('[model]\nhosts = ["https://x/y"]\n')
+    said = refused(server, "install", "--systemd")
+    assert "egressd did not come up: its unit does not start" in said
+    assert "model_hosts" in said
+    hive = Installed(server, said)
+    hive.uninstall("--purge", "--confirm", server.run("uname", "--nodename").strip())
+    assert files(server) - before == set()
+    assert "no hive is installed" in refused(server, "uninstall")
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(SETTINGS)
 
 
 def test_installs_installs_again_and_leaves_nothing(server: Lab) -> None:
@@ -109,6 +132,7 @@ def test_installs_installs_again_and_leaves_nothing(server: Lab) -> None:
     assert "127.0.0.1:7100" in said
     _holds_the_key_out_of_sight(hive)
     _is_told_to_start_at_boot(hive)
+    _is_there_again_after_a_reboot(hive)
     _again_changes_nothing(hive)
     _settings_apply_by_installing_again(hive)
     _a_new_program_restarts_daemons_and_no_cage(hive)
@@ -123,7 +147,7 @@ def test_installs_installs_again_and_leaves_nothing(server: Lab) -> None:
 def test_takes_over_what_a_hive_of_up_left(server: Lab) -> None:
     """Its agents with their uids, notes and messages, under other users for the daemons."""
     given = [f"--setenv={name}={value}" for name, value in PREPARED.items()]
-    server.run("systemd-run", "--unit=up", *given, "--", *WHOLE, "up")
+    server.run("systemd-run", "--unit=up", "--property=KillMode=mixed", *given, "--", *WHOLE, "up")
     before = Installed(server, "", command=(*WHOLE,))
     until(lambda: LINK.search(server.journal("up.service")), "the hive is up")
     before.answer("iris", "remember what was")
@@ -149,6 +173,16 @@ def _holds_the_key_out_of_sight(hive: Installed) -> None:
 def _is_told_to_start_at_boot(hive: Installed) -> None:
     assert hive.lab.systemctl("is-enabled", "hyperhive.target").strip() == "enabled"
     assert "hyperhive.target" in hive.lab.shown("multi-user.target", "Wants")["Wants"]
+
+
+def _is_there_again_after_a_reboot(hive: Installed) -> None:
+    """Cages that ran run again, without anybody having done anything."""
+    hive.answer("iris", "remember before the reboot")
+    hive.lab.reboot()
+    assert hive.lab.is_active("hyperhive.target")
+    until(lambda: set(hive.leaders()) == {"hm1nd", "iris"}, "the cages are there")
+    assert "hello" in hive.answer("iris", "hello after the reboot")["body"]
+    assert "before the reboot" in json.dumps(hive.hivectl("messages"))
 
 
 def _again_changes_nothing(hive: Installed) -> None:

@@ -25,7 +25,7 @@ CHANGES = [route.pattern for route in HTTP if route.access is Access.CHANGE]
 
 
 def filled(pattern: str) -> str:
-    named = {"agent": "iris", "topic": "flow", **dict.fromkeys(NUMBERED, "1")}
+    named = {"agent": "iris", "account": "default", "topic": "flow", **dict.fromkeys(NUMBERED, "1")}
     return re.sub(r"{(\w+)}", lambda found: named[found[1]], pattern)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.webd.support.browser import Answered
 from tests.webd.support.hive import WebHive
+from webd.policy.topics import COMMON
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +31,7 @@ async def test_the_swarm_begins_with_everybody_and_the_newest_messages(hive: Web
     assert boot["page"] == {"kind": "swarm"}
     assert boot["session"]["operator"]
     topics = boot["snapshot"]["topics"]
-    assert topics.keys() == {"hive", "agents", "flow", "unread", "questions", "parked", "reminders"}
+    assert topics.keys() == COMMON | {"unread"}
     assert topics["hive"]["hive"]["name"] == "test hive"
     assert topics["hive"]["hive"]["daemons"]["privd"] == "up"
     assert topics["agents"]["iris"]["inbox"] == 1

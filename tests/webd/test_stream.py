@@ -42,7 +42,7 @@ async def test_it_begins_with_a_snapshot_and_goes_on_with_what_happens(hive: Web
         states = []
         while "done" not in states:
             states.append((await frames.next("flow")).data["d"]["deliveries"][0]["state"])
-        assert states == ["leased", "in_turn", "done"]
+    assert [state for state in states if state != "leased"] == ["in_turn", "done"]  # told when it lasts
 
 
 async def test_it_goes_on_from_a_cursor_without_a_snapshot(hive: WebHive) -> None:

@@ -126,19 +126,7 @@ async def test_a_conversation_without_a_key_in_any_cage(
         )
         await trio.to_thread.run_sync(search_cage, keyless_hive, "iris", cli)
 
-        async def answered() -> tuple[Message, ...] | None:
-            page = await brokerd.call(ListMessages())
-            found = tuple(reversed(page.messages))
-            came = any(m.to == "operator" and m.in_reply_to == sent.message for m in found)
-            done = all(
-                receipt.state is DeliveryState.DONE
-                for message in found
-                for receipt in message.deliveries
-                if receipt.recipient != "operator"
-            )
-            return found if came and done else None
-
-        found = await until(answered, what="the answer to the operator", deadline_ms=CONVERSATION_MS)
+        found = await answered(brokerd, sent.message)
         routes = [(message.sender, message.to) for message in found]
         assert routes == [("operator", "hm1nd"), ("hm1nd", "iris"), ("iris", "hm1nd"), ("hm1nd", "operator")]
         for agent in ("hm1nd", "iris"):
@@ -150,6 +138,24 @@ async def test_a_conversation_without_a_key_in_any_cage(
         assert request.headers.get("x-api-key") == KEY
         assert "authorization" not in request.headers
         assert PLACEHOLDER not in json.dumps(request.headers)
+
+
+async def answered(brokerd: Client, asked: int) -> tuple[Message, ...]:
+    """Every message, once the operator's was answered and all deliveries are done."""
+
+    async def look() -> tuple[Message, ...] | None:
+        page = await brokerd.call(ListMessages())
+        found = tuple(reversed(page.messages))
+        came = any(m.to == "operator" and m.in_reply_to == asked for m in found)
+        done = all(
+            receipt.state is DeliveryState.DONE
+            for message in found
+            for receipt in message.deliveries
+            if receipt.recipient != "operator"
+        )
+        return found if came and done else None
+
+    return await until(look, what="the answer to the operator", deadline_ms=CONVERSATION_MS)
 
 
 def test_the_cage_has_no_way_but_egressds_sockets(
@@ -198,6 +204,14 @@ def test_only_egressds_copy_holds_the_key(keyless_hive: RunningHive) -> None:
     assert f"\nUid:\t{copy.stat().st_uid}\t" in status
     for pid in processes():
         assert KEY.encode() not in told_at_start(pid), pid
+
+
+async def test_egressd_may_die_and_comes_back_with_the_key(keyless_hive: RunningHive) -> None:
+    async with Client(keyless_hive.socket("brokerd")) as brokerd:
+        keyless_hive.kill_daemon("egressd")
+        sent = await brokerd.call(Send(to="iris", body="are you there?", key=new_key()))
+        found = await answered(brokerd, sent.message)
+    assert found[-1].body == "I heard: are you there?"
 
 
 # ------------------------------------------------------------------------------------------------------- searching

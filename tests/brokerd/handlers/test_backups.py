@@ -258,6 +258,7 @@ async def test_numbers_skip_far_where_the_present_ones_cannot_be_read(backed_up:
     state = state_of(backed_up)
     for file in ("broker.sqlite", "events.sqlite"):
         (state / file).write_bytes(b"\0" * 8_192)
+        (state / f"{file}-wal").unlink(missing_ok=True)  # it may hold all the pages that matter
     restore.restore(state, None, 1)
     async with backed_up.broker():
         assert (await backed_up.send("operator", "iris")).message > restore.NUMBERS_SKIPPED

@@ -112,8 +112,9 @@ async def test_a_flood_stores_no_more_than_the_bound(hive: Hive, clock: MockCloc
         while await was_stored(hive, to):
             stored += BODY_BYTES_MAX
         clock.jump(MINUTE_S)
-    assert bounds.inbox_bytes_max - BODY_BYTES_MAX < stored <= bounds.inbox_bytes_max
-    assert "bytes of messages waiting" in await refusal(hive.send("hm1nd", to, "x" * BODY_BYTES_MAX))
+    assert bounds.share_bytes_max - BODY_BYTES_MAX < stored <= bounds.share_bytes_max
+    assert "bytes of iris's messages wait" in await refusal(hive.send("iris", to, "x" * BODY_BYTES_MAX))
+    assert (await hive.send("hm1nd", to, "x" * BODY_BYTES_MAX)).recipients == (to,)
 
 
 async def was_stored(hive: Hive, to: str) -> bool:

@@ -3,15 +3,16 @@
 import msgspec
 import pytest
 import trio
+from msgspec import structs
 
 from brokerd.policy.guards import Guards
 from protocol.brokerd import ListMessages, Marked, MarkRead
 from protocol.limits import BODY_BYTES_MAX, PAGE_BYTES_MAX
 from protocol.messages import DeliveryState
 from protocol.problem import Problem, Refused
-from protocol.tools import Send, Sent
+from protocol.tools import Ask, Send, Sent
 from runtime.clock import new_key
-from tests.brokerd.hive import Hive, cage
+from tests.brokerd.hive import UNHURRIED, Hive, cage
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -180,6 +181,40 @@ async def test_a_repeat_does_not_count_against_the_inbox(hive: Hive) -> None:
     await hive.send("operator", "iris")
     with pytest.raises(Refused, match="2 messages waiting"):
         await hive.send("operator", "iris")
+
+
+@pytest.mark.parametrize("guards", [structs.replace(UNHURRIED, share_deliveries_max=5)])
+async def test_no_agent_alone_fills_the_inbox_of_another(hive: Hive) -> None:
+    for _ in range(5):
+        await hive.send("iris", "atlas")
+    for _ in range(3):
+        with pytest.raises(Refused, match="5 messages of iris wait for atlas; nothing was stored") as refusal:
+            await hive.send("iris", "atlas")
+        assert refusal.value.problem is Problem.LIMIT
+    with pytest.raises(Refused, match="5 messages of iris wait for atlas"):
+        await hive.agent("iris").call(Ask(question="may I?", to="atlas", key=new_key()))
+    with pytest.raises(Refused, match="5 messages of iris wait for atlas"):
+        await hive.send("iris", "*")
+    assert len(await hive.messages()) == 5
+    for sender in ("hm1nd", "operator"):
+        for _ in range(7):
+            await hive.send(sender, "atlas")
+    await hive.send("iris", "hm1nd")
+    _, turn = await hive.begun("atlas")
+    await hive.end("atlas", turn)
+    await hive.send("iris", "atlas")
+    with pytest.raises(Refused, match="5 messages of iris wait for atlas"):
+        await hive.send("iris", "atlas")
+
+
+@pytest.mark.parametrize("guards", [structs.replace(UNHURRIED, share_bytes_max=BODY_BYTES_MAX)])
+async def test_nor_by_long_messages(hive: Hive) -> None:
+    half = "x" * (BODY_BYTES_MAX // 2)
+    for _ in range(2):
+        await hive.send("iris", "atlas", half)
+    with pytest.raises(Refused, match=f"{BODY_BYTES_MAX} bytes of iris's messages wait for atlas"):
+        await hive.send("iris", "atlas", "x")
+    assert (await hive.send("hm1nd", "atlas", half)).recipients == ("atlas",)
 
 
 async def test_lists_lead_to_the_first_message(hive: Hive) -> None:

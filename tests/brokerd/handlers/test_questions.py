@@ -7,14 +7,16 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from brokerd.live.alarm import CLOCK_LOOK_S
 from brokerd.policy.guards import MINUTE_S, Guards
+from brokerd.policy.settling import CRASHES_MAX
 from brokerd.store.schema import shape_of
-from protocol.brokerd import FeedEvent, ListQuestions, QuestionChanged, WatchFeed
+from protocol.brokerd import CloseThread, FeedEvent, ListQuestions, QuestionChanged, WatchFeed
 from protocol.limits import QUESTION_CHARS_MAX, QUESTIONS_OPEN_MAX
 from protocol.messages import SystemEvent
 from protocol.privd import Power
 from protocol.problem import Problem, Refused
 from protocol.questions import Question, QuestionState
 from protocol.tools import Answer, Ask
+from protocol.turns import Outcome
 from runtime.clock import new_key
 from runtime.store import connect
 from tests.brokerd.conftest import Wall
@@ -408,7 +410,7 @@ async def test_many_expire_in_batches_and_one_bad_row_stops_none(
         assert {question.state for question in page.questions} == {"expired"}
         assert [broken.id for broken in page.broken] == [5]
         assert (await hive.snapshot()).broken_questions == ()
-    assert "a question that expired cannot be read" in "".join(capsys.readouterr())
+    assert "a question that ended cannot be read" in "".join(capsys.readouterr())
 
 
 async def test_who_is_purged_leaves_no_question_open(hive: Hive) -> None:
@@ -425,8 +427,50 @@ async def test_who_is_purged_leaves_no_question_open(hive: Hive) -> None:
         to_atlas.id: "closed",
         other.id: "open",
     }
-    with pytest.raises(Refused, match="question 1 is closed: atlas is gone"):
+    with pytest.raises(Refused, match="question 1 is closed: nobody waits for the answer"):
         await answer(hive, "operator", of_atlas, "yes")
+
+
+async def test_a_question_whose_delivery_is_given_up_ends(hive: Hive) -> None:
+    asked = await ask(hive, "iris", "yours?", to="atlas")
+    other = await ask(hive, "iris", "the operator's?")
+    for _ in range(CRASHES_MAX):
+        _, turn = await hive.begun("atlas")
+        await hive.end("atlas", turn, Outcome.CRASHED)
+    told = (await hive.taken("iris", wait_s=20)).message
+    assert (told.sender, told.event, told.about) == ("system", SystemEvent.EXPIRED, asked.id)
+    assert told.body.startswith(f"expired: question {asked.id} was given up before atlas answered it")
+    assert await listed(hive) == (other,)
+    with pytest.raises(Refused, match="is closed: nobody waits for the answer"):
+        await answer(hive, "atlas", asked, "too late")
+
+
+@pytest.mark.parametrize("guards", [Guards(hops_max=1)])
+async def test_a_question_in_a_thread_that_is_closed_ends(hive: Hive) -> None:
+    await hive.send("operator", "iris")
+    _, turn = await hive.begun("iris")
+    await hive.send("iris", "atlas")
+    await hive.end("iris", turn)
+    _, turn = await hive.begun("atlas")
+    asked = await ask(hive, "atlas", "still there?", to="iris")
+    (thread,) = (await hive.snapshot()).parked
+    await hive.operator.call(CloseThread(thread.thread))
+    await hive.end("atlas", turn)
+    told = (await hive.taken("atlas", wait_s=20)).message
+    assert (told.event, told.about) == (SystemEvent.EXPIRED, asked.id)
+    assert await listed(hive) == ()
+
+
+async def test_what_was_given_up_when_brokerd_ended_is_told_by_the_next(unserved: Hive) -> None:
+    hive = unserved
+    async with hive.broker():
+        asked = await ask(hive, "iris", "yours?", to="atlas")
+    with closing(connect(shape_of(hive.settings.database, hive.settings.events_database))) as db:
+        db.execute("UPDATE deliveries SET state = 'dead' WHERE recipient = 'atlas'")
+    async with hive.broker():
+        told = (await hive.taken("iris", wait_s=20)).message
+        assert (told.event, told.about) == (SystemEvent.EXPIRED, asked.id)
+        assert (await hive.snapshot()).questions == ()
 
 
 async def test_who_is_only_kept_may_still_be_answered(hive: Hive) -> None:

@@ -21,7 +21,7 @@ from protocol.egressd import Account, AccountWindow
 from protocol.limited import ModelAccount
 from protocol.messages import Message, SystemEvent
 from protocol.problem import Problem, Refused
-from protocol.settings import AgentSettings
+from protocol.settings import AgentSettings, Credential
 from protocol.turns import Outcome
 from runtime.clock import now_ms
 from tests.brokerd.conftest import Wall
@@ -350,13 +350,20 @@ async def test_an_account_that_no_agent_has_is_not_kept(hive: Hive) -> None:
         assert [row.name for row in await hive.operator.call(ListAccounts())] == ["default"]
 
 
-async def test_a_turn_says_nothing_of_an_account_that_egressd_sees(hive: Hive) -> None:
+async def test_a_turn_whose_replies_egressd_saw_adds_nothing(hive: Hive) -> None:
+    hive.privd.change(cage("iris", credential=Credential.EGRESS))
+    await settle()
     egressd = Egressd(hive.folder)
     async with egressd.serving():
         egressd.says(Account("default", now_ms()))
         await settle()
         await limit(hive)
         assert await held(hive) == []
+        await limit(hive, "atlas")  # whose key is its own: nobody sees its replies
+        assert await held(hive) == list(ALL)
+        egressd.says(Account("default", now_ms() + 1))
+        await settle()
+        await hive.operator.call(ResumeAgent("iris"))
     await until(lambda: not egressd.events, what="egressd to be gone")
     await settle()
     await limit(hive)

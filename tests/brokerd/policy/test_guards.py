@@ -11,6 +11,7 @@ from brokerd.policy.guards import (
     Guards,
     Rate,
     check_inbox,
+    check_share,
     is_note,
     left_of,
     may_be_held,
@@ -106,6 +107,23 @@ def test_an_inbox_has_a_bound_in_messages_and_one_in_bytes() -> None:
     assert refusal(1, BODY_BYTES_MAX - 10, 11) == (
         "atlas has 65526 bytes of messages waiting, at most 65536 are allowed; nothing was stored"
     )
+
+
+def test_so_much_of_one_sender_may_wait_for_one_recipient() -> None:
+    share = Guards(share_deliveries_max=10, share_bytes_max=BODY_BYTES_MAX)
+    check_share("iris", "atlas", 9, BODY_BYTES_MAX - 10, 10, share)
+    for waiting, size, added, words in (
+        (10, 0, 1, "10 messages of iris wait for atlas"),
+        (
+            1,
+            BODY_BYTES_MAX - 10,
+            11,
+            "65526 bytes of iris's messages wait for atlas, at most 65536 are allowed",
+        ),
+    ):
+        with pytest.raises(Refused, match=words) as refused:
+            check_share("iris", "atlas", waiting, size, added, share)
+        assert refused.value.problem is Problem.LIMIT
 
 
 def test_what_the_hive_says_is_refused_last() -> None:

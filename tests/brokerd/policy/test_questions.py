@@ -84,7 +84,7 @@ def test_an_answer_chooses_among_the_options_and_keeps_their_order(
             "answered already",
         ),
         ({"state": QuestionState.EXPIRED}, 1, "is over"),
-        ({"state": QuestionState.CLOSED}, 1, "is closed: iris is gone"),
+        ({"state": QuestionState.CLOSED}, 1, "is closed: nobody waits for the answer"),
         ({"deadline_ms": 2_000}, 2_000, "is over"),
     ],
 )

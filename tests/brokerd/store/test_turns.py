@@ -4,7 +4,7 @@ import pytest
 
 from brokerd.policy.settling import CRASHES_MAX
 from brokerd.store import agents, deliveries, pulls, turns
-from brokerd.store.turns import Ending
+from brokerd.store.turns import Beginning, Ended, Ending
 from protocol.agent import TurnClosed
 from protocol.brokerd import Activity, TurnChanged
 from protocol.messages import DeliveryState, Receipt
@@ -240,3 +240,51 @@ def test_a_turn_without_tools_keeps_none(db: Db, write: Writer) -> None:
     write(turns.end, "iris", turn, Ending(Outcome.DONE))
     row = db.execute("SELECT tool_calls, tools, notes_bytes FROM turns WHERE id = ?", (turn,)).fetchone()
     assert tuple(row) == (0, None, None)
+
+
+def test_turns_that_begin_together_are_each_answered(write: Writer) -> None:
+    iris, atlas, later = queued(write), queued(write, "atlas"), queued(write)
+    asked = [
+        Beginning("iris", iris, TOKEN),
+        Beginning("atlas", atlas, TOKEN),
+        Beginning("iris", later, OTHER),
+        Beginning("iris", iris, TOKEN),
+        Beginning("atlas", iris, TOKEN),
+        Beginning("hm1nd", 128_000, TOKEN),
+        Beginning("hm1nd", later, TOKEN),
+    ]
+    first, second, third, again, taken, unknown, foreign = write(turns.begin, asked)
+    assert [first, second, again] == [1, 2, 1]
+    assert "turn 1 of iris is open" in str(third)
+    assert "turn 2 of atlas is open" in str(taken)
+    assert "hm1nd has no delivery 128000" in str(unknown)
+    assert "does not wait for hm1nd" in str(foreign)
+    assert {turn.id: turn.delivery for turn in turns.read_open(write.db)} == {1: iris, 2: atlas}
+
+
+def test_turns_that_end_together_are_each_answered(db: Db, write: Writer) -> None:
+    _, first = begun(write)
+    pulled = queued(write)
+    write(pulls.pull, "iris", recv(first))
+    crashed = queued(write, "atlas")
+    second = begin(write, "atlas", crashed, TOKEN)
+    over = begin(write, "hm1nd", queued(write, "hm1nd"), TOKEN)
+    done = write(turns.end, "hm1nd", over, Ending(Outcome.DONE))
+    write.kinds()
+    answers = write(
+        turns.end_together,
+        [
+            Ended("iris", first, Ending(Outcome.DONE)),
+            Ended("atlas", second, Ending(Outcome.CRASHED)),
+            Ended("iris", first, Ending(Outcome.CRASHED)),
+            Ended("iris", second, Ending(Outcome.DONE)),
+            Ended("hm1nd", over, Ending(Outcome.CRASHED)),
+        ],
+    )
+    assert answers[:3] == [TurnClosed(2, 0, 0), TurnClosed(0, 1, 0), TurnClosed(2, 0, 0)]
+    assert "iris has no turn" in str(answers[3])
+    assert answers[4] == done
+    assert write.kinds() == ["DeliveryChanged"] * 3 + ["TurnChanged"] * 2
+    assert deliveries.read(db, pulled).state is DeliveryState.DONE
+    assert deliveries.read(db, crashed).state is DeliveryState.QUEUED
+    assert [turns.before(db, name, None, 1)[0].outcome for name in ("iris", "atlas")] == ["done", "crashed"]

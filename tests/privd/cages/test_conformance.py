@@ -385,12 +385,48 @@ class TestLimits:
         assert 0 < inside.agent(source) < LIMITS.tasks_max
 
     def test_memory(self, shared_hive: Hive, inside: Inside) -> None:
-        if any("memory" in text for text in shared_hive.record()["degraded"]):
-            pytest.skip("no memory controller for this user; the cage says so")
+        """Where no group holds it, each process by itself is refused more, and not all of them together."""
         assert LIMITS.memory_mib_max is not None
         answer = inside.ask(agent=f"value = len(bytearray({LIMITS.memory_mib_max + 64} << 20))")
-        assert answer["code"] == -9, answer
+        if "memory" in shared_hive.record()["held"]:
+            assert answer["code"] == -9, answer
+        else:
+            assert answer["error"].startswith("MemoryError"), answer
+            assert any("no control group limits memory" in text for text in shared_hive.record()["degraded"])
         assert inside.harness("value = 'still here'") == "still here"
+
+    def test_memory_that_is_only_reserved_is_not_counted(self, inside: Inside) -> None:
+        """Node and bun reserve tens of gigabytes that they never write to."""
+        reserve = "import mmap\nvalue = len(mmap.mmap(-1, 64 << 30, prot=mmap.PROT_READ, flags=NORESERVE))"
+        source = reserve.replace("NORESERVE", "mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000")
+        assert inside.agent(source) == 64 << 30
+
+    def test_the_length_of_a_file(self, inside: Inside) -> None:
+        assert LIMITS.disk_mib_max is not None
+        longest = LIMITS.disk_mib_max << 20
+        assert (
+            inside.agent("import resource; value = resource.getrlimit(resource.RLIMIT_FSIZE)")
+            == [longest] * 2
+        )
+        answer = inside.ask(
+            agent=f"import os\nwith open('/tmp/long', 'wb') as f: os.truncate(f.fileno(), {longest + 1})"
+        )
+        assert answer["errno"] == errno.EFBIG, answer
+
+    def test_what_holds_the_disk_or_that_nothing_does(self, shared_hive: Hive, inside: Inside) -> None:
+        record = shared_hive.record()
+        said = [text for text in record["degraded"] if text.startswith("nothing limits the disk: ")]
+        assert ("disk" in record["held"]) is (not said)
+
+    def test_what_the_kernel_refused_is_counted(self, shared_hive: Hive, inside: Inside) -> None:
+        """The bombs of the tests above; a user without control groups has nobody who counts."""
+        bomb = "import os, time\nwhile True:\n if os.fork() == 0: time.sleep(1); os._exit(0)"
+        inside.refused("agent", bomb)
+        inside.ask(agent=f"value = len(bytearray({(LIMITS.memory_mib_max or 0) + 64} << 20))")
+        counts = shared_hive.driver.do("counts", agent="iris")
+        held = shared_hive.record()["held"]
+        assert (counts["tasks_refused"] > 0) is ("tasks" in held)
+        assert (counts["ended_for_memory"] > 0) is ("memory" in held)
 
     def test_the_kernel_ends_the_agent_first(self, shared_hive: Hive, inside: Inside) -> None:
         own = int(Path("/proc/self/oom_score_adj").read_text())

@@ -13,6 +13,7 @@ from privd.cages.control_groups import (
     of_groups,
     read_mounts,
     remove,
+    unit_folders,
     values_v1,
     values_v2,
 )
@@ -163,3 +164,18 @@ async def _end(sleeper: trio.Process) -> None:
 async def test_removing_nothing() -> None:
     assert await remove(()) == ()
     assert await remove(("/nowhere/at/all",)) == ()
+
+
+def test_a_unit_s_groups_are_found_though_nspawn_moved_down() -> None:
+    mounts = Mounts(
+        "/sys/fs/cgroup/unified", {"memory": "/sys/fs/cgroup/memory", "cpu": "/sys/fs/cgroup/cpu"}
+    )
+    said = (
+        "9:memory:/machine.slice/container@h-iris.service\n8:cpu,cpuacct:/machine.slice\n"
+        "0::/machine.slice/container@h-iris.service/supervisor\n"
+    )
+    assert unit_folders(said, "container@h-iris.service", mounts) == (
+        "/sys/fs/cgroup/memory/machine.slice/container@h-iris.service",
+        "/sys/fs/cgroup/unified/machine.slice/container@h-iris.service",
+    )
+    assert unit_folders(said, "container@h-iri.service", mounts) == ()

@@ -199,7 +199,7 @@ class TestTogether:
             hive.driver.do("kill", agent="iris")
 
     def test_no_moment_of_a_start_leaves_what_nobody_can_end(self, hive: Hive) -> None:
-        """Bwrap that is killed alone leaves a child that waits for it for ever, hidden from an ordinary user."""
+        """Bubblewrap that is killed alone leaves a child that waits for it for ever, hidden from an ordinary user."""
         for after_ms in range(4, 84, 4):
             if not hive.driver.do("start_and_give_up", agent="iris", after_ms=after_ms):
                 hive.driver.do("kill", agent="iris")

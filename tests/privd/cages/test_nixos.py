@@ -322,7 +322,7 @@ class TestNeverTrusted:
             raise PermissionError(1, "Operation not permitted")
 
         with monkeypatch.context() as patched:
-            patched.setattr("privd.cages.nixos._remove_even_immutable", held)
+            patched.setattr("privd.cages.nixos.remove_even_immutable", held)
             with pytest.raises(Refused, match=r"left .*h-iris behind: Operation not permitted"):
                 await world.backend.remove(world.places())
         assert world.backend._is_ours("iris"), "who it belongs to is not forgotten"

@@ -16,12 +16,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.cage]
 
 
 async def test_the_report_names_a_backend_that_works(tmp_path: Path) -> None:
-    found = await report()
+    found = await report(tmp_path / "not" / "yet")
     subjects = [finding.subject for finding in found.findings]
     assert subjects[:3] == ["user", "systemd-nspawn", "bwrap"]
     for finding in found.findings:
         assert finding.what
         assert finding.good or finding.mend or finding.subject == "system calls", finding
+    assert {"limits", "disk"} <= set(subjects)
     chosen = await choose(BackendChoice.AUTO, Launching.CHILDREN, tmp_path)
     assert chosen.name == found.backend
     assert not Path("/sys/fs/cgroup/memory/hyperhive-probe").exists()

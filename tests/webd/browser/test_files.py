@@ -123,6 +123,22 @@ def test_a_file_is_downloaded_and_never_opened(desk: Page, state: Path, tmp_path
     assert (tmp_path / "got").read_bytes() == bytes(range(256)) * 40
 
 
+def never_sideways(page: Page) -> None:
+    """The pane in the strip and the form in a row are wide: no window is too narrow for them."""
+    before = page.viewport_size
+    assert before is not None
+    for wide in (320, 360, 600, 768, 960, 961, 1180, 1300, 1920):
+        page.set_viewport_size({"width": wide, "height": 800})
+        assert sideways(page) <= 0, f"too wide at {wide} px"
+        over = page.evaluate(
+            "[...document.querySelectorAll('.strip > *')].some((e) => e.scrollWidth > e.clientWidth + 1)"
+        )
+        assert not over, f"the strip is too full at {wide} px"
+        if wide == 961:
+            picture(page, "kept state 961")
+    page.set_viewport_size(before)
+
+
 @pytest.fixture
 def left(hive: RunningHive) -> Iterator[list[str]]:
     """Two destroyed agents, and what they left."""
@@ -156,6 +172,7 @@ def test_kept_state_is_shown_purged_and_brought_back(
     picture(page, f"kept state {width(page)}")
     assert axe(page) == []
     assert sideways(page) <= 0
+    never_sideways(page)
     sure.get_by_role("textbox").fill("lumen")
     purge.click()
     expect(row).to_have_count(0)

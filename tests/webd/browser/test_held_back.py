@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.cage, pytest.m
 
 Ask = Callable[[str, Call[Any]], Any]
 HOUR_MS = 3_600_000
+AWAY = "about:blank"
+"""A page that is still open would ask for what the puppet leaves, which is gone at once."""
 TURNED_MS = 60_000
 CONNECT = (
     'bash -c \'exec 3<>/dev/tcp/127.0.0.1/3128; printf "CONNECT {host}:443 HTTP/1.1\\r\\n\\r\\n" >&3; '
@@ -82,6 +84,7 @@ def test_an_account_at_its_limit_holds_everybody_until_it_is_resumed(
     assert posts == ["/api/v1/accounts/default/resume"]
     page.goto("/")
     expect(page.locator("[data-agent=iris]")).to_have_attribute("data-state", "idle")
+    page.goto(AWAY)
 
 
 def test_one_agent_goes_on_in_spite_of_the_limit(desk: Page, limited: None, ask: Ask) -> None:
@@ -93,6 +96,7 @@ def test_one_agent_goes_on_in_spite_of_the_limit(desk: Page, limited: None, ask:
     expect(desk.locator(".banner.account").get_by_role("link")).to_have_text(["hm1nd", "spender"])
     (account,) = ask("brokerd", ListAccounts())
     assert "iris" not in account.held
+    desk.goto(AWAY)
 
 
 def turned_away(ask: Ask, host: str) -> None:

@@ -19,6 +19,7 @@ PAGES = [
     "/?q=nothing+is+called+that#matrix",
     "/?thread=1#matrix",
     "/agent/iris/",
+    "/agent/iris/state",
     "/agent/iris/stats",
     "/agent/iris/journal",
 ]
@@ -50,7 +51,7 @@ def test_never_scrolls_sideways(desk: Page, path: str) -> None:
         assert over <= 0, f"{over} px too wide at {width} px"
 
 
-@pytest.mark.parametrize("path", ["/", "/agent/iris/", "/agent/iris/stats"])
+@pytest.mark.parametrize("path", ["/", "/agent/iris/", "/agent/iris/state", "/agent/iris/stats"])
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(desk: Page, path: str) -> None:
     open_page(desk, path)
     reached = set()

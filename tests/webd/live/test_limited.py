@@ -28,7 +28,7 @@ NOW = 1_800_000_000_000
 
 
 def refusal(number: int, host: str = "example.org", **more: object) -> EgressRefusal:
-    return EgressRefusal(number, "iris", Refusal.NOT_ALLOWED, host, 443, 1, NOW, NOW, **more)  # type: ignore[arg-type]
+    return EgressRefusal(number, "iris", Refusal.NOT_ALLOWED, host, 443, 1, NOW, NOW, **more)
 
 
 def hit(agent: str = "iris", resource: Resource = Resource.MEMORY, times: int = 1) -> LimitHit:

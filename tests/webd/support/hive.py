@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
 from brokerd.policy.guards import Guards
 from brokerd.service import serve_broker
@@ -45,10 +46,11 @@ USUAL = Guards()
 
 
 class OneUidBackend(FakeBackend):
-    """Cages whose users are all this process's, so that a test may be the harness."""
+    """Cages whose users are all this process's, so that a test may be the harness; boxes are never root's."""
 
     def identity(self, uid_base: int) -> Identity:
-        return single(os.geteuid(), os.getegid())
+        own = single(os.geteuid(), os.getegid())
+        return own if os.geteuid() else replace(own, agent_uid=uid_base + 1_000, agent_gid=uid_base + 1_000)
 
 
 @dataclass
@@ -181,6 +183,13 @@ class WebHive:
         await privd.call(CreateAgent(agent=name))
         await privd.call(StartCage(agent=name))
         return await self.harness(name)
+
+    def state_of(self, name: str) -> Path:
+        """The state folder of an agent, which the agent may look into."""
+        folder = self.folder / "state" / "agents" / name / "state"
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
+        return folder
 
     async def harness(self, name: str) -> "Harness":
         door = self.folder / "agents" / name / "broker" / "broker.sock"
