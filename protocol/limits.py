@@ -117,7 +117,6 @@ PROPOSAL_DAYS: Final = 7
 """After which an open proposal expires, unless privd's settings say otherwise."""
 APPROVAL_DOCUMENT_S: Final = 600
 """For how long a document that was shown may be signed."""
-APPROVERS_MAX: Final = 32
 DIFF_FILES_MAX: Final = 200
 DIFF_LINES_MAX: Final = 4_000
 """Lines of all files of one diff; each file that has more says `cut`."""

@@ -48,8 +48,8 @@ def test_a_request_says_what_it_is_for(request_: type[Request]) -> None:
 
 
 NO_FIELDS = {"sender", "caller", "uid", "role", "identity", "user", "path"}
-PLACES_OF_ITS_OWN = {"ListState", "ReadState"}
-"""Their `path` is a place below one agent's own folder, and is never opened but by that agent's uid in a box."""
+PLACES_OF_ITS_OWN = {"ListState", "ReadFile", "ReadState"}
+"""Their `path` is a place below an agent's own folder, opened by that agent's uid in a box, or one in a commit."""
 
 
 @each
