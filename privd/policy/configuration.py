@@ -71,7 +71,7 @@ SECRET_NAMES: Final = re.compile(
 )
 WHERE_SECRETS_BELONG: Final = (
     "secrets never belong in a configuration: the operator gives them to the hive, in the file that"
-    " `credential_file` in hive.toml names"
+    " `key_file` in hive.toml names"
 )
 
 _Limit = Literal["unlimited"] | UnsetType
