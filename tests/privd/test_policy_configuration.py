@@ -142,7 +142,7 @@ def test_what_looks_like_a_secret_is_refused_and_not_repeated(secret: str) -> No
         {FILE: f"pronouns = '{secret}'".encode()},
         {FILE: b"", "notes.md": f"a\nb {secret}".encode()},
     ):
-        with pytest.raises(Refused, match="credential_file") as caught:
+        with pytest.raises(Refused, match="key_file") as caught:
             read(files, GROUND)
         assert secret not in caught.value.detail
 
