@@ -8,5 +8,7 @@ program needs that its box is told to show it.
     reply.py           what a box says: frames, a refusal, an end
     beneath.py         opening what lies below a folder, with every link refused by the kernel
     state.py           one agent's own files: list, read, measure
+    difference.py      what changed between the files of two configurations
+    worktree.py        an ordinary work tree of a configuration, made where it is to be edited; the one that writes
     repository*.py     one commit of a proposed repository: its objects, loose or out of packs
 """

@@ -17,5 +17,9 @@ if __name__ == "__main__":
     from boxes import confine
 
     confine.run(
-        order["program"], memory_bytes=order["memory_bytes"], cpu_s=order["cpu_s"], files=order["files"]
+        order["program"],
+        memory_bytes=order["memory_bytes"],
+        cpu_s=order["cpu_s"],
+        files=order["files"],
+        written_bytes=order["written_bytes"],
     )

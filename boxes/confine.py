@@ -20,11 +20,11 @@ REQUEST, REPLY = 0, 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def run(program: str, *, memory_bytes: int, cpu_s: int, files: int) -> NoReturn:
+def run(program: str, *, memory_bytes: int, cpu_s: int, files: int, written_bytes: int) -> NoReturn:
     """Answer the request on standard input with the named program, and end."""
     try:
         answer = find(program)
-        confine(memory_bytes, cpu_s, files)
+        confine(memory_bytes, cpu_s, files, written_bytes)
     except OSError as fault:
         _say(f"the box cannot be closed: {fault}")
         os._exit(reply.EXIT_DEFECT)
@@ -51,17 +51,25 @@ def find(program: str) -> reply.Answer:
             from boxes import repository  # noqa: PLC0415 - as above
 
             return repository.answer
+        case "difference":
+            from boxes import difference  # noqa: PLC0415 - as above
+
+            return difference.answer
+        case "worktree":
+            from boxes import worktree  # noqa: PLC0415 - as above
+
+            return worktree.answer
         case _:
             raise ValueError(f"there is no program {program!a}")
 
 
-def confine(memory_bytes: int, cpu_s: int, files: int) -> None:
-    """Limits first, the filter last: it forbids to set either again."""
+def confine(memory_bytes: int, cpu_s: int, files: int, written_bytes: int = 0) -> None:
+    """Limits first, the filter last: it forbids to set either again. `written_bytes` is the longest file; 0: none."""
     for limit, most in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_CPU, cpu_s),
         (resource.RLIMIT_NOFILE, files),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, written_bytes),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
@@ -69,7 +77,7 @@ def confine(memory_bytes: int, cpu_s: int, files: int) -> None:
         resource.setrlimit(limit, (most, most))
     _prctl(PR_SET_DUMPABLE, 0)
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
-    steps = system_calls.program()
+    steps = system_calls.program(writing=written_bytes > 0)
     if steps is None:
         raise OSError(f"no system call filter for {os.uname().machine}: x86_64 and aarch64 have one")
     held = ctypes.create_string_buffer(steps, len(steps))

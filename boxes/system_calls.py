@@ -1,7 +1,8 @@
 """The system calls that a box may make, as the kernel's own program (classic BPF). What is not listed is refused.
 
 What is left can read what is already visible, take memory and end. No process, no thread, no program, no socket, no
-name made or changed, no new executable memory. A program imports everything before the filter is put on.
+name made or changed (but in a box that is to write), no new executable memory. A program imports everything before the
+filter is put on.
 """
 
 import errno
@@ -24,9 +25,14 @@ class Machine:
     def __init__(self, architecture: int, **numbers: int) -> None:
         self.architecture = architecture
         self.ioctl, *self.mapping = (numbers.pop(name) for name in ("ioctl", "mmap", "mprotect"))
+        self.writing = [numbers.pop(name) for name in WRITING if name in numbers]
         self.allowed = sorted((_SINCE_5_1 | numbers).values())
 
 
+WRITING: Final = (
+    "chdir", "umask", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "fsync",
+)  # fmt: skip
+"""What only a box that writes may make besides."""
 _SINCE_5_1: Final = {"close_range": 436, "openat2": 437, "faccessat2": 439}
 MACHINES: Final = {
     "x86_64": Machine(
@@ -39,7 +45,8 @@ MACHINES: Final = {
         gettid=186, futex=202, sched_getaffinity=204, getdents64=217, set_tid_address=218, restart_syscall=219,
         fadvise64=221, clock_gettime=228, clock_getres=229, clock_nanosleep=230, exit_group=231, tgkill=234,
         openat=257, newfstatat=262, readlinkat=267, faccessat=269, pselect6=270, ppoll=271, set_robust_list=273,
-        dup3=292, preadv=295, getrandom=318, membarrier=324, statx=332, rseq=334,
+        dup3=292, preadv=295, getrandom=318, membarrier=324, statx=332, rseq=334, fsync=74, chdir=80, rename=82,
+        mkdir=83, unlink=87, umask=95, mkdirat=258, unlinkat=263, renameat=264, renameat2=316,
     ),
     "aarch64": Machine(
         0xC000_00B7,
@@ -50,18 +57,19 @@ MACHINES: Final = {
         sched_getaffinity=123, sched_yield=124, restart_syscall=128, tgkill=131, sigaltstack=132, rt_sigaction=134,
         rt_sigprocmask=135, rt_sigreturn=139, uname=160, getrlimit=163, getrusage=165, gettimeofday=169, getpid=172,
         getppid=173, getuid=174, geteuid=175, getgid=176, getegid=177, gettid=178, sysinfo=179, brk=214, munmap=215,
-        mremap=216, fadvise64=223, madvise=233, getrandom=278, membarrier=283, statx=291, rseq=293,
+        mremap=216, fadvise64=223, madvise=233, getrandom=278, membarrier=283, statx=291, rseq=293, mkdirat=34,
+        unlinkat=35, renameat=38, chdir=49, fsync=82, umask=166, renameat2=276,
     ),
 }  # fmt: skip
 
 
-def program(machine: str | None = None) -> bytes | None:
+def program(machine: str | None = None, *, writing: bool = False) -> bytes | None:
     """The filter for this machine's architecture (or the named one); None where we have no table for it."""
     found = MACHINES.get(machine or os.uname().machine)
     if found is None:
         return None
     steps = [_step(_LOAD, _ARCHITECTURE_AT), *_unless(found.architecture, KILL), _step(_LOAD, _NUMBER_AT)]
-    for number in found.allowed:
+    for number in (*found.allowed, *(found.writing if writing else ())):
         steps += _when(_EQUAL, number, ALLOW)
     steps += _when(_EQUAL, found.ioctl, ERRNO | errno.ENOTTY)  # nothing in a box is a terminal
     for number in found.mapping:

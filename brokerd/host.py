@@ -4,10 +4,12 @@ from brokerd.live.accounts import Accounts
 from brokerd.live.backups import Backups
 from brokerd.live.behind import Behind
 from brokerd.live.deadlines import Deadlines
+from brokerd.live.decisions import Decisions
 from brokerd.live.digests import Digests
 from brokerd.live.egress import Egress
 from brokerd.live.feed import Feed
 from brokerd.live.harnesses import Harnesses
+from brokerd.live.health import Health
 from brokerd.live.hops import Hops
 from brokerd.live.inboxes import Inboxes
 from brokerd.live.leases import Leases
@@ -20,12 +22,14 @@ from brokerd.live.shares import Shares
 from brokerd.live.sweeping import Sweeping
 from brokerd.live.tellings import Tellings
 from brokerd.live.together import Together
+from brokerd.policy.decisions import End
 from brokerd.settings import BrokerSettings
-from brokerd.store import agents, behind, deliveries, feed, pauses, pulls, turns
+from brokerd.store import agents, behind, decisions, deliveries, feed, pauses, pulls, turns
 from brokerd.store.feed import Entry
 from brokerd.store.turns import Beginning, Ended
 from brokerd.swarm.roster import Roster
 from protocol.agent import TurnClosed
+from runtime.client import Client
 from runtime.log import Log
 from runtime.store import Store
 
@@ -41,6 +45,7 @@ class Host:
         inboxes: Inboxes,
         roster: Roster,
         hops: Hops,
+        told: frozenset[End],
         log: Log,
     ) -> None:
         self.settings = settings
@@ -70,6 +75,9 @@ class Host:
         )
         self.limit_hits = LimitHits(store, self.feed, inboxes, self.digests, roster, log)
         self.egress = Egress()
+        self.privd = Client(settings.swarm)
+        self.health = Health(self.harnesses, log)
+        self.decisions = Decisions(self.feed, inboxes, roster, told)
 
     def _arrived(self, entry: Entry) -> None:
         self.inboxes.follow(entry)
@@ -98,7 +106,8 @@ async def open_host(settings: BrokerSettings, store: Store, boot: str, log: Log)
             )
         else:
             roster.know(row.known)
-    host = Host(settings, store, place, inboxes, roster, hops, log)
+    told = await store.read(decisions.read_all)
+    host = Host(settings, store, place, inboxes, roster, hops, told, log)
     host.behind.must_begin_anew = await store.read(behind.is_ahead)
     await host.feed.write(agents.start_anew)
     for running in await store.read(turns.read_open):

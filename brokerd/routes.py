@@ -9,6 +9,7 @@ from brokerd.handlers import (
     feed,
     guards,
     hello,
+    managing,
     messages,
     questions,
     reminders,
@@ -25,6 +26,7 @@ from protocol.agent import (
     ExtendLease,
     PublishEvents,
     ReleaseDelivery,
+    ReportHealth,
     ReportParked,
     SkipDelivery,
     TakeDelivery,
@@ -54,6 +56,18 @@ from protocol.brokerd import (
     WatchFeed,
 )
 from protocol.hello import Hello
+from protocol.managing import (
+    GetLogs,
+    KillAgent,
+    ListRequests,
+    RequestApplyCommit,
+    RequestInitConfig,
+    RequestSpawn,
+    RestartAgent,
+    StartAgent,
+    UpdateAgent,
+    WithdrawRequest,
+)
 from protocol.rpc import AGENTS, Role, Route
 from protocol.tools import (
     Answer,
@@ -83,6 +97,7 @@ AGENT_ROUTES: tuple[Route[Host], ...] = (
     PublishEvents.answered_by(turns.publish, callers=AGENTS),
     EndTurn.answered_by(turns.end, callers=AGENTS),
     ReportParked.answered_by(agents.report_parked, callers=AGENTS),
+    ReportHealth.answered_by(agents.report_health, callers=AGENTS),
     WatchCommands.answered_by(agents.watch_commands, callers=AGENTS),
     # The agent itself: its tools.
     Send.answered_by(messages.send, callers=AGENTS),
@@ -98,6 +113,17 @@ AGENT_ROUTES: tuple[Route[Host], ...] = (
     SetStatus.answered_by(agents.set_status, callers=AGENTS),
     WhoAmI.answered_by(agents.who_am_i, callers=AGENTS),
     ListAgents.answered_by(agents.list_agents, callers=AGENTS),
+    # The manager alone: what the operator decides, and the power of cages; all of it carried to privd.
+    RequestInitConfig.answered_by(managing.request_init_config, callers=Role.MANAGER),
+    RequestSpawn.answered_by(managing.request_spawn, callers=Role.MANAGER),
+    RequestApplyCommit.answered_by(managing.request_apply_commit, callers=Role.MANAGER),
+    ListRequests.answered_by(managing.list_requests, callers=Role.MANAGER),
+    WithdrawRequest.answered_by(managing.withdraw, callers=Role.MANAGER),
+    StartAgent.answered_by(managing.start, callers=Role.MANAGER),
+    KillAgent.answered_by(managing.kill, callers=Role.MANAGER),
+    RestartAgent.answered_by(managing.restart, callers=Role.MANAGER),
+    UpdateAgent.answered_by(managing.update, callers=Role.MANAGER),
+    GetLogs.answered_by(managing.get_logs, callers=Role.MANAGER),
 )
 
 OPERATOR_ROUTES: tuple[Route[Host], ...] = (

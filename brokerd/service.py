@@ -13,6 +13,7 @@ from brokerd.routes import AGENT_ROUTES, OPERATOR_ROUTES
 from brokerd.settings import BrokerSettings
 from brokerd.store import ballast, folder, schema, wal
 from brokerd.swarm.cages import follow_privd
+from brokerd.swarm.deployments import follow_deployments
 from brokerd.swarm.doors import Doors
 from brokerd.swarm.egress import follow_egressd
 from protocol.limits import BROKER_FRAME_BYTES_MAX
@@ -39,6 +40,7 @@ async def serve_broker(service: Service, settings: BrokerSettings) -> None:
     shape = schema.shape_of(settings.database, settings.events_database)
     store = await service.resources.enter_async_context(open_store(shape, schema.migrate))
     host = await open_host(settings, store, BOOT_ID.read_text().strip(), service.log)
+    await service.resources.enter_async_context(host.privd)
     await _grow_log(store, host.room)
     for task in (upkeep.end_on_broken_store, upkeep.end_leases, upkeep.look_after, upkeep.look_through):
         service.start_background(task, host, name=task.__name__)
@@ -60,6 +62,8 @@ async def serve_broker(service: Service, settings: BrokerSettings) -> None:
     for known in host.roster.all():
         doors.open(known)
     service.start_background(follow_privd, host, doors, name="follow privd")
+    service.start_background(follow_deployments, host, name="follow privd's decisions")
+    service.start_background(host.health.tell_on, host.privd, name="tell privd of harnesses")
     service.start_background(follow_egressd, host, name="follow egressd")
     surface = Surface(OPERATOR_ROUTES, host, frame_bytes_max=BROKER_FRAME_BYTES_MAX)
     service.listen(listener, surface, operators(settings.operators, settings.admin_gid))

@@ -18,6 +18,7 @@ UNITS = (
     "_MAX",
     "_MIN",
     "_S",
+    "_DAYS",
     "_MS",
     "_BYTES",
     "_ROWS",

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import inspect as shape
 
 from docs.declared import Bound, bounds, enum_words, field_words, modules, structs_in
+from protocol.limits import COMMAND_CHARS_MAX, ICON_CHARS_MAX, PRONOUNS_CHARS_MAX
 from protocol.names import (
     ACCOUNT_PATTERN,
     AGENT_NAME_PATTERN,
@@ -87,6 +88,13 @@ PATTERN_WORDS: Final = {
     PATH_PATTERN: "absolute path",
     MODEL_PATTERN: "model's name",
     r"\A[A-Za-z_][A-Za-z0-9_]{0,63}\Z": "variable's name",
+    r"\A[0-9a-f]{40}\Z": "commit's id",
+    r"\A[0-9a-f]{64}\Z": "SHA-256 in hex",
+    r"\A[a-z][a-z0-9_-]{0,31}\Z": "MCP server's name",
+    r"\A[^\x00-\x1f\x7f]{1,1024}\Z": "text of 1 to 1024 characters, none of them a control character",
+    rf"\A[^\x00-\x1f\x7f]{{1,{COMMAND_CHARS_MAX}}}\Z": f"text of 1 to {COMMAND_CHARS_MAX} characters in one line",
+    rf"\A[^\x00-\x1f\x7f]{{0,{ICON_CHARS_MAX}}}\Z": f"text of at most {ICON_CHARS_MAX} characters in one line",
+    rf"\A[^\x00-\x1f\x7f]{{0,{PRONOUNS_CHARS_MAX}}}\Z": f"text of at most {PRONOUNS_CHARS_MAX} characters in one line",
     r"\A[^\x00-\x1f\x7f]{0,1024}\Z": "text of at most 1024 characters, none of them a control character",
     SITE_PATTERN: "host or host:port",
     ADDRESS_PATTERN: "address",

@@ -6,6 +6,8 @@ with 0. At its time limit, or when the harness is stopped, its whole group is en
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
+from shlex import quote
 from typing import Final, Protocol
 
 import trio
@@ -18,6 +20,7 @@ from protocol.limits import ONLY_IF_S_MAX
 
 SHELL: Final = "/bin/sh"
 LAST_WORDS_CHARS_MAX: Final = 500
+WRITES: Final = "test -w ."
 END_S: Final = 5.0
 """How long a group may take to end after SIGKILL."""
 
@@ -32,6 +35,10 @@ class Checked(Struct, frozen=True):
 class Errands(Protocol):
     """What the turn loop has done beside the turns."""
 
+    async def self_test(self) -> str:
+        """Whether a turn could work: what is wrong, empty when nothing is."""
+        ...
+
     async def only_if(self, command: str) -> Checked:
         """Run a reminder's command; at most ONLY_IF_S_MAX. Cancelled, it is ended at once."""
         ...
@@ -44,13 +51,29 @@ class Errands(Protocol):
 class AgentErrands:
     """The errands of one agent, by the spawner."""
 
-    def __init__(self, spawner: Spawner, places: Places, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, spawner: Spawner, places: Places, environment: Mapping[str, str], program: Path | None = None
+    ) -> None:
         self._spawner = spawner
         self._places = places
         self._environment = dict(environment)
+        self._program = program
+        """What drives the turns, when it is a program beside our own."""
+
+    async def self_test(self) -> str:
+        """See Errands. Both tests run as the agent's user, in its working folder."""
+        state, program = self._places.state, self._program
+        if not (await self._run(WRITES)).passed:
+            return f"its user cannot write to {state}"
+        if program is not None and not (await self._run(f"test -x {quote(str(program))}")).passed:
+            return f"the runner's program is not there: {program}"
+        return ""
 
     async def only_if(self, command: str) -> Checked:
         """See Errands."""
+        return await self._run(command)
+
+    async def _run(self, command: str) -> Checked:
         shell = Command((SHELL, "-c", command), self._environment, str(self._places.state))
         async with pipes("") as streams:
             try:

@@ -52,9 +52,10 @@ async def serve(settings: AgentSettings, places: Places, log: Log, *, port: int 
         write_start_files(settings, places)
         spawner = spawner_from_environment(os.environ, log)
         async with Client(places.broker_socket) as broker, trio.open_nursery() as beside:
-            toolbox = Toolbox(broker)
+            toolbox = Toolbox(broker, settings.role)
             runner = runner_for(settings, places, spawner, log)
-            errands = AgentErrands(spawner, places, check_environment(settings.environment, places, WAY_OUT))
+            environment = check_environment(settings.environment, places, WAY_OUT)
+            errands = AgentErrands(spawner, places, environment, program_of(settings, places))
             loop = TurnLoop(broker, runner, toolbox, errands, stopping, log)
             commands = Commands(broker, log)
             await beside.start(_on_signals, stopping, loop, grace_s, log)
@@ -65,6 +66,7 @@ async def serve(settings: AgentSettings, places: Places, log: Log, *, port: int 
                     places.egress_socket, log, port=port, task_status=task_status
                 )
             )
+            beside.start_soon(loop.answer_health)
             beside.start_soon(commands.follow, loop.obey, loop.tell_parked)
             log.info("ready", agent=settings.name, runner=settings.runner)
             with stopping.ends():
@@ -80,6 +82,11 @@ def runner_for(settings: AgentSettings, places: Places, spawner: Spawner, log: L
             return ClaudeRunner(settings, places, spawner, Conversations(places.harness, log), log)
         case deployed.Runner.DEMO:
             return DemoRunner(settings, places, spawner)
+
+
+def program_of(settings: AgentSettings, places: Places) -> Path | None:
+    """The agent CLI, where it is not a part of the harness."""
+    return places.claude if settings.runner is deployed.Runner.CLAUDE else None
 
 
 def write_start_files(settings: AgentSettings, places: Places) -> None:

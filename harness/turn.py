@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from harness.errands import Errands
+from harness.latest import Latest
 from harness.mcp.toolbox import OpenTurn, Toolbox
 from harness.policy.budget import cut_chars
 from harness.policy.outcomes import Stop
@@ -25,7 +26,9 @@ from protocol.agent import (
     Delivery,
     EndTurn,
     ExtendLease,
+    ProveHealth,
     ReleaseDelivery,
+    ReportHealth,
     ReportParked,
     SkipDelivery,
     TakeDelivery,
@@ -74,6 +77,7 @@ class TurnLoop:
         self._streak = Streak()
         self._pause: Pause | None = None
         self._unpark = trio.Event()
+        self._health: Latest[ProveHealth] = Latest()
         self._open: tuple[int, TurnStop] | None = None
         self._grace_is_over = False
         self._waits = delays(RETRY_FIRST_S, RETRY_MAX_S)
@@ -99,6 +103,21 @@ class TurnLoop:
                     self._open[1].ask(Stop.OPERATOR)
             case Unpark():
                 self._unpark.set()
+            case ProveHealth():
+                self._health.put(command)
+
+    async def answer_health(self) -> None:
+        """For ever: test what a turn needs when brokerd wants to know, and say what was found."""
+        while True:
+            asked = await self._health.taken()
+            report = ReportHealth(
+                asked.started_ms, cut_chars(await self._errands.self_test(), DETAIL_CHARS_MAX)
+            )
+            self._log.info("self-test", fault=report.fault)
+            try:
+                await self._broker.call(report, patience_s=PATIENCE_S)
+            except (Disconnected, Refused) as fault:
+                self._log.warning("brokerd did not take what the self-test found", error=str(fault))
 
     def stop_turn(self) -> None:
         """End the running turn, if any: the cage is being stopped and its grace is over."""

@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from hivectl import (
+    build_log,
     doctor,
     files,
     journal,
@@ -24,6 +25,7 @@ from hivectl import (
     stop_all,
     tables,
     tail,
+    verdicts,
 )
 from hivectl.catalogue import CATALOGUE
 from hivectl.install import command as install
@@ -52,6 +54,8 @@ COMPOSED = (
     receipt,
     journal,
     files,
+    verdicts,
+    build_log,
     login,
     doctor,
     restore,

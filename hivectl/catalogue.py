@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hivectl import files, limited, questions, reminders, statistics, tables
+from hivectl import files, history, limited, proposals, questions, reminders, statistics, tables
 from protocol.brokerd import (
     Backup,
     CloseThread,
@@ -31,6 +31,19 @@ from protocol.brokerd import (
     SearchMessages,
     StopTurn,
     WakeParked,
+)
+from protocol.configuration import (
+    CancelDeployment,
+    Deny,
+    ListDeployments,
+    ListProposals,
+    ListRefs,
+    Propose,
+    ReadDiff,
+    ReadFile,
+    ReadLog,
+    RollBack,
+    WithdrawProposal,
 )
 from protocol.privd import (
     CreateAgent,
@@ -79,6 +92,7 @@ class Command:
 DESTROYS = "destroys the cage of {agent}; its notes and credentials are kept"
 CLOSES = "gives up what thread {thread} holds; `retry` brings single deliveries back"
 REMINDS = "have a message sent to an agent later: --agent, and one of --in-s, --at, --every-s and --cron"
+ROLLS_BACK = "deploys generation {generation} of {agent} again"
 PURGES = "deletes for good everything that {agent} left behind"
 
 ABOUT = {
@@ -89,6 +103,12 @@ ABOUT = {
     "open": "only open ones (unless told otherwise)",
     "question": "its number",
     "always": "forget the command that says whether a turn is worth it",
+    "commit": "40 digits, as git shows them",
+    "description": "why",
+    "generation": "its number, as `deployments` shows it",
+    "number": "its number, as `proposals` and `deployments` show it",
+    "reason": "why; whoever asked is told",
+    "template": "without a commit: the role template that it begins with",
     "before": "only what is older than this number",
     "delivery": "its number, as `messages` shows it beside what is dead",
     "cron": "minute, hour, day, month and weekday, in five fields",
@@ -135,6 +155,25 @@ CATALOGUE = (
         plain=frozenset({"path"}),
         said="list a folder of an agent's own files; kept ones too",
     ),
+    Command("proposals", ListProposals, "privd", proposals.proposals, plain=frozenset({"agent"})),
+    Command(
+        "propose",
+        Propose,
+        "privd",
+        proposals.proposal,
+        said="propose an agent's configuration: a commit of it, or a template for a new agent",
+    ),
+    Command(
+        "deny", Deny, "privd", proposals.proposal, said="decide against a proposal; whoever asked is told why"
+    ),
+    Command("withdraw", WithdrawProposal, "privd", proposals.proposal),
+    Command("deployments", ListDeployments, "privd", proposals.deployments, plain=frozenset({"agent"})),
+    Command("cancel-deployment", CancelDeployment, "privd", proposals.deployment),
+    Command("rollback", RollBack, "privd", proposals.approved, confirm=ROLLS_BACK),
+    Command("refs", ListRefs, "privd", history.refs, plain=frozenset({"agent"})),
+    Command("history", ReadLog, "privd", history.commits, plain=frozenset({"agent"})),
+    Command("diff", ReadDiff, "privd", proposals.files_diff),
+    Command("config-file", ReadFile, "privd", history.content),
     Command("send", Send, "brokerd", tables.sent),
     Command("messages", ListMessages, "brokerd", tables.messages),
     Command("search", SearchMessages, "brokerd", tables.messages),

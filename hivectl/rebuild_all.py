@@ -18,7 +18,7 @@ from runtime.client import Client
 PATIENCE_S: Final = 5.0
 AT_ONCE_MAX: Final = 4
 """Cages that are rebuilt at the same time; each may let a turn end first."""
-RESTING: Final = frozenset({Power.STOPPED, Power.STOPPING, Power.KEPT})
+RESTING: Final = frozenset({Power.STOPPED, Power.STOPPING, Power.KEPT, Power.DRAFT})
 EXIT_SOME_FAILED: Final = 1
 
 

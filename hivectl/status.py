@@ -7,7 +7,10 @@ from hivectl import tables
 from hivectl.limited import account_line
 from hivectl.places import Places
 from hivectl.program import unreachable
+from hivectl.proposals import waiting_lines
+from protocol.approvals import Proposal
 from protocol.brokerd import Activity, Agent, AgentNow, ParkedThread, TakeSnapshot
+from protocol.configuration import ListProposals
 from protocol.hello import Greeting, Hello
 from protocol.limited import ModelAccount
 from protocol.names import OPERATOR
@@ -32,10 +35,12 @@ async def run(values: argparse.Namespace) -> int:
     parked: tuple[ParkedThread, ...] = ()
     questions: tuple[Question, ...] = ()
     broken: tuple[Broken, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
     accounts: tuple[ModelAccount, ...] = ()
     if greetings["privd"]:
         async with Client(values.places.socket("privd")) as privd:
             cages = await privd.call(ListCages())
+            proposals = await privd.call(ListProposals())
     if greetings["brokerd"]:
         async with Client(values.places.socket("brokerd")) as brokerd:
             snapshot = await brokerd.call(TakeSnapshot())
@@ -51,6 +56,7 @@ async def run(values: argparse.Namespace) -> int:
             "agents": agents,
             "parked": parked,
             "questions": questions,
+            "proposals": proposals,
             "broken_questions": broken,
             "limited_accounts": accounts,
         }
@@ -58,7 +64,8 @@ async def run(values: argparse.Namespace) -> int:
     else:
         lines = _lines(greetings, cages, agents, values.places)
         lines += [*map(limited_line, accounts), *map(parked_line, parked)]
-        print("\n".join([*lines, *question_lines(len(questions), len(broken))]))
+        lines += question_lines(len(questions), len(broken))
+        print("\n".join([*lines, *waiting_lines(proposals)]))
     return 0 if all(greetings.values()) else EXIT_DOWN
 
 

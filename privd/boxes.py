@@ -1,9 +1,10 @@
-"""Boxes: helper programs (`boxes/`) that read what an agent made, so that root never does.
+"""Boxes: helper programs (`boxes/`) that read what an agent made, or write where it writes, so that root never does.
 
 A box has one user, which is never root: the agent whose files it reads, or nobody. It sees one input folder, read-only
-and without links, devices and programs, beside the host's /usr and its own code; no network, no process but itself, no
-capability, the few system calls of `boxes/system_calls.py`. Memory, processor time, wall clock and the length of its
-reply have bounds. The reply is as untrustworthy as the input: whoever asked decodes it strictly.
+(unless it is to write there), without links, devices and programs, beside the host's /usr and its own code; no network,
+no process but itself, no capability, the few system calls of `boxes/system_calls.py`. Memory, processor time, wall
+clock and the length of its reply have bounds. The reply is as untrustworthy as the input: whoever asked decodes it
+strictly.
 
 As root `privd/boxing.py` makes it: as our child, or as a unit where systemd runs the hive (`privd/box_unit.py`).
 An ordinary user's privd lets bubblewrap make the same, as that user.
@@ -76,6 +77,8 @@ class Box(Struct, frozen=True):
     """Seen as /in. Everything above it must be root's (or the hive's own user's)."""
     user: tuple[int, int] = NOBODY
     bounds: Bounds = Bounds()
+    written_bytes: int = 0
+    """The longest file that it may write into its folder; 0: it writes nothing."""
 
 
 class Order(Struct, frozen=True):
@@ -95,6 +98,7 @@ class Order(Struct, frozen=True):
     cpu_s: int
     wall_s: float
     files: int
+    written_bytes: int
 
 
 class Boxes:
@@ -346,6 +350,7 @@ def _order(box: Box, parent: int | None) -> bytes:
         cpu_s=box.bounds.cpu_s,
         wall_s=box.bounds.wall_s + WALL_SLACK_S,
         files=box.bounds.files,
+        written_bytes=box.written_bytes,
     )
     return msgspec.json.encode(order)
 
@@ -356,13 +361,16 @@ def _by_bwrap(box: Box, bwrap: str) -> list[str]:
         "memory_bytes": box.bounds.memory_bytes,
         "cpu_s": box.bounds.cpu_s,
         "files": box.bounds.files,
+        "written_bytes": box.written_bytes,
     }
-    shown = (*_shown(box), *(((str(box.folder), INPUT),) if box.folder is not None else ()))
+    given = "--bind" if box.written_bytes else "--ro-bind"
+    place = (given, str(box.folder), INPUT) if box.folder is not None else ()
     return [
         bwrap,
         *("--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
         *("--clearenv", "--hostname", "box"),
-        *(word for source, target in shown for word in ("--ro-bind", source, target)),
+        *(word for source, target in _shown(box) for word in ("--ro-bind", source, target)),
+        *place,
         *(word for target, place in _links() for word in ("--symlink", target, place)),
         *("--remount-ro", "/", "--chdir", "/", "--"),
         *(

@@ -70,7 +70,9 @@ def main(order: dict[str, object], call: "socket.socket | None") -> NoReturn:
         _libc.unshare(launch.CLONE_NEWNS | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP), "unshare"
     )
     launch.check(_libc.sethostname(b"box", 3), "sethostname")
-    furnish(launch.pairs(order["show"]), launch.pairs(order["links"]), given)
+    furnish(
+        launch.pairs(order["show"]), launch.pairs(order["links"]), given, writing=order["written_bytes"] != 0
+    )
     here, gone = os.pipe()
     child = os.fork()
     if child == 0:
@@ -84,6 +86,7 @@ def main(order: dict[str, object], call: "socket.socket | None") -> NoReturn:
             memory_bytes=int(str(order["memory_bytes"])),
             cpu_s=int(str(order["cpu_s"])),
             files=int(str(order["files"])),
+            written_bytes=int(str(order["written_bytes"])),
         )
     os.close(0)
     os.close(1)
@@ -133,7 +136,9 @@ def take_input(path: str, *, handed_over: bool) -> int:
     return taken
 
 
-def furnish(show: list[tuple[str, str]], links: list[tuple[str, str]], given: int | None) -> None:
+def furnish(
+    show: list[tuple[str, str]], links: list[tuple[str, str]], given: int | None, *, writing: bool
+) -> None:
     """A root of our own: what is shown, read-only, and the input without links, devices and programs. Nothing else."""
     launch.mount(None, "/", launch.MS_REC | MS_PRIVATE)
     shown = [(os.open(source, os.O_PATH), target) for source, target in show]
@@ -146,7 +151,8 @@ def furnish(show: list[tuple[str, str]], links: list[tuple[str, str]], given: in
         move_mount = syscalls.MACHINES[os.uname().machine].numbers["move_mount"]
         words = (given, b"", AT_FDCWD, place_for(INPUT).encode(), MOVE_MOUNT_F_EMPTY_PATH)
         launch.check(_libc.syscall(move_mount, *words), "move_mount")
-        seal(INPUT, SEALED | launch.MS_NOEXEC | MS_NOSYMFOLLOW)
+        sealed = SEALED & ~launch.MS_RDONLY if writing else SEALED
+        seal(INPUT, sealed | launch.MS_NOEXEC | MS_NOSYMFOLLOW)
     for target, place in links:
         os.symlink(target, launch.STAGE + place)  # noqa: PTH211 - as above
     os.chdir(launch.STAGE)

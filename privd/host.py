@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -12,23 +13,38 @@ from privd.cages.backend import Backend
 from privd.cages.identity import allocate, foreign_ranges
 from privd.cages.journal import Journal
 from privd.cages.spec import CageSpec, Places
+from privd.deployments import Deployments
 from privd.furnish import CA_NAME, KEPT, KEY_NAME, agent_folder, furnish, socket_folder
+from privd.git import contents, meta
 from privd.git.applied import Applied
 from privd.git.intake import Intake, Proposed, sweep
+from privd.git.ledger import Ledger
+from privd.git.meta import Live
+from privd.git.worktree import fill
 from privd.keeper import Attend, Keeper
 from privd.policy.admission import Admitted
 from privd.policy.agents import check_creation, check_purge, check_runner, role_of
+from privd.policy.configuration import Ground, Reading, render
+from privd.policy.configuration import read as read_settings
+from privd.policy.objects_made import commit_of, tree_of
+from privd.policy.proposals import Standing
+from privd.policy.record import Begun, Deployed, Mark, generation_of, unfinished
+from privd.policy.steps import Step
+from privd.proposals import Proposals
 from privd.registry import AgentRecord, Registry
 from privd.settings import Launching, PrivdSettings, template
-from protocol.privd import AnyCageEvent, Cage, CageChanged, CageGone
+from protocol.approvals import DeploymentKind
+from protocol.configuration import AnyDecision
+from protocol.privd import AnyCageEvent, Cage, CageChanged, CageGone, Power
 from protocol.problem import Problem, Refused
-from protocol.settings import AgentRole, Credential, Runner
+from protocol.settings import AgentRole, AgentSettings, Credential, Runner
 from runtime.clock import now_ms
 from runtime.fanout import Fanout
 from runtime.log import Log
 
 SUBORDINATE_IDS = (Path("/etc/subuid"), Path("/etc/subgid"))
 
+DAY_MS: Final = 24 * 3_600_000
 OwnedFolder = tuple[Path, tuple[int, int]]
 """A folder of an agent, and the user and group that own it."""
 
@@ -44,17 +60,28 @@ class Host:
         self.boxes = boxes_of_this_process(log, _box_socket(settings))
         self._intake = Intake(self.boxes)
         self._repositories = Path(settings.state) / "applied"
+        self.meta = Path(settings.state) / "meta"
+        self._writing_meta = trio.Lock()
         self._registry = Registry(Path(settings.state) / "cages")
         self._keepers: dict[str, Keeper] = {}
         self._changing = trio.Lock()
         """Held while it changes who there is: a name that is being removed cannot be made anew underneath."""
         self._attend = attend
         self.log = log
+        self.decisions: Fanout[AnyDecision] = Fanout()
+        self._ledgers: dict[str, Ledger] = {}
+        self.proposals = Proposals(self, self.decisions, settings)
+        self.deployments = Deployments(self, self.decisions, attend, log, settings.ended_days * DAY_MS)
 
     async def open(self) -> None:
         """Read the records, then adopt, end and start what they say, all cages at once."""
         self._registry.load()
         sweep(self._repositories)
+        for folder in sorted(self._repositories.glob("*.git")):
+            ledger = self.ledger(folder.name.removesuffix(".git"))
+            await trio.to_thread.run_sync(ledger.load)
+            if ledger.fault:
+                self.log.error("a record cannot be read", agent=ledger.agent, reason=ledger.fault)
         for record in self._registry.all():
             self._keepers[record.agent] = self._keep(record)
         async with trio.open_nursery() as nursery:
@@ -99,16 +126,22 @@ class Host:
         return lacks if self.separate else ("no privilege separation: every process runs as one user", *lacks)
 
     async def create(self, agent: str, runner: Runner | None, model: str | None) -> Cage:
-        """Make an agent from the template: record, uid range, folders, credentials. The cage stays stopped.
+        """Make an agent from the template; one that was destroyed comes back to what drove it, unless told other."""
+        left = self._registry.get(agent)
+        if left is not None:
+            runner, model = runner or left.settings.runner, model or left.settings.model
+        return await self.make(template(agent, role_of(agent), runner, model, self.settings))
 
-        One that was destroyed comes back to its own range, what it left and what drove it, unless told otherwise.
+    async def make(self, settings: AgentSettings, *, draft: bool = False) -> Cage:
+        """Make an agent: record, uid range, folders, credentials. The cage stays stopped; a draft has none.
+
+        One that was destroyed comes back to its own range, and to what it left.
         """
+        agent = settings.name
         async with self._changing:
             check_creation(agent, ((record.agent, record.kept) for record in self._registry.all()))
+            check_runner(settings.runner, has_claude=self.settings.claude is not None)
             left = self._registry.get(agent)
-            if left is not None:
-                runner, model = runner or left.settings.runner, model or left.settings.model
-            check_runner(runner or self.settings.runner, has_claude=self.settings.claude is not None)
             if left is None:
                 check_vacant(agent_folder(self.settings, agent))
             credentials = {} if left else self._credentials()
@@ -116,7 +149,8 @@ class Host:
                 agent=agent,
                 uid_base=left.uid_base if left else self._next_range(),
                 created_ms=now_ms(),
-                settings=template(agent, role_of(agent), runner, model, self.settings),
+                settings=settings,
+                draft=draft,
             )
             self._registry.put(record)
             keeper = self._keep(record)
@@ -164,14 +198,142 @@ class Host:
             await trio.to_thread.run_sync(folders.remove, self._registry.folder(agent))
             self.changes.publish(CageGone(agent))
 
+    def ledger(self, agent: str) -> Ledger:
+        """The record of one agent's proposals and deployments; it begins empty."""
+        if agent not in self._ledgers:
+            self._ledgers[agent] = Ledger(agent, self._repositories / f"{agent}.git")
+        return self._ledgers[agent]
+
+    def ledgers(self) -> tuple[Ledger, ...]:
+        """All records that can be read, by agent."""
+        return tuple(ledger for _, ledger in sorted(self._ledgers.items()) if not ledger.fault)
+
+    def standing(self, agent: str) -> Standing:
+        """What an agent is, as far as proposals care."""
+        record = self._registry.get(agent)
+        if record is None:
+            return Standing.NOBODY
+        if record.kept:
+            return Standing.KEPT
+        return Standing.DRAFT if record.draft else Standing.LIVING
+
+    def base(self, agent: str) -> str | None:
+        """The commit that is deployed for an agent; None where nothing is."""
+        return self.ledger(agent).applied.main() if self.standing(agent) is Standing.LIVING else None
+
+    def ground(self, agent: str) -> Ground:
+        """What no configuration of this agent says."""
+        record = self._registry.get(agent)
+        return Ground(
+            name=agent,
+            role=role_of(agent),
+            runner=self.settings.runner,
+            credential=self.settings.credential
+            if record is None or record.kept
+            else record.settings.credential,
+            limits=self.settings.limits,
+            api_base_url=self.settings.model_api.base_url,
+            has_claude=self.settings.claude is not None,
+        )
+
+    async def read(self, agent: str, commit: str) -> Reading:
+        """The settings that a commit of an agent's applied repository says."""
+        ledger, ground = self.ledger(agent), self.ground(agent)
+        return await ledger.work(lambda applied: read_settings(contents.files(applied, commit), ground))
+
+    def last_lines(self, agent: str, count: int) -> tuple[str, ...]:
+        return self.journal(agent).last(count)
+
+    async def take_up(self, agent: str, step: Step) -> bool:
+        """Give an agent its new settings, made anew where there was none. Whether a cage runs now."""
+        kind = step.begun.kind
+        if kind in {DeploymentKind.INIT, DeploymentKind.SPAWN}:
+            if self.standing(agent) in {Standing.NOBODY, Standing.KEPT}:
+                await self.make(step.after, draft=kind is DeploymentKind.INIT)
+            await self.fill(agent, step.begun.commit)
+        elif self.standing(agent) is not Standing.LIVING:
+            raise Refused(Problem.CONFLICT, f"{agent} was destroyed meanwhile")
+        if kind is DeploymentKind.INIT:
+            return False
+        wanted = step.wanted or kind is DeploymentKind.SPAWN
+        row = await self.keeper(agent).switch(step.after, self.settings.stop_grace_s, wanted=wanted)
+        return row.power is Power.RUNNING
+
+    async def give_back(self, agent: str, step: Step) -> None:
+        """Make an agent what it was before."""
+        match step.standing, step.before:
+            case Standing.LIVING, AgentSettings() as before:
+                await self.keeper(agent).switch(before, self.settings.stop_grace_s, wanted=step.wanted)
+            case Standing.DRAFT, AgentSettings() as before:
+                await self.keeper(agent).switch(before, 0, wanted=False, draft=True)
+            case Standing.KEPT, AgentSettings() as before:
+                await self.destroy(agent)
+                await self.keeper(agent).switch(before, 0, wanted=False)
+            case _ if self.standing(agent) is not Standing.NOBODY:
+                await self.destroy(agent)
+                await self.purge(agent, agent)
+
+    async def went_live(self, text: str, at_ms: int) -> None:
+        """One commit more in the meta repository, where something else is live than it says."""
+        live = {
+            each.agent: Live(generation, deployed.begun.commit, deployed.begun.tree, deployed.at_ms)
+            for each in self.ledgers()
+            if self.standing(each.agent) is Standing.LIVING
+            and (generation := generation_of(each.tags)) is not None
+            and isinstance(deployed := each.tags[Mark.DEPLOYED, generation], Deployed)
+        }
+        async with self._writing_meta:
+            await trio.to_thread.run_sync(meta.write, self.meta, live, text, at_ms)
+
+    async def fill(self, agent: str, commit: str) -> None:
+        """Begin an agent's proposed repository with a commit, unless it has one."""
+        folder, owner = self._proposed(agent)
+        editor = self._manager() or self.keeper(agent).record
+        await fill(self.boxes, self.applied(agent), commit, folder, owner, editor.agent)
+
+    async def adopt(self, agent: str) -> None:
+        """Give an agent that lives and was never deployed its first generation: what it is now."""
+        ledger = self.ledger(agent)
+        async with ledger.turn:
+            deployed = generation_of(ledger.tags) is not None or unfinished(ledger.tags)
+            if deployed or self.standing(agent) is not Standing.LIVING:
+                return
+            at_ms = now_ms()
+            ledger.applied.make()
+            objects = tree_of(render(self.keeper(agent).record.settings, self.ground(agent)))
+            commit = commit_of(objects[-1].id, (), f"Take up {agent} as it is", at_ms // 1000)
+            await ledger.work(lambda applied: applied.put((*objects, commit)))
+            await ledger.work(lambda applied: applied.move_main(commit.id))
+            begun = Begun(DeploymentKind.SPAWN, commit.id, objects[-1].id, None, at_ms)
+            number = ledger.record().next_number
+            await ledger.write(Mark.DEPLOYED, number, commit.id, Deployed(at_ms, begun, ""), at_ms)
+        await self.went_live(f"Take up {agent} as it is", at_ms)
+        await self.fill(agent, commit.id)
+
+    async def go_on(self) -> None:
+        """What privd has to do once it serves: deployments that its end interrupted, first generations."""
+        try:
+            await self.deployments.recover()
+            await self.went_live("Take up what is deployed", now_ms())
+        except (Refused, OSError) as fault:
+            self.log.warning("what was left of deployments cannot be tidied up", reason=str(fault))
+        for keeper in self.keepers():
+            try:
+                await self.adopt(keeper.record.agent)
+            except (Refused, OSError) as fault:
+                agent = keeper.record.agent
+                self.log.warning("a first generation cannot be made", agent=agent, reason=str(fault))
+
     async def ingest(self, agent: str, commit: str) -> Admitted:
         """Take a commit of an agent's proposed configuration into its applied repository; nothing points at it yet."""
+        folder, (uid, gid) = self._proposed(agent)
+        return await self._intake.ingest(commit, Proposed(folder, uid, gid), self.applied(agent))
+
+    def _proposed(self, agent: str) -> OwnedFolder:
+        """An agent's proposed repository, and who may write it."""
         record = self.keeper(agent).record
         owner = self.backend.identity((self._manager() or record).uid_base)
-        folder = agent_folder(self.settings, agent) / "config"
-        return await self._intake.ingest(
-            commit, Proposed(folder, owner.agent_uid, owner.agent_gid), self.applied(agent)
-        )
+        return agent_folder(self.settings, agent) / "config", (owner.agent_uid, owner.agent_gid)
 
     def applied(self, agent: str) -> Applied:
         """The repository of what was proposed and deployed for one agent; it may not have been made yet."""

@@ -22,6 +22,7 @@ from privd.policy.limits import DiskVerdict, judge_disk, stop_detail
 from privd.registry import AgentRecord, Registry
 from protocol.privd import AnyCageEvent, Cage, CageChanged, CageCrashed, CageRebuilt, Power, Resource
 from protocol.problem import Problem, Refused
+from protocol.settings import AgentSettings
 from runtime.clock import now_ms
 from runtime.log import Log
 
@@ -60,7 +61,7 @@ class Keeper:
         self._places = Places(registry.folder(record.agent))
         self._turn = trio.Lock()
         self._running: RunningCage | None = None
-        self._power = Power.KEPT if record.kept else Power.STOPPED
+        self._power = _resting(record)
         self._since_ms = record.since_ms or record.created_ms
         self._detail = ""
         self._crashes_ms: list[int] = []
@@ -98,7 +99,7 @@ class Keeper:
         A crash that nobody saw is told, a rebuild that was interrupted is done again; neither is waited for.
         """
         async with self._turn:
-            if self.record.kept:
+            if self.record.kept or self.record.draft:
                 return
             try:
                 found = await self._backend.adopt(self._places)
@@ -125,7 +126,7 @@ class Keeper:
     async def start(self) -> Cage:
         """Boot the cage unless it runs. Refused(failed) says why not; privd tries again when it next starts."""
         async with self._turn:
-            self._check_not_kept()
+            self._check_has_cage()
             self._save(wanted=True)
             if self._running is None:
                 self._crashes_ms.clear()
@@ -135,7 +136,7 @@ class Keeper:
     async def stop(self, grace_s: float, *, until_next_start: bool = False) -> Cage:
         """End the cage; after `grace_s` by force. It stays stopped, unless it shall start again with privd."""
         async with self._turn:
-            if self.record.kept:
+            if self.record.kept or self.record.draft:
                 return self.row()
             if not until_next_start:
                 self._save(wanted=False)
@@ -145,7 +146,7 @@ class Keeper:
     async def restart(self, grace_s: float) -> Cage:
         """End the cage and boot it again, as one operation."""
         async with self._turn:
-            self._check_not_kept()
+            self._check_has_cage()
             self._save(wanted=True)
             await self._end(grace_s)
             self._crashes_ms.clear()
@@ -158,7 +159,7 @@ class Keeper:
         Refused(failed) when it does not come up; it is then stopped, and started again or rebuilt as any other.
         """
         async with self._turn:
-            self._check_not_kept()
+            self._check_has_cage()
             self._save(wanted=True, rebuilding=True)
             try:
                 await self._end(grace_s)
@@ -174,6 +175,26 @@ class Keeper:
             self._publish(CageRebuilt(self.record.agent, self._rebuilt_ms))
             return self.row()
 
+    async def switch(
+        self, settings: AgentSettings, grace_s: float, *, wanted: bool, draft: bool = False
+    ) -> Cage:
+        """Give the agent other settings: end its cage, write them down, and boot it again where that is wanted.
+
+        Doing it twice is doing it once. Refused(failed) when it does not come up; the settings are written then.
+        """
+        async with self._turn:
+            if self.record.kept:
+                self._save(settings=settings)
+                return self.row()
+            await self._end(grace_s)
+            self._save(settings=settings, wanted=wanted, draft=draft)
+            self._crashes_ms.clear()
+            if wanted:
+                await self._boot()
+            else:
+                self._become(_resting(self.record))
+            return self.row()
+
     async def destroy(self, grace_s: float) -> Cage:
         """End and remove the cage; what the agent keeps is the caller's to keep."""
         async with self._turn:
@@ -181,7 +202,7 @@ class Keeper:
                 self._save(wanted=False)
                 await self._end(grace_s)
                 await self._backend.remove(self._places)
-                self._save(kept=True)
+                self._save(kept=True, draft=False)
                 self._become(Power.KEPT)
             return self.row()
 
@@ -270,8 +291,8 @@ class Keeper:
     async def _end(self, grace_s: float) -> None:
         running = self._running
         if running is None:
-            if self._power is not Power.STOPPED:
-                self._become(Power.STOPPED)
+            if self._power is not _resting(self.record):
+                self._become(_resting(self.record))
             return
         self._become(Power.STOPPING)
         ended = await (running.stop(grace_s) if grace_s > 0 else running.kill())
@@ -337,14 +358,19 @@ class Keeper:
 
         return start_again
 
-    def _check_not_kept(self) -> None:
+    def _check_has_cage(self) -> None:
+        agent = self.record.agent
         if self.record.kept:
-            agent = self.record.agent
             raise Refused(
                 Problem.CONFLICT, f"{agent} was destroyed and its state is kept: create it again, or purge it"
             )
+        if self.record.draft:
+            raise Refused(
+                Problem.CONFLICT,
+                f"{agent} is a draft: its configuration must be approved before it has a cage",
+            )
 
-    def _save(self, **changes: bool) -> None:
+    def _save(self, **changes: bool | AgentSettings) -> None:
         record = msgspec.structs.replace(self.record, **changes)
         if record != self.record:
             self._registry.put(record)
@@ -354,3 +380,10 @@ class Keeper:
         """Take a power state and tell everybody. A cage that was adopted has run since before privd did."""
         self._power, self._detail, self._since_ms = power, detail, since_ms or now_ms()
         self._publish(CageChanged(self.row()))
+
+
+def _resting(record: AgentRecord) -> Power:
+    """What an agent is while nothing of it runs."""
+    if record.kept:
+        return Power.KEPT
+    return Power.DRAFT if record.draft else Power.STOPPED

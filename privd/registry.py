@@ -32,6 +32,8 @@ class AgentRecord(Struct, frozen=True, forbid_unknown_fields=True):
     rebuilding: bool = False
     """Whether it is being made anew: what privd's own end interrupts, it does again when it comes back."""
     kept: bool = False
+    draft: bool = False
+    """Whether it has folders and a proposed configuration, and no cage yet."""
     since_ms: int = 0
 
 

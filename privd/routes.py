@@ -2,7 +2,25 @@
 
 from typing import Final
 
-from privd.handlers import agents, cages, greeting, journal, state
+from privd.handlers import agents, cages, deployments, greeting, history, journal, proposals, state
+from protocol.configuration import (
+    Approve,
+    CancelDeployment,
+    ConfirmHealth,
+    Deny,
+    ListDeployments,
+    ListProposals,
+    ListRefs,
+    Propose,
+    ReadBuildLog,
+    ReadDiff,
+    ReadFile,
+    ReadLog,
+    RollBack,
+    ShowProposal,
+    WatchDeployments,
+    WithdrawProposal,
+)
 from protocol.hello import Hello
 from protocol.privd import (
     CreateAgent,
@@ -40,4 +58,20 @@ ROUTES: Final = (
     ListState.answered_by(state.list_state, callers=OPERATOR),
     ReadState.answered_by(state.read, callers=OPERATOR),
     MeasureState.answered_by(state.measure, callers=OPERATOR),
+    Propose.answered_by(proposals.propose, callers=OPERATOR | BROKER),
+    WithdrawProposal.answered_by(proposals.withdraw, callers=OPERATOR | BROKER),
+    ListProposals.answered_by(proposals.list_proposals, callers=OPERATOR | BROKER),
+    ShowProposal.answered_by(proposals.show, callers=OPERATOR),
+    Approve.answered_by(proposals.approve, callers=OPERATOR),
+    Deny.answered_by(proposals.deny, callers=OPERATOR),
+    ListDeployments.answered_by(deployments.list_deployments, callers=OPERATOR),
+    WatchDeployments.answered_by(deployments.watch, callers=OPERATOR | BROKER),
+    ReadBuildLog.answered_by(deployments.read_log, callers=OPERATOR),
+    CancelDeployment.answered_by(deployments.cancel, callers=OPERATOR),
+    RollBack.answered_by(deployments.roll_back, callers=OPERATOR),
+    ConfirmHealth.answered_by(deployments.confirm_health, callers=BROKER),
+    ListRefs.answered_by(history.list_refs, callers=OPERATOR),
+    ReadLog.answered_by(history.read_log, callers=OPERATOR),
+    ReadDiff.answered_by(history.read_diff, callers=OPERATOR),
+    ReadFile.answered_by(history.read_file, callers=OPERATOR),
 )

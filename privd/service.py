@@ -30,7 +30,13 @@ async def serve_privd(service: Service, settings: PrivdSettings) -> None:
     )
     service.resources.callback(host.close)
     await host.open()
-    for task in (upkeep.rotate_journals, upkeep.watch_limits, upkeep.watch_disks):
+    service.start_background(host.go_on, name="go_on")
+    for task in (
+        upkeep.rotate_journals,
+        upkeep.watch_limits,
+        upkeep.watch_disks,
+        upkeep.expire_proposals,
+    ):
         service.start_background(task, host, name=task.__name__)
     surface = Surface(ROUTES, host, canonical=True, frame_bytes_max=FRAME_BYTES_MAX)
     peers, own = settings.peers, os.geteuid()

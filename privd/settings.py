@@ -5,6 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from protocol.limits import PROPOSAL_DAYS
 from protocol.settings import MODEL_DEFAULT, AgentRole, AgentSettings, CageLimits, Credential, Runner
 from runtime.settings import AbsolutePath, Uid, Url
 
@@ -65,6 +66,10 @@ class PrivdSettings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: CageLimits = CageLimits()
     runner: Runner = Runner.DEMO
     """What drives an agent that is created without saying."""
+    proposal_days: Annotated[int, Meta(ge=1, le=365)] = PROPOSAL_DAYS
+    """How long a proposal waits for the operator before it expires."""
+    ended_days: Annotated[int, Meta(ge=1, le=3_650)] = 90
+    """How long denials and failures stay in the record; generations stay for ever."""
     stop_grace_s: Annotated[int, Meta(ge=1, le=600)] = 30
 
 

@@ -1,4 +1,4 @@
-"""What privd looks at now and then, for ever: journals that grow, limits that were met, disks that fill.
+"""What privd looks at now and then, for ever: journals, limits that were met, disks that fill, proposals.
 
 Nothing here may end privd: an agent can fill a disk, and make the counting of its files fail.
 """
@@ -16,6 +16,7 @@ from protocol.problem import Refused
 JOURNALS_LOOK_S: Final = 20.0
 LIMITS_LOOK_S: Final = 5.0
 """A few small files of the kernel for each cage."""
+PROPOSALS_LOOK_S: Final = 60.0
 DISKS_LOOK_S: Final = 180.0
 """A box for each folder of each cage, one after the other."""
 
@@ -50,6 +51,16 @@ async def watch_disks(host: Host) -> None:
         for keeper in host.keepers():
             if keeper.power is Power.RUNNING and keeper.record.settings.limits.disk_mib_max is not None:
                 await look_at_disk(host, keeper)
+
+
+async def expire_proposals(host: Host) -> None:
+    """End what nobody decided in time."""
+    while True:
+        try:
+            await host.proposals.expire()
+        except (Refused, OSError) as fault:
+            host.log.warning("cannot end proposals that have expired", reason=str(fault))
+        await trio.sleep(PROPOSALS_LOOK_S)
 
 
 async def look_at_disk(host: Host, keeper: Keeper) -> None:

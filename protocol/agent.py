@@ -151,6 +151,13 @@ class ReportParked(Call[None], frozen=True):
     until_ms: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
 
 
+class ReportHealth(Call[None], frozen=True):
+    """Say what the harness's self-test found, because `ProveHealth` asked: a fault, or nothing when all is well."""
+
+    started_ms: Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
+    fault: Detail = ""
+
+
 class CancelTurn(Struct, frozen=True, tag_field="kind", tag="cancel_turn"):
     """The operator wants this turn ended."""
 
@@ -161,7 +168,14 @@ class Unpark(Struct, frozen=True, tag_field="kind", tag="unpark"):
     """The operator wants a parked harness to try again."""
 
 
-AnyCommand = CancelTurn | Unpark
+class ProveHealth(Struct, frozen=True, tag_field="kind", tag="prove_health"):
+    """The hive wants to know whether this harness is well; answered by `ReportHealth` with the same time."""
+
+    started_ms: int
+    """When the cage was started whose harness is asked."""
+
+
+AnyCommand = CancelTurn | Unpark | ProveHealth
 
 
 class WatchCommands(Watch[AnyCommand], frozen=True):

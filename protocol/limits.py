@@ -94,3 +94,32 @@ EGRESS_HOSTS_MAX: Final = 100
 RECIPIENTS_MAX: Final = 200
 ENVIRONMENT_MAX: Final = 50
 ROLE_PROMPT_CHARS_MAX: Final = 12_000
+COMMANDS_MAX: Final = 100
+"""Patterns of commands that an agent may run, when not all of them."""
+COMMAND_CHARS_MAX: Final = 300
+MCP_SERVERS_MAX: Final = 16
+MCP_WORDS_MAX: Final = 32
+"""Words of the command line of one MCP server."""
+STANDING_REMINDERS_MAX: Final = 50
+"""Reminders that stand in an agent's configuration."""
+ICON_CHARS_MAX: Final = 8
+PRONOUNS_CHARS_MAX: Final = 40
+
+# Proposals and deployments.
+DESCRIPTION_CHARS_MAX: Final = 4_000
+REASON_CHARS_MAX: Final = 2_000
+PROOF_BYTES_MAX: Final = 8 * 1024
+PROPOSALS_OPEN_MAX: Final = 50
+"""Proposals of a whole hive that wait for a verdict."""
+PROPOSALS_PER_HOUR_MAX: Final = 40
+"""Proposals for one agent within an hour."""
+PROPOSAL_DAYS: Final = 7
+"""After which an open proposal expires, unless privd's settings say otherwise."""
+APPROVAL_DOCUMENT_S: Final = 600
+"""For how long a document that was shown may be signed."""
+DIFF_FILES_MAX: Final = 200
+DIFF_LINES_MAX: Final = 4_000
+"""Lines of all files of one diff; each file that has more says `cut`."""
+BUILD_LOG_BYTES_MAX: Final = 4 * 1024 * 1024
+HEALTH_GATE_S: Final = 60
+"""How long the harness of a new generation may take to say that it is well."""

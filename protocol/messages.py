@@ -35,7 +35,7 @@ class SystemEvent(StrEnum):
     ANSWERED = "answered"
     """The answer to a question of the recipient's; `about` is the question."""
     EXPIRED = "expired"
-    """Nobody answered in time; `about` is the question."""
+    """Nobody answered in time, and `about` is the question; or, without it, nobody decided a proposal in time."""
     REMINDER = "reminder"
     """A reminder is due; `about` is the reminder."""
     RATE_LIMITED = "rate_limited"

@@ -26,6 +26,8 @@ class Power(StrEnum):
     """Ended without being asked; it starts again after a back-off."""
     FAILED = "failed"
     """Crashed too often, or could not be started; it waits for the operator."""
+    DRAFT = "draft"
+    """It has folders and a proposed configuration, and no cage until one is approved."""
     KEPT = "kept"
 
 

@@ -9,13 +9,21 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from protocol.limits import (
+    COMMAND_CHARS_MAX,
+    COMMANDS_MAX,
     EGRESS_CONNECTIONS_MAX,
     EGRESS_HOSTS_MAX,
     ENVIRONMENT_MAX,
+    ICON_CHARS_MAX,
+    MCP_SERVERS_MAX,
+    MCP_WORDS_MAX,
+    PRONOUNS_CHARS_MAX,
     RECIPIENTS_MAX,
     ROLE_PROMPT_CHARS_MAX,
+    STANDING_REMINDERS_MAX,
 )
 from protocol.names import MODEL_PATTERN, AccountName, AgentName, HostPattern, Recipient
+from protocol.reminders import CronExpression, EverySeconds, OnlyIf, ReminderText, ZoneName
 
 SETTINGS_PATH: Final = "/etc/hyperhive/agent.json"
 MODEL_DEFAULT: Final = "haiku"
@@ -48,6 +56,34 @@ class Credential(StrEnum):
 ModelName = Annotated[str, Meta(pattern=MODEL_PATTERN)]
 VariableName = Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_]{0,63}\Z")]
 VariableValue = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]{0,1024}\Z")]
+
+
+ServerName = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9_-]{0,31}\Z")]
+LineText = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,1024}\Z")]
+CommandPattern = Annotated[str, Meta(pattern=rf"\A[^\x00-\x1f\x7f]{{1,{COMMAND_CHARS_MAX}}}\Z")]
+Icon = Annotated[str, Meta(pattern=rf"\A[^\x00-\x1f\x7f]{{0,{ICON_CHARS_MAX}}}\Z")]
+Pronouns = Annotated[str, Meta(pattern=rf"\A[^\x00-\x1f\x7f]{{0,{PRONOUNS_CHARS_MAX}}}\Z")]
+OWN_SERVER: Final = "hyperhive"
+"""The MCP server that every agent has: the hive's own."""
+
+
+class McpServer(Struct, frozen=True, forbid_unknown_fields=True):
+    """A further MCP server of an agent: a program that speaks over standard input and output, run in the cage."""
+
+    command: Annotated[tuple[LineText, ...], Meta(min_length=1, max_length=MCP_WORDS_MAX)]
+    environment: Annotated[dict[VariableName, VariableValue], Meta(max_length=ENVIRONMENT_MAX)] = {}
+
+
+class StandingReminder(Struct, frozen=True, forbid_unknown_fields=True):
+    """A reminder that the configuration sets; exactly one of `every_s` and `cron`. The name tells it from others."""
+
+    name: ServerName
+    body: ReminderText
+    every_s: EverySeconds | None = None
+    cron: CronExpression | None = None
+    zone: ZoneName | None = None
+    """Of `cron`; None is the hive's."""
+    only_if: OnlyIf | None = None
 
 
 class CageLimits(Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,3 +127,11 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: CageLimits = CageLimits()
     api_base_url: Annotated[str, Meta(max_length=300)] | None = None
     """The model API, when it is not the CLI's own default."""
+    icon: Icon = ""
+    """A sign or two that stand for the agent; empty is the dashboard's own choice."""
+    pronouns: Pronouns = ""
+    allowed_commands: Annotated[tuple[CommandPattern, ...], Meta(max_length=COMMANDS_MAX)] | None = None
+    """Patterns of the shell commands that the agent's CLI may run; None is every command, an empty tuple none."""
+    mcp_servers: Annotated[dict[ServerName, McpServer], Meta(max_length=MCP_SERVERS_MAX)] = {}
+    """Beside the hive's own, which no configuration can replace."""
+    reminders: Annotated[tuple[StandingReminder, ...], Meta(max_length=STANDING_REMINDERS_MAX)] = ()

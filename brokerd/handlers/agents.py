@@ -1,14 +1,14 @@
 """Agents: what they and their harnesses say of themselves, and what the operator wants of a harness."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
 
 from brokerd.handlers.deliveries import agent_of
 from brokerd.host import Host
 from brokerd.policy.recipients import manager_of
 from brokerd.store import agents, news
 from brokerd.store.feed import FeedLog
-from protocol.agent import AnyCommand, ReportParked, Unpark, WatchCommands
+from protocol.agent import AnyCommand, ReportHealth, ReportParked, Unpark, WatchCommands
 from protocol.brokerd import WakeParked
 from protocol.messages import SystemEvent
 from protocol.problem import Problem, Refused
@@ -61,10 +61,18 @@ def _report_parked(
     return None if parked else news.works_again(db, log, agent)
 
 
-def watch_commands(
+@asynccontextmanager
+async def watch_commands(
     request: WatchCommands, caller: Caller, host: Host
-) -> AbstractAsyncContextManager[AsyncIterator[AnyCommand]]:
-    return host.harnesses.listening(agent_of(caller))
+) -> AsyncIterator[AsyncIterator[AnyCommand]]:
+    async with host.harnesses.listening(agent_of(caller)) as commands:
+        host.health.ask(agent_of(caller))
+        yield commands
+
+
+async def report_health(request: ReportHealth, caller: Caller, host: Host) -> None:
+    """Privd is told behind this."""
+    host.health.report(agent_of(caller), request)
 
 
 async def wake_parked(request: WakeParked, caller: Caller, host: Host) -> None:

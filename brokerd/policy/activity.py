@@ -9,7 +9,7 @@ def end_by_power(power: Power) -> Outcome | None:
     match power:
         case Power.CRASHED | Power.FAILED:
             return Outcome.CRASHED
-        case Power.STOPPED | Power.KEPT:
+        case Power.STOPPED | Power.KEPT | Power.DRAFT:
             return Outcome.INTERRUPTED
         case Power.STARTING | Power.RUNNING | Power.STOPPING:
             return None

@@ -484,3 +484,19 @@ def broker_011_turns_alone(db: Database) -> None:
         ALTER TABLE agents DROP COLUMN activity;
         """
     )
+
+
+@broker()
+def broker_012_decisions(db: Database) -> None:
+    db.executescript(
+        """
+        CREATE TABLE decisions_told (           -- ends of proposals and deployments of which somebody was told
+            id INTEGER PRIMARY KEY,
+            agent TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            made_ms INTEGER NOT NULL,           -- when it was proposed or began
+            UNIQUE (agent, number, state, made_ms)
+        ) STRICT;
+        """
+    )

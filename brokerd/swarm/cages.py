@@ -43,6 +43,8 @@ from runtime.store import Db
 RETRY_FIRST_S: Final = 0.05
 RETRY_MAX_S: Final = 2.0
 BURIED_PER_JOB_MAX: Final = 200
+NO_AGENT: Final = frozenset({Power.KEPT, Power.DRAFT})
+"""Powers of what has folders and no cage."""
 
 
 async def follow_privd(host: Host, doors: Doors) -> None:
@@ -75,7 +77,7 @@ async def apply(event: AnyCageEvent, host: Host, doors: Doors) -> None:
             for name in sorted(known.union(await host.store.read(_left_behind)) - told):
                 await _gone(name, host, doors)
             await _changed(cages, host, doors)
-            await _tell_missed([cage for cage in cages if cage.power is not Power.KEPT], host)
+            await _tell_missed([cage for cage in cages if cage.power not in NO_AGENT], host)
         case CageChanged(cage):
             await _changed([cage], host, doors)
         case CageGone(agent):
@@ -98,9 +100,9 @@ def _left_behind(db: Db) -> set[str]:
 
 
 async def _changed(cages: Iterable[Cage], host: Host, doors: Doors) -> None:
-    """Agents whose cages exist get a socket; those of which only state is kept lose theirs."""
+    """Agents whose cages exist get a socket; those of which only state is kept lose theirs, and drafts have none."""
     here = [
-        Known(cage.agent, cage.harness_uid, cage.settings) for cage in cages if cage.power is not Power.KEPT
+        Known(cage.agent, cage.harness_uid, cage.settings) for cage in cages if cage.power not in NO_AGENT
     ]
     await host.feed.write(agents.know, here)
     for known in here:
@@ -111,18 +113,22 @@ async def _changed(cages: Iterable[Cage], host: Host, doors: Doors) -> None:
         outcome = end_by_power(cage.power)
         if outcome is not None:
             await harness_ended(cage.agent, Ending(outcome, f"the cage is {cage.power}"), host)
-        if cage.power is Power.KEPT:
+        host.health.runs(cage.agent, cage.started_ms if cage.power is Power.RUNNING else None)
+        (host.roster.drafts.add if cage.power is Power.DRAFT else host.roster.drafts.discard)(cage.agent)
+        if cage.power in NO_AGENT:
             await _forget(cage.agent, host, doors)
 
 
 async def _forget(agent: str, host: Host, doors: Doors) -> None:
     host.roster.forget(agent)
+    host.health.runs(agent, None)
     doors.close(agent)
     await host.feed.write(agents.forget, [agent])
 
 
 async def _gone(agent: str, host: Host, doors: Doors) -> None:
     """An agent was purged: nobody will ever read what waits for it."""
+    host.roster.drafts.discard(agent)
     await harness_ended(agent, Ending(Outcome.INTERRUPTED, "the agent was removed"), host)
     await _forget(agent, host, doors)
     while await host.feed.write(questions.close, agent, BURIED_PER_JOB_MAX):

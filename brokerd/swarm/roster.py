@@ -13,6 +13,8 @@ class Roster:
 
     def __init__(self) -> None:
         self.roles: dict[str, AgentRole] = {}
+        self.drafts: set[str] = set()
+        """Names under which there is a proposed configuration and no agent yet."""
         self._known: dict[str, Known] = {}
 
     def know(self, known: Known) -> None:

@@ -21,6 +21,7 @@ HELP_TEXT: Final = (
     "  forget <n>                   I cancel the reminder with this number\n"
     "  open                         what is not settled between me and others\n"
     "  who                          who is in the hive\n"
+    "  propose <agent> <commit> …   I ask for that commit of its config, if I am the manager; then why\n"
     "  status <text>                I show that beside my name\n"
     "  remember <text>              I write it into my notes\n"
     "  count to <n>                 I count, slowly, so that you can watch or cancel me\n"
@@ -158,6 +159,16 @@ def cards(answered: Answered | None) -> str:
     return "In the hive are:\n" + "\n".join(lines) if lines else "Nobody else is in the hive."
 
 
+def propose(woken: Woken, name: str, found: "re.Match[str]") -> Mind:
+    """Ask the operator for a commit of an agent's config; what is decided wakes us later."""
+    asked = {"agent": found[1].lower(), "commit": found[2].lower(), "description": (found[3] or "").strip()}
+    answered = yield Call("request_apply_commit", asked)
+    if answered is None or answered.fault:
+        yield from answer(woken, f"I could not propose that: {fault_of(answered)}")
+        return
+    yield from answer(woken, f"I proposed that: {answered.value['agent']} {answered.value['number']}")
+
+
 def show_help(woken: Woken, name: str, found: "re.Match[str]") -> Mind:
     yield from answer(woken, HELP_TEXT.format(name=name))
 
@@ -185,5 +196,6 @@ WORDS: Final[tuple[tuple["re.Pattern[str]", Doing], ...]] = (
     (_words(r"remember\s+(.+)"), remember),
     (_words(r"count\s+to\s+(\d{1,6})\W*"), count),
     (_words(r"who\W*"), who),
+    (_words(rf"propose\s+({NAME})\s+([0-9a-f]{{40}})(?:\s+(.+))?"), propose),
     (_words(r"help\W*"), show_help),
 )

@@ -10,7 +10,9 @@ from typing import Any, Final
 import msgspec
 
 from harness.wake import BROADCAST_HINT, NUMBERED
+from protocol.approvals import CapabilityChange, Proposal, ProposalState
 from protocol.messages import Message
+from protocol.privd import Cage
 from protocol.questions import Question, QuestionState
 from protocol.reminders import Cron, Every, Once, Reminder, ReminderRollup, ReminderState
 from protocol.tools import OpenMatters, OpenThread, Received, ReminderPage, Sent
@@ -27,6 +29,8 @@ def shown(reply: object) -> Any:
     """What a model is shown of a reply; what is small already is shown as it is."""
     if reply is None:
         return {"ok": True}
+    if isinstance(reply, tuple):
+        return [shown(each) for each in reply]
     show = SHOWN.get(type(reply))
     return reply if show is None else show(reply)
 
@@ -151,6 +155,42 @@ def reminder(kept: Reminder) -> Fields:
     }
 
 
+def proposal(row: Proposal) -> Fields:
+    """A proposal, without what only the operator's page needs."""
+    return told(
+        {
+            "agent": row.agent,
+            "number": row.number,
+            "kind": row.kind,
+            "state": row.state,
+            "commit": row.commit,
+            "by": row.by,
+            "description": row.description or None,
+            "changes": [change(each) for each in row.capabilities] or None,
+            "proposed": iso(row.proposed_ms),
+            "expires": iso(row.expires_ms) if row.state is ProposalState.OPEN else None,
+            "decided": iso(row.decided_ms),
+            "reason": row.reason or None,
+        }
+    )
+
+
+def change(each: CapabilityChange) -> str:
+    return f"{each.subject}: {each.before or '(nothing)'} → {each.after or '(nothing)'}"
+
+
+def cage(row: Cage) -> Fields:
+    return told(
+        {
+            "agent": row.agent,
+            "state": row.power,
+            "since": iso(row.since_ms),
+            "crashes": row.crashes or None,
+            "detail": row.detail or None,
+        }
+    )
+
+
 def schedule(when: Once | Every | Cron) -> str:
     match when:
         case Once():
@@ -186,4 +226,6 @@ SHOWN: Final[dict[type, Callable[[Any], Fields]]] = {
     Reminder: reminder,
     ReminderPage: reminder_page,
     ReminderRollup: rollup,
+    Proposal: proposal,
+    Cage: cage,
 }

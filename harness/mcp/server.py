@@ -17,7 +17,7 @@ from mcp.shared.message import SessionMessage
 
 from harness.mcp.listener import BadClient
 from harness.mcp.toolbox import Toolbox
-from harness.mcp.tools import CARDS, ToolCard
+from harness.mcp.tools import ToolCard
 from runtime import VERSION
 
 LINE_BYTES_MAX: Final = 1024 * 1024
@@ -101,7 +101,7 @@ def build(toolbox: Toolbox) -> "Server[Any]":
     async def list_tools(
         _: ServerRequestContext[Any], __: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=[listed(card) for card in CARDS.values()])
+        return types.ListToolsResult(tools=[listed(card) for card in toolbox.cards.values()])
 
     async def call_tool(
         _: ServerRequestContext[Any], call: types.CallToolRequestParams

@@ -15,10 +15,11 @@ import trio
 from msgspec import Struct, field
 
 from harness.mcp.answers import result_json
-from harness.mcp.tools import CARDS, REPEATED, ToolCard
+from harness.mcp.tools import REPEATED, ToolCard, cards_of
 from harness.policy.budget import cut_chars
 from protocol.limits import AGENT_CONNECTIONS_MAX, TURN_LABEL_CHARS_MAX, TURN_TEXT_CHARS_MAX
 from protocol.problem import Problem, Refused
+from protocol.settings import AgentRole
 from protocol.tools import Received, Tool
 from protocol.turns import TurnEvent, Woken
 from runtime.client import Client, Disconnected
@@ -55,7 +56,8 @@ class OpenTurn(Struct, frozen=True):
 class Toolbox:
     """The tools of one agent. `turn` is set while a turn runs."""
 
-    def __init__(self, broker: Client) -> None:
+    def __init__(self, broker: Client, role: AgentRole = AgentRole.AGENT) -> None:
+        self.cards = cards_of(role)
         self._broker = broker
         self._room = trio.CapacityLimiter(CALLS_MAX)
         self.turn: OpenTurn | None = None
@@ -64,7 +66,7 @@ class Toolbox:
         """Do one call. What goes wrong is an answer that says so, never an exception."""
         turn = self.turn
         try:
-            request = _request(name, arguments, turn)
+            request = _request(self.cards.get(name), name, arguments, turn)
             async with self._room:
                 reply = await self._ask(request, turn)
         except Refused as refused:
@@ -82,8 +84,9 @@ class Toolbox:
             return await self._broker.call(keyed, patience_s=PATIENCE_S)
 
 
-def _request(name: str, arguments: Mapping[str, Any], turn: OpenTurn | None) -> Tool[Any]:
-    card = CARDS.get(name)
+def _request(
+    card: ToolCard | None, name: str, arguments: Mapping[str, Any], turn: OpenTurn | None
+) -> Tool[Any]:
     if card is None:
         raise Refused(Problem.NOT_FOUND, f"there is no tool {cut_chars(name, 60)!a}")
     if turn is None and not card.is_reading:

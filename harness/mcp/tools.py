@@ -5,6 +5,7 @@ the same struct that brokerd decodes, so they cannot differ. What a schema need 
 left out may be null, a bound that no model reaches) is left out: every agent pays for it at every start.
 """
 
+from collections.abc import Iterable
 from inspect import cleandoc
 from typing import Any, Final
 
@@ -12,7 +13,9 @@ import msgspec
 from msgspec import Struct
 
 from protocol.limits import INTEGER_MAX
+from protocol.managing import MANAGER_TOOLS, GetLogs, ListRequests
 from protocol.names import AGENT_NAME_RULE, OPERATOR
+from protocol.settings import AgentRole
 from protocol.tools import (
     TOOLS,
     Ask,
@@ -30,12 +33,16 @@ from protocol.tools import (
 REFERENCE: Final = "#/$defs/{name}"
 FIXED: Final[dict[str, dict[str, Any]]] = {"ask_operator": {"to": OPERATOR}}
 """What an alias sets by its name, so that its schema does not ask for it."""
-ALIAS_WORDS: Final = {"ask_operator": "Ask the operator: the same as ask without `to`."}
+ALIAS_WORDS: Final = {
+    "ask_operator": "Ask the operator: the same as ask without `to`.",
+    "request_spawn_draft": "The same as request_init_config.",
+    "request_spawn_commit": "The same as request_apply_commit, for a draft.",
+}
 """What is listed of an alias instead of the whole description again."""
 LEFT_OUT: Final = (("maximum", INTEGER_MAX), ("description", AGENT_NAME_RULE))
 """What no model needs to be told: its numbers are not so large, and the pattern says what a name is."""
 READING: Final[frozenset[type[Tool[Any]]]] = frozenset(
-    {ReadReceipt, OpenThreads, ListReminders, RollUpReminders, WhoAmI, ListAgents}
+    {ReadReceipt, OpenThreads, ListReminders, RollUpReminders, WhoAmI, ListAgents, ListRequests, GetLogs}
 )
 """Tools without an effect; whatever is not named here has one, and is refused outside a turn."""
 REPEATED: Final[frozenset[type[Tool[Any]]]] = frozenset({Send, Ask, Remind})
@@ -60,7 +67,7 @@ def tool_card(request: type[Tool[Any]], name: str | None = None) -> ToolCard:
     """Derive a tool from its request, or one of its aliases. Raises TypeError for a request without a docstring."""
     [whole], others = msgspec.json.schema_components([request], ref_template=REFERENCE)
     shape = dict(others.pop(whole["$ref"].removeprefix("#/$defs/")))
-    fixed = FIXED[name] if name is not None else {}
+    fixed = FIXED.get(name, {}) if name is not None else {}
     hidden = {"op", *request.supplied, *fixed}
     properties = {field: spare(node) for field, node in shape["properties"].items() if field not in hidden}
     schema: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
@@ -100,13 +107,20 @@ def anchored(pattern: str) -> str:
     return pattern.replace(r"\A", "^").replace(r"\Z", "$")
 
 
-def _every_card() -> dict[str, ToolCard]:
+def _cards(requests: Iterable[type[Tool[Any]]]) -> dict[str, ToolCard]:
     cards: dict[str, ToolCard] = {}
-    for request in TOOLS:
+    for request in requests:
         for name in (None, *request.aliases):
             card = tool_card(request, name)
             cards[card.name] = card
     return cards
 
 
-CARDS: Final = _every_card()
+CARDS: Final = _cards(TOOLS)
+"""What every agent has."""
+MANAGER_CARDS: Final = CARDS | _cards(MANAGER_TOOLS)
+
+
+def cards_of(role: AgentRole) -> dict[str, ToolCard]:
+    """The tools of an agent with this role; brokerd checks the role again."""
+    return MANAGER_CARDS if role is AgentRole.MANAGER else CARDS

@@ -1,17 +1,18 @@
 """The applied repository of one agent: bare, root's, written by privd alone. Plain files that any git understands.
 
     objects/        one file each, never packed here
+    refs/heads/     main, what is live: one commit for each generation
     refs/tags/      the record: annotated tags, each made once and never moved
     shallow         commits whose parents were never taken in, so that git does not look for them
     incoming-*/     the quarantine of objects that are being taken in; swept when privd starts
 
-No object is parsed here, and none is ever changed once it is there: two objects of one id stay the first of them.
+No object is ever changed once it is there: two objects of one id stay the first of them. What is read here, privd
+wrote: it was admitted, or is privd's own.
 """
 
 import contextlib
 import errno
 import os
-import re
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -19,8 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from msgspec import Struct
+
 from privd.durable import sync, write
 from privd.policy.objects import Kind, object_id
+from privd.policy.objects_made import AUTHOR, Made
+from privd.policy.record import TAG_RULE
 from protocol.problem import Problem, Refused
 
 HEAD: Final = b"ref: refs/heads/main\n"
@@ -29,9 +34,17 @@ FOLDERS: Final = ("objects", "objects/info", "objects/pack", "refs", "refs/heads
 FOLDER_MODE: Final = 0o700
 OBJECT_MODE: Final = 0o400
 INCOMING: Final = "incoming-"
-TAG_RULE: Final = re.compile(r"(proposal|approved|denied|building|deployed|failed)/[1-9][0-9]{0,8}", re.ASCII)
-TAGGER: Final = "privd <privd@localhost>"
+MAIN: Final = "refs/heads/main"
+OBJECT_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of one object that is read again; what was taken in is smaller."""
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Tag(Struct, frozen=True):
+    """One annotated tag: the commit, and the document that is its message."""
+
+    commit: str
+    document: bytes
 
 
 class Applied:
@@ -86,11 +99,67 @@ class Applied:
             with full_disk_refused():
                 write(shallow, "".join(f"{name}\n" for name in sorted({*known, commit})).encode())
 
+    def put(self, objects: Iterable[Made]) -> None:
+        """Put objects of privd's own among the others, durably."""
+        with self.incoming() as incoming:
+            for each in objects:
+                if not self.has(each.id):
+                    incoming.put(each.kind, each.id, each.content)
+            self.release(incoming)
+
+    def read(self, kind: Kind, name: str) -> bytes:
+        """The content of an object that is there. Refused(not_found); Refused(failed) when it is damaged."""
+        try:
+            packed = self._object(name).read_bytes()
+        except FileNotFoundError as error:
+            raise Refused(
+                Problem.NOT_FOUND, f"there is no {kind} {name} in the applied repository"
+            ) from error
+        reader = zlib.decompressobj()
+        try:
+            whole = reader.decompress(packed, OBJECT_BYTES_MAX)
+        except zlib.error as error:
+            raise _damaged(self._folder, name) from error
+        head, _, content = whole.partition(b"\0")
+        if object_id(kind, content) != name:
+            if not head.startswith(f"{kind} ".encode()):
+                raise Refused(Problem.NOT_FOUND, f"{name} is no {kind} in the applied repository")
+            raise _damaged(self._folder, name)
+        return content
+
+    def main(self) -> str | None:
+        """The commit that is live; None where nothing ever was."""
+        try:
+            return (self._folder / MAIN).read_text().strip()
+        except FileNotFoundError:
+            return None
+
+    def move_main(self, commit: str) -> None:
+        with full_disk_refused():
+            write(self._folder / MAIN, f"{commit}\n".encode())
+
+    def tags(self) -> dict[str, Tag]:
+        """Every tag by name."""
+        found = {}
+        for file in sorted((self._folder / "refs" / "tags").glob("*/*")):
+            content = self.read(Kind.TAG, file.read_text().strip()).decode()
+            head, _, document = content.partition("\n\n")
+            name = f"{file.parent.name}/{file.name}"
+            lines = dict(line.partition(" ")[::2] for line in head.splitlines())
+            found[name] = Tag(lines["object"], document.encode())
+        return found
+
+    def drop_tag(self, name: str) -> None:
+        """Take a tag's name away; its object stays."""
+        file = self._folder / "refs" / "tags" / name
+        file.unlink(missing_ok=True)
+        sync(file.parent)
+
     def tag(self, name: str, commit: str, document: bytes, at_s: int) -> str:
         """Make an annotated tag whose message is *document*; its id. `conflict` when there is one of that name."""
         if not TAG_RULE.fullmatch(name):
             raise ValueError(f"{name!a} is no tag of ours")
-        head = f"object {commit}\ntype commit\ntag {name}\ntagger {TAGGER} {at_s} +0000\n\n"
+        head = f"object {commit}\ntype commit\ntag {name}\ntagger {AUTHOR} {at_s} +0000\n\n"
         content = head.encode() + document
         found = object_id(Kind.TAG, content)
         with self.incoming() as incoming:
@@ -132,6 +201,10 @@ class Incoming:
         with open(descriptor, "wb") as opened:  # noqa: PTH123 - pathlib cannot set a mode
             opened.write(zlib.compress(b"%s %d\0" % (kind.encode(), len(content)) + content))
         self.files[name] = file
+
+
+def _damaged(folder: Path, name: str) -> Refused:
+    return Refused(Problem.FAILED, f"{folder}: the object {name} is damaged; restore the repository")
 
 
 def remove(folder: Path) -> None:

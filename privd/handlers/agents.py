@@ -6,7 +6,9 @@ from protocol.rpc import Caller
 
 
 async def create(request: CreateAgent, caller: Caller, host: Host) -> Cage:
-    return await host.create(request.agent, request.runner, request.model)
+    row = await host.create(request.agent, request.runner, request.model)
+    await host.adopt(request.agent)
+    return row
 
 
 async def purge(request: PurgeAgent, caller: Caller, host: Host) -> None:

@@ -5,19 +5,49 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from msgspec.structs import replace
 
 from brokerd.policy.guards import Guards
 from brokerd.service import serve_broker
 from brokerd.settings import BrokerSettings
 from brokerd.store.schema import shape_of
 from protocol.agent import Attach, Attached, BeginTurn, Delivery, EndTurn, TakeDelivery, TurnClosed
+from protocol.approvals import Deployment, Proposal, ProposalKind, ProposalState
 from protocol.brokerd import Agent, ListMessages, Snapshot, TakeSnapshot
+from protocol.configuration import (
+    AnyDecision,
+    ConfirmHealth,
+    DecisionsNow,
+    DeploymentChanged,
+    ListProposals,
+    ProposalChanged,
+    Propose,
+    WatchDeployments,
+    WithdrawProposal,
+)
 from protocol.egressd import Account, AccountChanged, AnyEgressEvent, EgressNow, WatchEgress
 from protocol.messages import DeliveryState, Message, Receipt
 from protocol.names import MANAGER_NAME
-from protocol.privd import AnyCageEvent, Cage, CageChanged, CageGone, CagesNow, Power, WatchCages
-from protocol.rpc import Caller, Role
+from protocol.privd import (
+    AnyCageEvent,
+    Cage,
+    CageChanged,
+    CageGone,
+    CagesNow,
+    JournalLine,
+    JournalPage,
+    Power,
+    ReadJournal,
+    RebuildCage,
+    RestartCage,
+    StartCage,
+    StopCage,
+    WatchCages,
+)
+from protocol.problem import Problem, Refused
+from protocol.rpc import Caller, Request, Role
 from protocol.settings import AgentRole, AgentSettings
 from protocol.tools import Send, Sent
 from protocol.turns import Outcome
@@ -49,6 +79,27 @@ def cage(name: str, power: Power = Power.RUNNING, **settings: object) -> Cage:
     return Cage(name, power, 1, "test", os.geteuid(), os.geteuid(), deployed)
 
 
+AnyPower = StartCage | StopCage | RestartCage | RebuildCage
+
+
+def proposal(
+    agent: str = "iris", number: int = 1, state: ProposalState = ProposalState.OPEN, **more: Any
+) -> Proposal:
+    """One that the manager made, unless a test says otherwise."""
+    given = {"kind": ProposalKind.CONFIG, "by": "manager", "commit": "a" * 40} | more
+    return Proposal(
+        agent=agent,
+        number=number,
+        state=state,
+        tree="b" * 40,
+        base=None,
+        description="",
+        proposed_ms=number,
+        expires_ms=9,
+        **given,
+    )
+
+
 @dataclass
 class Privd:
     """What privd would say. `events` goes to everybody who watches, brokerd among them."""
@@ -56,6 +107,70 @@ class Privd:
     run: Path
     cages: dict[str, Cage] = field(default_factory=dict)
     events: Fanout[AnyCageEvent] = field(default_factory=Fanout)
+    decisions: Fanout[AnyDecision] = field(default_factory=Fanout)
+    proposals: dict[tuple[str, int], Proposal] = field(default_factory=dict)
+    deployments: dict[tuple[str, int], Deployment] = field(default_factory=dict)
+    asked: list[Request] = field(default_factory=list)
+    """What brokerd carried here."""
+    refuses: Refused | None = None
+    """What is answered to that, instead of doing it."""
+    confirmed: list[ConfirmHealth] = field(default_factory=list)
+    deaf: int = 0
+    """So many times it is too busy to hear how a harness is."""
+
+    @asynccontextmanager
+    async def watch_decisions(
+        self, request: WatchDeployments, caller: Caller, host: "Privd"
+    ) -> AsyncIterator[AsyncIterator[AnyDecision]]:
+        with self.decisions.subscribed() as watcher:
+            now = DecisionsNow(tuple(self.proposals.values()), tuple(self.deployments.values()), click=True)
+            watcher.offer(now)
+            yield watcher
+
+    def decide(self, proposal: Proposal) -> None:
+        """A proposal stands so now."""
+        self.proposals[proposal.agent, proposal.number] = proposal
+        self.decisions.publish(ProposalChanged(proposal))
+
+    def deploy(self, deployment: Deployment) -> None:
+        """A deployment stands so now."""
+        self.deployments[deployment.agent, deployment.number] = deployment
+        self.decisions.publish(DeploymentChanged(deployment))
+
+    async def confirm(self, request: ConfirmHealth, caller: Caller, host: "Privd") -> None:
+        if self.deaf:
+            self.deaf -= 1
+            raise Refused(Problem.BUSY, "not now")
+        self.confirmed.append(request)
+
+    def _hear(self, request: Request) -> None:
+        self.asked.append(request)
+        if self.refuses is not None:
+            raise self.refuses
+
+    async def propose(self, request: Propose, caller: Caller, host: "Privd") -> Proposal:
+        self._hear(request)
+        return proposal(request.agent, kind=request.kind, commit=request.commit or "0" * 40)
+
+    async def withdraw(self, request: WithdrawProposal, caller: Caller, host: "Privd") -> Proposal:
+        self._hear(request)
+        found = replace(self.proposals[request.agent, request.number], state=ProposalState.WITHDRAWN)
+        self.decide(found)
+        return found
+
+    async def list_proposals(
+        self, request: ListProposals, caller: Caller, host: "Privd"
+    ) -> tuple[Proposal, ...]:
+        self._hear(request)
+        return tuple(self.proposals.values())
+
+    async def power(self, request: AnyPower, caller: Caller, host: "Privd") -> Cage:
+        self._hear(request)
+        return self.cages[request.agent]
+
+    async def journal(self, request: ReadJournal, caller: Caller, host: "Privd") -> JournalPage:
+        self._hear(request)
+        return JournalPage(tuple(JournalLine(at * 10, f"line {at}") for at in range(100)), 7)
 
     @asynccontextmanager
     async def watch(
@@ -77,7 +192,19 @@ class Privd:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """Answer at swarm.sock."""
-        routes = [WatchCages.answered_by(self.watch, callers=Role.BROKER)]
+        routes = [
+            WatchCages.answered_by(self.watch, callers=Role.BROKER),
+            WatchDeployments.answered_by(self.watch_decisions, callers=Role.BROKER),
+            ConfirmHealth.answered_by(self.confirm, callers=Role.BROKER),
+            Propose.answered_by(self.propose, callers=Role.BROKER),
+            WithdrawProposal.answered_by(self.withdraw, callers=Role.BROKER),
+            ListProposals.answered_by(self.list_proposals, callers=Role.BROKER),
+            StartCage.answered_by(self.power, callers=Role.BROKER),
+            StopCage.answered_by(self.power, callers=Role.BROKER),
+            RestartCage.answered_by(self.power, callers=Role.BROKER),
+            RebuildCage.answered_by(self.power, callers=Role.BROKER),
+            ReadJournal.answered_by(self.journal, callers=Role.BROKER),
+        ]
         async with running_service("privd") as service:
             path = self.run / "privd" / "swarm.sock"
             path.parent.mkdir(parents=True, exist_ok=True)

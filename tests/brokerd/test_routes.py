@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from brokerd.routes import AGENT_ROUTES, OPERATOR_ROUTES
-from protocol import agent, brokerd, tools
+from protocol import agent, brokerd, managing, tools
 from protocol.hello import Hello
 from protocol.problem import Refused
 from protocol.rpc import AGENTS, EVERY_ROLE, Caller, Request, Role
@@ -40,12 +40,14 @@ def test_every_request_that_is_declared_is_served_at_its_socket() -> None:
         tools.CancelReminder,
         tools.RollUpReminders,
     }
-    assert SERVED["iris"] == {*declared(agent), *declared(tools), Hello}
+    assert SERVED["iris"] == {*declared(agent), *declared(tools), *declared(managing), Hello}
     assert SERVED["operator"] == {*declared(brokerd), Hello, *shared}
 
 
 def test_each_socket_is_for_its_own_callers() -> None:
-    assert {route.callers for route in AGENT_ROUTES} == {AGENTS}
+    managers = {route.request for route in AGENT_ROUTES if route.callers == Role.MANAGER}
+    assert managers == declared(managing)
+    assert {route.callers for route in AGENT_ROUTES if route.request not in managers} == {AGENTS}
     assert {route.callers for route in OPERATOR_ROUTES} == {Role.OPERATOR}
 
 

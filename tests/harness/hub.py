@@ -90,6 +90,7 @@ class Hub:
         self.status: dict[str, str] = {}
         self.parked: dict[str, wire.ReportParked] = {}
         self.instances: dict[str, str] = {}
+        self.health: list[tuple[str, wire.ReportHealth]] = []
         self.commands: dict[str, list[trio.MemorySendChannel[wire.AnyCommand]]] = defaultdict(list)
         self.refuse: Callable[[str, Any], Refused | None] = lambda agent, request: None
         """A test's own answer to a request."""
@@ -193,6 +194,7 @@ class Hub:
             wire.EndTurn: end_turn,
             wire.PublishEvents: publish_events,
             wire.ReportParked: report_parked,
+            wire.ReportHealth: report_health,
             tools.Send: send,
             tools.Recv: recv,
             tools.ReadReceipt: read_receipt,
@@ -300,6 +302,10 @@ async def publish_events(request: wire.PublishEvents, agent: str, hub: Hub) -> N
 
 async def report_parked(request: wire.ReportParked, agent: str, hub: Hub) -> None:
     hub.parked[agent] = request
+
+
+async def report_health(request: wire.ReportHealth, agent: str, hub: Hub) -> None:
+    hub.health.append((agent, request))
 
 
 @asynccontextmanager

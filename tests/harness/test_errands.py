@@ -42,6 +42,19 @@ async def test_zero_is_yes_and_anything_else_is_no_with_its_last_words(tmp_path:
         assert "not found" in (await checks.only_if("no-such-program")).detail
 
 
+async def test_the_self_test_says_what_no_turn_could_do_without(tmp_path: Path) -> None:
+    places, program = Places("iris", tmp_path), tmp_path / "the claude"
+    places.state.mkdir(parents=True)
+    async with spawning() as (spawner, _):
+        assert await AgentErrands(spawner, places, {}).self_test() == ""
+        checks = AgentErrands(spawner, places, {}, program)
+        assert await checks.self_test() == f"the runner's program is not there: {program}"
+        program.touch(0o755)
+        assert await checks.self_test() == ""
+        places.state.rmdir()
+        assert await checks.self_test() == f"its user cannot write to {places.state}"
+
+
 async def test_it_runs_where_the_agent_works_and_with_what_it_has(tmp_path: Path) -> None:
     async with of_iris(tmp_path) as (checks, places):
         assert (await checks.only_if("pwd > seen; env >> seen; cat >> seen")).passed

@@ -51,6 +51,10 @@ class ScriptedErrands:
         self._after_s = after_s
         self.commands: list[str] = []
         self.cancelled = 0
+        self.fault = ""
+
+    async def self_test(self) -> str:
+        return self.fault
 
     async def only_if(self, command: str) -> Checked:
         self.commands.append(command)
@@ -108,6 +112,7 @@ async def looping(hub: Hub, runner: Scripted, errands: Errands | None = None) ->
             running.done.set()
 
         nursery.start_soon(commands.follow, loop.obey, loop.tell_parked)
+        nursery.start_soon(loop.answer_health)
         nursery.start_soon(serve)
         with trio.fail_after(30 * 24 * 3_600):
             yield running
@@ -415,3 +420,17 @@ async def test_a_broker_that_gives_nothing_is_asked_again_without_a_storm(place:
     async with hub.up("iris"), looping(hub, runner):
         await trio.sleep(600)
     assert asked(hub, wire.TakeDelivery) < 200
+
+
+async def test_it_says_how_it_is_when_it_is_asked(place: Path) -> None:
+    hub, errands = Hub(place), ScriptedErrands()
+    errands.fault = "its user cannot write"
+    async with hub.up("iris"), looping(hub, Scripted(), errands):
+        await trio.sleep(1)
+        hub.command("iris", wire.ProveHealth(40))
+        await trio.sleep(1)
+        assert hub.health == [("iris", wire.ReportHealth(40, "its user cannot write"))]
+        errands.fault = ""
+        hub.command("iris", wire.ProveHealth(41))
+        await trio.sleep(1)
+        assert hub.health[-1] == ("iris", wire.ReportHealth(41))

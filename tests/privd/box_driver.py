@@ -29,7 +29,15 @@ async def main(code: Path, folder: Path, probes: list[dict[str, Any]]) -> dict[s
     found: dict[str, Any] = {}
     for probe in probes:
         user = tuple(probe.get("user", SANDBOX_USER if own[0] == 0 else own))
-        box = Box("probe", "probing", folder, (user[0], user[1]), Bounds(**probe.get("bounds", {})))
+        bounds = Bounds(**probe.get("bounds", {}))
+        box = Box(
+            "probe",
+            "probing",
+            folder,
+            (user[0], user[1]),
+            bounds,
+            written_bytes=probe.get("written_bytes", 0),
+        )
         try:
             frames = await boxes.run(box, probe["script"].encode())
             found[probe["name"]] = {"frames": [frame.decode() for frame in frames]}

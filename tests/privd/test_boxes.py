@@ -203,6 +203,44 @@ def test_a_box_sees_its_input_and_programs_and_nothing_else(found: dict[str, Any
     assert found["read"]["frames"] == ["content"]
 
 
+WRITES = {
+    "the input": ("open('/in/new', 'w').write('x')", "did it: 1"),
+    "a folder": ("os.mkdir('/in/folder')", "did it: None"),
+    "too much": ("open('/in/long', 'wb', 0).write(bytes(5000))", "did it: 4096"),
+    "even more": ("open('/in/long', 'ab', 0).write(b'x')", "EFBIG"),
+    "another's file": ("open('/in/file', 'w')", "EACCES"),
+    "a link": ("open('/in/link', 'w')", "ELOOP"),
+    "up": ("open('/in/up/new', 'w')", "ELOOP"),
+    "the root": ("open('/new', 'w')", "EROFS"),
+    "programs": ("open('/usr/new', 'w')", "EROFS"),
+    "its own code": ("open('/code/new', 'w')", "EROFS"),
+    "a mode": ("os.chmod('/in/new', 0o4755)", "EPERM"),
+    "a link of its own": ("os.symlink('/', '/in/out')", "EPERM"),
+    "a device": ("os.mknod('/in/device', 0o020600, 0x103)", "EPERM"),
+    "another name": ("os.link('/in/file', '/in/again')", "EPERM"),
+    "a process": ("os.fork()", "EPERM"),
+}
+
+
+def test_a_box_that_writes_writes_into_its_folder_and_nowhere_else(ground: Path) -> None:
+    """Plain files and folders, up to a length; nothing that another would follow or run."""
+    uid = SANDBOX_USER[0]
+    place = ground / "in"
+    os.chown(place, uid, uid)
+    ignore = "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    script = ignore + "\n".join(f"say.append(refusal(lambda: {act}))" for act, _ in WRITES.values())
+    try:
+        answered, _ = drive(ground, 0, [{"name": "writes", "script": script, "written_bytes": 4096}])
+        said = dict(zip(WRITES, answered["writes"]["frames"], strict=True))
+        assert said == {name: words for name, (_, words) in WRITES.items()}
+        assert (place / "new").stat().st_uid == uid
+    finally:
+        os.chown(place, 0, 0)
+        for name in ("new", "long"):
+            (place / name).unlink(missing_ok=True)
+        shutil.rmtree(place / "folder", ignore_errors=True)
+
+
 def test_a_box_is_its_user(found: dict[str, Any]) -> None:
     uid = SANDBOX_USER[0] if found["is_root"] else ORDINARY_UID
     assert found["who"]["frames"] == [str(uid), str(uid), "True"]
@@ -370,7 +408,7 @@ raise SystemExit(boxing.wait(child, 60.0, None))
 
 
 def test_a_box_that_ends_as_it_is_ended_says_nothing() -> None:
-    """privd ends a box that refused; it may have ended by itself just before."""
+    """Privd ends a box that refused; it may have ended by itself just before."""
     done = subprocess.run(
         [sys.executable, "-c", ENDED_TWICE], cwd=CHECKOUT, capture_output=True, timeout=DRIVER_S, check=False
     )

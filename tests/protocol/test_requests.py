@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol import agent, brokerd, egressd, hello, privd, tools, webd
+from protocol import agent, brokerd, configuration, egressd, hello, managing, privd, tools, webd
 from protocol.frames import encode_event, encode_ok, encode_request
 from protocol.limits import BODY_BYTES_MAX, BROKER_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 from protocol.problem import PROBLEM_MEANINGS, Problem
@@ -21,8 +21,10 @@ ALL = requests()
 MODULES = {
     "agent": agent,
     "brokerd": brokerd,
+    "configuration": configuration,
     "egressd": egressd,
     "hello": hello,
+    "managing": managing,
     "privd": privd,
     "tools": tools,
     "webd": webd,
@@ -46,8 +48,8 @@ def test_a_request_says_what_it_is_for(request_: type[Request]) -> None:
 
 
 NO_FIELDS = {"sender", "caller", "uid", "role", "identity", "user", "path"}
-PLACES_OF_ITS_OWN = {"ListState", "ReadState"}
-"""Their `path` is a place below one agent's own folder, and is never opened but by that agent's uid in a box."""
+PLACES_OF_ITS_OWN = {"ListState", "ReadFile", "ReadState"}
+"""Their `path` is a place below an agent's own folder, opened by that agent's uid in a box, or one in a commit."""
 
 
 @each

@@ -69,7 +69,8 @@ def test_t3_what_root_does_for_its_daemons_is_this_and_no_more() -> None:
     """A second place to change on purpose: what a taken-over brokerd can ask of root."""
     assert {route.request.operation() for route in PRIVD_ROUTES if Role.BROKER in route.callers} == {
         "hello", "list_cages", "watch_cages", "start_cage", "stop_cage", "restart_cage", "rebuild_cage",
-        "read_journal", "watch_journal",
+        "read_journal", "watch_journal", "propose", "withdraw_proposal", "list_proposals", "watch_deployments",
+        "confirm_health",
     }  # fmt: skip
 
 

@@ -42,6 +42,7 @@ BANNED_ARGUMENTS: Final = {
 }
 MAY: Final = {
     ("hivectl/requests.py", "input"): "asks the operator before it deletes",
+    ("hivectl/verdicts.py", "input"): "asks the operator before a proposal is deployed",
     ("hivectl/install/remove.py", "input"): "asks the operator before it deletes",
     ("hivectl/install/command.py", "os.umask"): "before anything is written",
     ("hivectl/install/machine.py", "shutil.rmtree"): "copies of the program below root's own folder",
@@ -57,6 +58,7 @@ MAY: Final = {
     ("privd/cages/launch.py", "os.umask"): "a process of its own, before it becomes another program",
     ("privd/boxing.py", "ctypes"): "mount, unshare and prctl",
     ("privd/boxing.py", "os.umask"): "a process of its own, before it makes a box",
+    ("boxes/worktree.py", "os.umask"): "a process of its own, in a box",
     ("privd/boxing.py", "os.fork"): "the first process of a box's pid namespace",
     ("privd/boxing.py", "os.setresuid"): "becomes the user of a box",
     ("boxes/confine.py", "ctypes"): "prctl",

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from privd.cages import folders
 from privd.cages.identity import Identity, mapped
 from privd.cages.limit_counts import LimitCounts
 from privd.cages.spec import CageSpec, Exit, How, Places
@@ -67,7 +68,10 @@ class FakeBackend:
         return mapped(uid_base)
 
     async def prepare(self, spec: CageSpec, places: Places) -> None:
+        """Make the folders of an agent as a real one does."""
         await trio.lowlevel.checkpoint()
+        for folder in spec.folders:
+            folders.make(folder)
 
     async def start(self, spec: CageSpec, places: Places) -> FakeCage:
         await trio.lowlevel.checkpoint()

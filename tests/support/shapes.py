@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec import inspect as shape
 
 import protocol
+from protocol.approvals import CommitId, Digest
 from protocol.names import (
     ACCOUNT_PATTERN,
     AGENT_NAME_PATTERN,
@@ -23,7 +24,16 @@ from protocol.names import (
     STATE_PATH_PATTERN,
 )
 from protocol.rpc import Call, Request, Watch
-from protocol.settings import ModelName, VariableName, VariableValue
+from protocol.settings import (
+    CommandPattern,
+    Icon,
+    LineText,
+    ModelName,
+    Pronouns,
+    ServerName,
+    VariableName,
+    VariableValue,
+)
 
 Type = shape.Type
 
@@ -66,6 +76,13 @@ EXAMPLES: Final = {
     _pattern(ModelName): "haiku",
     _pattern(VariableName): "LANG",
     _pattern(VariableValue): "C.UTF-8",
+    _pattern(CommitId): "0123456789abcdef" * 2 + "01234567",
+    _pattern(Digest): "0123456789abcdef" * 4,
+    _pattern(ServerName): "notes",
+    _pattern(LineText): "notes-server",
+    _pattern(CommandPattern): "git *",
+    _pattern(Icon): "A",
+    _pattern(Pronouns): "they/them",
 }
 
 
@@ -126,6 +143,8 @@ def _leaf_example(info: Type, name: str) -> Any:
             return True
         case shape.NoneType():
             return None
+        case shape.BytesType():
+            return "aGl2ZQ=="
         case shape.StrType(pattern=pattern):
             return EXAMPLES[pattern] if pattern else f"some {name.replace('_', ' ')}".strip()
         case shape.BytesType():

@@ -150,6 +150,7 @@ _POWERS: Final = {
     Power.CRASHED: AgentState.CRASHED,
     Power.FAILED: AgentState.FAILED,
     Power.KEPT: AgentState.OFFLINE,
+    Power.DRAFT: AgentState.OFFLINE,
 }
 
 _ACTIVITIES: Final = {

@@ -1,0 +1,199 @@
+"""What may be proposed, and what an approval must hold to. Pure: who stands where and the time come in as arguments."""
+
+import hashlib
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from protocol.approvals import (
+    AnyProof,
+    AtTerminal,
+    Click,
+    PasskeyAssertion,
+    Proposal,
+    ProposalKind,
+    ProposalState,
+    SshSignature,
+)
+from protocol.limits import APPROVAL_DOCUMENT_S, PROPOSALS_OPEN_MAX, PROPOSALS_PER_HOUR_MAX
+from protocol.names import agent_name_fault
+from protocol.problem import Problem, Refused
+
+CODE_DIGITS: Final = 8
+DAY_MS: Final = 24 * 3_600_000
+
+
+class Standing(StrEnum):
+    """What an agent is, as far as proposals care."""
+
+    NOBODY = "nobody"
+    DRAFT = "draft"
+    LIVING = "living"
+    KEPT = "kept"
+
+
+class Document(Struct, frozen=True):
+    """What an approval is given for, whole. Its canonical JSON is what a key signs."""
+
+    hive: str
+    host: str
+    action: str
+    agent: str
+    number: int
+    kind: ProposalKind
+    commit: str
+    tree: str
+    base: str | None
+    nonce: str
+    from_ms: int
+    until_ms: int
+
+
+class Shown(Struct, frozen=True):
+    """A document that was given out; it counts once, and only in the memory of the privd that gave it."""
+
+    document: Document
+    text: str
+    digest: str
+
+    @property
+    def code(self) -> str:
+        """Eight digits for comparing two screens."""
+        return f"{int(self.digest, 16) % 10**CODE_DIGITS:0{CODE_DIGITS}d}"
+
+
+Verdict = tuple[Problem, str] | None
+FITS: Final[dict[tuple[ProposalKind, Standing, bool], Verdict]] = {
+    (ProposalKind.INIT, Standing.NOBODY, False): None,
+    (ProposalKind.INIT, Standing.NOBODY, True): (
+        Problem.MALFORMED,
+        "a draft begins from a template: name no commit",
+    ),
+    (ProposalKind.SPAWN, Standing.NOBODY, False): None,
+    (ProposalKind.SPAWN, Standing.NOBODY, True): (
+        Problem.NOT_FOUND,
+        "it has no repository yet: spawn it without a commit, or propose an init first",
+    ),
+    (ProposalKind.SPAWN, Standing.DRAFT, False): (
+        Problem.CONFLICT,
+        "it is a draft: name the commit of its configuration",
+    ),
+    (ProposalKind.SPAWN, Standing.DRAFT, True): None,
+    (ProposalKind.SPAWN, Standing.KEPT, False): None,
+    (ProposalKind.SPAWN, Standing.KEPT, True): None,
+    (ProposalKind.CONFIG, Standing.LIVING, True): None,
+    (ProposalKind.CONFIG, Standing.LIVING, False): (
+        Problem.MALFORMED,
+        "a config names the commit that is proposed",
+    ),
+    (ProposalKind.CONFIG, Standing.NOBODY, True): (Problem.NOT_FOUND, "there is no such agent"),
+    (ProposalKind.CONFIG, Standing.NOBODY, False): (Problem.NOT_FOUND, "there is no such agent"),
+}
+"""By kind, standing, and whether a commit is named; what is not here never fits."""
+
+
+def check_kind(agent: str, kind: ProposalKind, standing: Standing, *, has_commit: bool) -> None:
+    """Refuse a proposal that does not fit what the agent is."""
+    fault = agent_name_fault(agent)
+    if fault:
+        raise Refused(Problem.MALFORMED, fault)
+    verdict = FITS.get(
+        (kind, standing, has_commit), (Problem.CONFLICT, f"it is {standing}: no {kind} can be proposed")
+    )
+    if verdict is not None:
+        problem, words = verdict
+        raise Refused(problem, f"{agent}: {words}")
+
+
+def check_room(agent: str, open_in_hive: int, within_hour: int) -> None:
+    """Refuse what would be too many. The counts are without the new one."""
+    if open_in_hive >= PROPOSALS_OPEN_MAX:
+        raise Refused(
+            Problem.LIMIT, f"{open_in_hive} proposals wait for the operator, at most {PROPOSALS_OPEN_MAX} may"
+        )
+    if within_hour >= PROPOSALS_PER_HOUR_MAX:
+        raise Refused(
+            Problem.LIMIT, f"{agent} had {within_hour} proposals within an hour, the most that is allowed"
+        )
+
+
+def twin(
+    proposals: Iterable[Proposal], kind: ProposalKind, base: str | None, *, commit: str = "", tree: str = ""
+) -> Proposal | None:
+    """The open proposal that asks for the same over the same."""
+    for each in proposals:
+        if each.state is ProposalState.OPEN and each.kind is kind and each.base == base:
+            if commit and each.commit == commit:
+                return each
+            if tree and each.tree == tree:
+                return each
+    return None
+
+
+def check_open(proposal: Proposal, now_ms: int) -> None:
+    """Refuse a verdict on what was decided, or has run out."""
+    what = f"proposal {proposal.number} of {proposal.agent}"
+    if proposal.state is not ProposalState.OPEN:
+        raise Refused(Problem.CONFLICT, f"{what} is {proposal.state} already")
+    if now_ms >= proposal.expires_ms:
+        raise Refused(Problem.CONFLICT, f"{what} has expired: it must be proposed again")
+
+
+def show(
+    proposal: Proposal, current_base: str | None, *, hive: str, host: str, nonce: str, now_ms: int
+) -> Shown:
+    """The document for a proposal as it stands now."""
+    document = Document(
+        hive=hive,
+        host=host,
+        action="approve",
+        agent=proposal.agent,
+        number=proposal.number,
+        kind=proposal.kind,
+        commit=proposal.commit,
+        tree=proposal.tree,
+        base=current_base,
+        nonce=nonce,
+        from_ms=now_ms,
+        until_ms=now_ms + APPROVAL_DOCUMENT_S * 1000,
+    )
+    text = msgspec.json.encode(document, order="deterministic").decode()
+    return Shown(document, text, hashlib.sha256(text.encode()).hexdigest())
+
+
+def check_shown(shown: Shown | None, proposal: Proposal, current_base: str | None, now_ms: int) -> Shown:
+    """Refuse an approval of anything but what was shown just now, over what is deployed just now."""
+    again = f"look at proposal {proposal.number} of {proposal.agent} again"
+    if shown is None:
+        raise Refused(Problem.CONFLICT, f"this was not shown, or was used already: {again}")
+    document = shown.document
+    if (document.agent, document.number) != (proposal.agent, proposal.number):
+        raise Refused(Problem.CONFLICT, f"another proposal was shown with this digest: {again}")
+    if (document.commit, document.tree) != (proposal.commit, proposal.tree):
+        raise Refused(Problem.CONFLICT, f"another commit was shown: {again}")
+    if now_ms >= document.until_ms or now_ms < document.from_ms:
+        raise Refused(Problem.CONFLICT, f"it was shown longer ago than {APPROVAL_DOCUMENT_S} s: {again}")
+    if document.base != current_base:
+        raise Refused(Problem.CONFLICT, f"what is deployed has changed since it was shown: {again}")
+    return shown
+
+
+def check_proof(proof: AnyProof, uid: int, root_uid: int) -> str:
+    """Refuse a proof that does not hold; what the record says of one that does."""
+    match proof:
+        case Click():
+            return "click"
+        case AtTerminal():
+            if uid != root_uid:
+                raise Refused(
+                    Problem.DENIED,
+                    "at the terminal only root approves, or the hive's own user where it has no root",
+                )
+            return "terminal"
+        case SshSignature() | PasskeyAssertion():
+            raise Refused(
+                Problem.DENIED, "no key is enrolled in this hive, so no signature counts: a click is enough"
+            )

@@ -1,0 +1,262 @@
+"""Proposals and verdicts: what is asked, shown, approved, denied, withdrawn, or runs out. All of it stands in tags.
+
+What was shown to the operator is remembered in memory alone, for as long as it may be approved: a restart forgets it.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol
+
+import msgspec
+
+from privd import templates
+from privd.boxes import Boxes
+from privd.git import contents
+from privd.git.applied import Applied
+from privd.git.difference import difference
+from privd.git.ledger import Ledger
+from privd.keeper import Keeper
+from privd.policy import proposals as policy
+from privd.policy.admission import Admitted
+from privd.policy.capabilities import changes
+from privd.policy.configuration import FILE, Reading
+from privd.policy.objects_made import commit_of, tree_of
+from privd.policy.proposals import DAY_MS, Shown, Standing
+from privd.policy.record import Approved, Asked, Denied, Mark, proposed_within
+from privd.settings import PrivdSettings
+from protocol.approvals import AnyProof, Proposal, ProposalKind, ProposalPage, ProposalState
+from protocol.configuration import AnyDecision, ProposalChanged, Propose
+from protocol.limits import PAGE_BYTES_MAX
+from protocol.problem import Problem, Refused
+from protocol.settings import AgentSettings
+from runtime.clock import new_key, now_ms
+from runtime.fanout import Fanout
+
+SHOWN_MAX: Final = 256
+"""Documents that may be approved at once; the oldest is forgotten for the next."""
+LISTED_CHANGES_MAX: Final = 20
+"""Of one proposal in a list; whoever decides reads all of them on its page."""
+
+
+class Agents(Protocol):
+    """What proposals need of the hive."""
+
+    boxes: Boxes
+
+    def ledger(self, agent: str) -> Ledger: ...
+    def ledgers(self) -> Iterable[Ledger]: ...
+    def keeper(self, agent: str) -> Keeper: ...
+    def standing(self, agent: str) -> Standing: ...
+    def base(self, agent: str) -> str | None: ...
+    async def read(self, agent: str, commit: str) -> Reading: ...
+    async def ingest(self, agent: str, commit: str) -> Admitted: ...
+
+
+class Proposals:
+    """All proposals of one hive."""
+
+    def __init__(self, agents: Agents, decisions: Fanout[AnyDecision], settings: PrivdSettings) -> None:
+        self._agents = agents
+        self._decisions = decisions
+        self._settings = settings
+        self._shown: dict[str, Shown] = {}
+        """By digest, oldest first."""
+
+    async def propose(self, asked: Propose, by: str) -> Proposal:
+        """Take a commit in and pin it. An identical open proposal is answered instead."""
+        agent, kind = asked.agent, asked.kind
+        policy.check_kind(agent, kind, self._agents.standing(agent), has_commit=asked.commit is not None)
+        ledger = self._agents.ledger(agent)
+        async with ledger.turn:
+            base = self._agents.base(agent)
+            if asked.commit is not None and (found := self._twin(ledger, kind, base, commit=asked.commit)):
+                return found
+            policy.check_room(agent, self._open_in_hive(), proposed_within(ledger.tags, now_ms()))
+            if asked.commit is None:
+                commit, tree = await self._from_template(ledger, asked)
+                if found := self._twin(ledger, kind, base, tree=tree):
+                    return found
+            else:
+                admitted = await self._agents.ingest(agent, asked.commit)
+                commit, tree = admitted.commit, admitted.tree
+            reading = await self._agents.read(agent, commit)
+            return await self._pin(ledger, asked, by, commit, tree, base, reading)
+
+    async def _pin(
+        self,
+        ledger: Ledger,
+        asked: Propose,
+        by: str,
+        commit: str,
+        tree: str,
+        base: str | None,
+        reading: Reading,
+    ) -> Proposal:
+        at_ms, number = now_ms(), ledger.record().next_number
+        document = Asked(
+            kind=asked.kind,
+            commit=commit,
+            tree=tree,
+            base=base,
+            by=by,
+            description=asked.description,
+            proposed_ms=at_ms,
+            expires_ms=at_ms + self._settings.proposal_days * DAY_MS,
+            capabilities=changes(self._settings_now(asked.agent), reading.settings, reading.warnings),
+        )
+        await ledger.write(Mark.PROPOSAL, number, commit, document, at_ms)
+        return self._told(ledger, number)
+
+    async def _from_template(self, ledger: Ledger, asked: Propose) -> tuple[str, str]:
+        """A commit of the hive's own: what a kept agent had, or a role's template."""
+        files = await ledger.work(lambda applied: self._beginning(applied, asked))
+        said = [
+            f'{name} = "{value}"\n'
+            for name, value in (("runner", asked.runner), ("model", asked.model))
+            if value is not None
+        ]
+        files[FILE] = "".join(said).encode() + files[FILE]
+        objects = tree_of(files)
+        commit = commit_of(objects[-1].id, (), f"Begin {asked.agent}", now_ms() // 1000)
+        ledger.applied.make()
+        await ledger.work(lambda applied: applied.put((*objects, commit)))
+        return commit.id, objects[-1].id
+
+    def _beginning(self, applied: Applied, asked: Propose) -> dict[str, bytes]:
+        main = applied.main()
+        fresh = asked.template or asked.runner or asked.model
+        if self._agents.standing(asked.agent) is Standing.KEPT and main is not None and not fresh:
+            return contents.files(applied, main)
+        return templates.files(asked.agent, asked.template)
+
+    async def withdraw(self, agent: str, number: int, by: str) -> Proposal:
+        """Take an open proposal back."""
+        return await self._end(agent, number, ProposalState.WITHDRAWN, by, "")
+
+    async def deny(self, agent: str, number: int, reason: str) -> Proposal:
+        """The operator's no."""
+        return await self._end(agent, number, ProposalState.DENIED, "operator", reason)
+
+    async def expire(self) -> None:
+        """End everything whose time is over."""
+        for ledger in self._agents.ledgers():
+            for each in tuple(self._open(ledger)):
+                if now_ms() >= each.expires_ms:
+                    await self._end(each.agent, each.number, ProposalState.EXPIRED, "privd", "")
+            await ledger.tidy(now_ms(), self._settings.ended_days * DAY_MS)
+
+    async def _end(self, agent: str, number: int, end: ProposalState, by: str, reason: str) -> Proposal:
+        ledger = self._agents.ledger(agent)
+        async with ledger.turn:
+            proposal, at_ms = self.find(agent, number), now_ms()
+            if proposal.state is not ProposalState.OPEN:
+                raise Refused(Problem.CONFLICT, f"proposal {number} of {agent} is {proposal.state} already")
+            document = Denied(end, at_ms, by, reason, ledger.asked(number))
+            await ledger.write(Mark.DENIED, number, proposal.commit, document, at_ms)
+            await ledger.tidy(at_ms, self._settings.ended_days * DAY_MS)
+            return self._told(ledger, number)
+
+    async def show(self, agent: str, number: int) -> ProposalPage:
+        """Everything that is needed to decide, and a document that may be approved once."""
+        ledger, proposal = self._agents.ledger(agent), self.find(agent, number)
+        base = self._agents.base(agent)
+        diff = await difference(self._agents.boxes, ledger.applied, base, proposal.commit)
+        reading = await self._agents.read(agent, proposal.commit)
+        summary = changes(self._settings_now(agent), reading.settings, reading.warnings)
+        if proposal.state is not ProposalState.OPEN:
+            return ProposalPage(proposal, base, diff, "", "", "")
+        host = os.uname().nodename
+        shown = policy.show(
+            proposal, base, hive=self._settings.state, host=host, nonce=new_key(), now_ms=now_ms()
+        )
+        while len(self._shown) >= SHOWN_MAX:
+            del self._shown[next(iter(self._shown))]
+        self._shown[shown.digest] = shown
+        row = msgspec.structs.replace(proposal, capabilities=summary)
+        return ProposalPage(row, base, diff, shown.text, shown.digest, shown.code)
+
+    async def approve(
+        self,
+        agent: str,
+        number: int,
+        digest: str,
+        proof: AnyProof,
+        uid: int,
+        check_idle: Callable[[str], None],
+    ) -> None:
+        """The operator's yes, written down: a deployment may begin, and nothing else of the agent's is under way."""
+        ledger = self._agents.ledger(agent)
+        async with ledger.turn:
+            check_idle(agent)
+            proposal, at_ms = self.find(agent, number), now_ms()
+            policy.check_open(proposal, at_ms)
+            policy.check_kind(
+                agent,
+                proposal.kind,
+                self._agents.standing(agent),
+                has_commit=proposal.kind is not ProposalKind.INIT
+                and self._agents.standing(agent) is not Standing.NOBODY,
+            )
+            base = self._agents.base(agent)
+            shown = policy.check_shown(self._shown.get(digest), proposal, base, at_ms)
+            said = policy.check_proof(proof, uid, os.geteuid())
+            del self._shown[digest]
+            document = Approved(at_ms, said, shown.text)
+            await ledger.write(Mark.APPROVED, number, proposal.commit, document, at_ms)
+            self._told(ledger, number)
+
+    def find(self, agent: str, number: int) -> Proposal:
+        """One proposal. Refused(not_found) when there is none."""
+        found = self._agents.ledger(agent).record().proposals.get(number)
+        if found is None:
+            raise Refused(Problem.NOT_FOUND, f"{agent} has no proposal {number}")
+        return found
+
+    def rows(self, agent: str | None, limit: int, *, ended: bool) -> tuple[Proposal, ...]:
+        """Proposals, newest first, as many as fit in a page."""
+        ledgers = self._agents.ledgers() if agent is None else (self._agents.ledger(agent),)
+        found = [each for ledger in ledgers for each in self._records(ledger).values()]
+        wanted = [each for each in found if ended or each.state is ProposalState.OPEN]
+        wanted.sort(key=lambda each: (each.proposed_ms, each.agent, each.number), reverse=True)
+        return fitting([brief(each) for each in wanted[:limit]])
+
+    def _records(self, ledger: Ledger) -> Mapping[int, Proposal]:
+        return ledger.record().proposals
+
+    def _open(self, ledger: Ledger) -> Iterable[Proposal]:
+        return (each for each in self._records(ledger).values() if each.state is ProposalState.OPEN)
+
+    def _open_in_hive(self) -> int:
+        return sum(1 for ledger in self._agents.ledgers() for _ in self._open(ledger))
+
+    def _twin(
+        self, ledger: Ledger, kind: ProposalKind, base: str | None, *, commit: str = "", tree: str = ""
+    ) -> Proposal | None:
+        return policy.twin(self._open(ledger), kind, base, commit=commit, tree=tree)
+
+    def _settings_now(self, agent: str) -> AgentSettings | None:
+        """What an agent lives by; None where it does not live."""
+        living = self._agents.standing(agent) is Standing.LIVING
+        return self._agents.keeper(agent).record.settings if living else None
+
+    def _told(self, ledger: Ledger, number: int) -> Proposal:
+        row = ledger.record().proposals[number]
+        self._decisions.publish(ProposalChanged(brief(row)))
+        return brief(row)
+
+
+def brief(proposal: Proposal) -> Proposal:
+    """A proposal as it stands in a list."""
+    return msgspec.structs.replace(proposal, capabilities=proposal.capabilities[:LISTED_CHANGES_MAX])
+
+
+def fitting(rows: list[Proposal]) -> tuple[Proposal, ...]:
+    """As many as a page may hold."""
+    taken: list[Proposal] = []
+    room = PAGE_BYTES_MAX
+    for row in rows:
+        room -= len(msgspec.json.encode(row))
+        if room < 0:
+            break
+        taken.append(row)
+    return tuple(taken)

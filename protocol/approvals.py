@@ -1,0 +1,207 @@
+"""Proposals, approvals and deployments as everybody sees them: a commit, a verdict on it, and what became of it.
+
+The record is the tags of the agent's applied repository; nothing here is stored anywhere else.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from protocol.limits import (
+    DESCRIPTION_CHARS_MAX,
+    INTEGER_MAX,
+    PROOF_BYTES_MAX,
+    REASON_CHARS_MAX,
+)
+from protocol.names import AgentName
+
+CommitId = Annotated[str, Meta(pattern=r"\A[0-9a-f]{40}\Z", description="40 hex digits; no name is resolved")]
+Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+ProposalNumber = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
+"""Counts up per agent; the deployment that a proposal leads to, and its generation, have the same number."""
+Description = Annotated[str, Meta(max_length=DESCRIPTION_CHARS_MAX)]
+Reason = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
+ProofBytes = Annotated[bytes, Meta(max_length=PROOF_BYTES_MAX)]
+
+
+class ProposalKind(StrEnum):
+    """What an approval would do."""
+
+    INIT = "init"
+    """Make a draft: folders, a uid range and a proposed repository from the template, no cage."""
+    SPAWN = "spawn"
+    """Make an agent, from the template or from the commit of a draft, and start it."""
+    CONFIG = "config"
+    """Give a living agent another configuration."""
+
+
+class ProposalState(StrEnum):
+    """Where a proposal stands; a pure function of its tags."""
+
+    OPEN = "open"
+    DENIED = "denied"
+    WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
+    APPROVED = "approved"
+    """Its deployment has not ended."""
+    DEPLOYED = "deployed"
+    FAILED = "failed"
+    """Approved, and returned to what was there before."""
+
+
+class CapabilityChange(Struct, frozen=True):
+    """One thing that the configuration would change in what the agent may or has. None: not there."""
+
+    subject: str
+    before: str | None
+    after: str | None
+    notable: bool
+    """Worth a look: it gives more than there was, or names something outside."""
+
+
+class Proposal(Struct, frozen=True):
+    """One proposal. `base` is what was deployed when it was made; an approval holds for exactly that base."""
+
+    agent: AgentName
+    number: int
+    kind: ProposalKind
+    state: ProposalState
+    commit: str
+    tree: str
+    base: str | None
+    by: str
+    """`manager` or `operator`, from the socket."""
+    description: str
+    proposed_ms: int
+    expires_ms: int
+    capabilities: tuple[CapabilityChange, ...] = ()
+    decided_ms: int | None = None
+    proof: str = ""
+    """The kind of proof, and the key's name."""
+    reason: str = ""
+    """Why it was denied, or why its deployment failed."""
+
+
+class DiffLine(Struct, frozen=True):
+    """One line of a hunk: `kind` is ` `, `+` or `-`, and the numbers are None where the line is not there."""
+
+    kind: str
+    before: int | None
+    after: int | None
+    text: str
+
+
+class FileDiff(Struct, frozen=True):
+    """What happens to one file; `lines` has three lines of context around each change, `cut` when there are more."""
+
+    path: str
+    before_bytes: int | None
+    after_bytes: int | None
+    lines: tuple[DiffLine, ...]
+    cut: bool = False
+
+
+class ProposalPage(Struct, frozen=True):
+    """A proposal with all that an operator needs to judge it.
+
+    `document` is the text that a key signs, `digest` its SHA-256 in hex; both hold for this reply only, and for
+    a bounded time. `code` is eight digits of the digest, for comparing two screens.
+    """
+
+    proposal: Proposal
+    current_base: str | None
+    diff: tuple[FileDiff, ...]
+    document: str
+    digest: str
+    code: str
+
+
+class Click(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="click"):
+    """The operator's word, passed on by whoever the operator's socket admits. Refused once a key is enrolled."""
+
+
+class AtTerminal(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="terminal"):
+    """Root's own word: taken from uid 0 and from nobody else."""
+
+
+class SshSignature(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="ssh"):
+    """An armored signature by `ssh-keygen -Y sign -n hyperhive-approval@v1` over the document."""
+
+    armored: Annotated[str, Meta(max_length=PROOF_BYTES_MAX)]
+
+
+class PasskeyAssertion(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="passkey"):
+    """A WebAuthn assertion whose challenge is the document's digest."""
+
+    credential: ProofBytes
+    client_data: ProofBytes
+    authenticator_data: ProofBytes
+    signature: ProofBytes
+
+
+AnyProof = Click | AtTerminal | SshSignature | PasskeyAssertion
+
+
+class DeploymentKind(StrEnum):
+    """Why something is made live."""
+
+    INIT = "init"
+    """A draft is made: folders and a proposed repository, no cage. It makes no generation."""
+    SPAWN = "spawn"
+    CONFIG = "config"
+    ROLLBACK = "rollback"
+
+
+class DeploymentState(StrEnum):
+    """`building → switching → checking → deployed`, or `returned` from any of them."""
+
+    WAITING = "waiting"
+    BUILDING = "building"
+    SWITCHING = "switching"
+    CHECKING = "checking"
+    DEPLOYED = "deployed"
+    RETURNED = "returned"
+    """The generation before is live again, or nothing is where there was none."""
+    CANCELLED = "cancelled"
+    """Before anything was switched."""
+
+
+class Deployment(Struct, frozen=True):
+    """One attempt to make a commit live. `number` is its generation once it is deployed."""
+
+    agent: AgentName
+    number: int
+    kind: DeploymentKind
+    state: DeploymentState
+    commit: str
+    began_ms: int
+    since_ms: int
+    ended_ms: int | None = None
+    of: int | None = None
+    """With a rollback: the generation whose content it is."""
+    detail: str = ""
+    """Why it was returned, or what it waits for."""
+
+
+class BuildLine(Struct, frozen=True):
+    """One line of a deployment's log; `offset` is the byte where it starts."""
+
+    offset: int
+    text: str
+
+
+class Ref(Struct, frozen=True):
+    """One branch or tag of an applied repository, or of the meta repository."""
+
+    name: str
+    commit: str
+    document: str
+    """The tag's message: what was decided, by whom, over what; empty for a branch."""
+
+
+class LogEntry(Struct, frozen=True):
+    commit: str
+    at_ms: int
+    subject: str
+    tags: tuple[str, ...]

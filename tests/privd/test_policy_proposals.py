@@ -1,0 +1,170 @@
+"""What may be proposed, and to what an approval holds."""
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from privd.policy.proposals import (
+    Standing,
+    check_kind,
+    check_open,
+    check_proof,
+    check_room,
+    check_shown,
+    show,
+    twin,
+)
+from protocol.approvals import (
+    AtTerminal,
+    Click,
+    PasskeyAssertion,
+    Proposal,
+    ProposalKind,
+    ProposalState,
+    SshSignature,
+)
+from protocol.limits import APPROVAL_DOCUMENT_S, PROPOSALS_OPEN_MAX, PROPOSALS_PER_HOUR_MAX
+from protocol.problem import Problem, Refused
+
+BASE = "b" * 40
+OPEN = Proposal(
+    "iris",
+    3,
+    ProposalKind.CONFIG,
+    ProposalState.OPEN,
+    "c" * 40,
+    "e" * 40,
+    BASE,
+    "manager",
+    "",
+    1_000,
+    99_000_000,
+)
+SHOWN = show(OPEN, BASE, hive="/h", host="vm", nonce="n" * 32, now_ms=5_000)
+
+
+def refusal(act: Any) -> Problem | None:
+    try:
+        act()
+    except Refused as refused:
+        return refused.problem
+    return None
+
+
+@pytest.mark.parametrize(
+    ("kind", "standing", "has_commit", "problem"),
+    [
+        (ProposalKind.INIT, Standing.NOBODY, False, None),
+        (ProposalKind.INIT, Standing.NOBODY, True, Problem.MALFORMED),
+        (ProposalKind.INIT, Standing.DRAFT, False, Problem.CONFLICT),
+        (ProposalKind.INIT, Standing.LIVING, False, Problem.CONFLICT),
+        (ProposalKind.INIT, Standing.KEPT, False, Problem.CONFLICT),
+        (ProposalKind.SPAWN, Standing.NOBODY, False, None),
+        (ProposalKind.SPAWN, Standing.NOBODY, True, Problem.NOT_FOUND),
+        (ProposalKind.SPAWN, Standing.DRAFT, True, None),
+        (ProposalKind.SPAWN, Standing.DRAFT, False, Problem.CONFLICT),
+        (ProposalKind.SPAWN, Standing.LIVING, False, Problem.CONFLICT),
+        (ProposalKind.SPAWN, Standing.LIVING, True, Problem.CONFLICT),
+        (ProposalKind.SPAWN, Standing.KEPT, False, None),
+        (ProposalKind.SPAWN, Standing.KEPT, True, None),
+        (ProposalKind.CONFIG, Standing.LIVING, True, None),
+        (ProposalKind.CONFIG, Standing.LIVING, False, Problem.MALFORMED),
+        (ProposalKind.CONFIG, Standing.NOBODY, True, Problem.NOT_FOUND),
+        (ProposalKind.CONFIG, Standing.DRAFT, True, Problem.CONFLICT),
+        (ProposalKind.CONFIG, Standing.KEPT, True, Problem.CONFLICT),
+    ],
+)
+def test_the_kind_must_fit(
+    kind: ProposalKind, standing: Standing, has_commit: bool, problem: Problem | None
+) -> None:
+    assert refusal(lambda: check_kind("iris", kind, standing, has_commit=has_commit)) == problem
+
+
+@pytest.mark.parametrize("name", ["system", "Iris", "a/b", "toolongname", ""])
+def test_a_name_that_no_agent_may_have(name: str) -> None:
+    for kind in ProposalKind:
+        found = refusal(lambda kind=kind: check_kind(name, kind, Standing.NOBODY, has_commit=False))
+        assert found is Problem.MALFORMED
+
+
+def test_there_is_room_for_so_many() -> None:
+    check_room("iris", PROPOSALS_OPEN_MAX - 1, PROPOSALS_PER_HOUR_MAX - 1)
+    assert refusal(lambda: check_room("iris", PROPOSALS_OPEN_MAX, 0)) is Problem.LIMIT
+    assert refusal(lambda: check_room("iris", 0, PROPOSALS_PER_HOUR_MAX)) is Problem.LIMIT
+
+
+@pytest.mark.parametrize(
+    ("change", "is_twin"),
+    [
+        ({}, True),
+        ({"state": ProposalState.DENIED}, False),
+        ({"kind": ProposalKind.SPAWN}, False),
+        ({"base": None}, False),
+        ({"commit": "d" * 40}, False),
+    ],
+)
+def test_a_twin_asks_the_same_over_the_same(change: dict[str, Any], is_twin: bool) -> None:
+    found = twin([msgspec.structs.replace(OPEN, **change)], ProposalKind.CONFIG, BASE, commit=OPEN.commit)
+    assert (found is not None) is is_twin
+    assert (twin([OPEN], ProposalKind.CONFIG, BASE, tree=OPEN.tree) is OPEN) is True
+    assert twin([OPEN], ProposalKind.CONFIG, BASE) is None
+
+
+def test_the_document_says_all_that_is_approved() -> None:
+    assert json.loads(SHOWN.text) == {
+        "hive": "/h",
+        "host": "vm",
+        "action": "approve",
+        "agent": "iris",
+        "number": 3,
+        "kind": "config",
+        "commit": OPEN.commit,
+        "tree": OPEN.tree,
+        "base": BASE,
+        "nonce": "n" * 32,
+        "from_ms": 5_000,
+        "until_ms": 5_000 + APPROVAL_DOCUMENT_S * 1000,
+    }
+    assert SHOWN.digest == hashlib.sha256(SHOWN.text.encode()).hexdigest()
+    assert (len(SHOWN.code), SHOWN.code.isdecimal()) == (8, True)
+
+
+@pytest.mark.parametrize(
+    ("shown", "proposal", "base", "now_ms"),
+    [
+        (None, OPEN, BASE, 5_000),
+        (SHOWN, msgspec.structs.replace(OPEN, agent="otto"), BASE, 5_000),
+        (SHOWN, msgspec.structs.replace(OPEN, number=4), BASE, 5_000),
+        (SHOWN, msgspec.structs.replace(OPEN, commit="d" * 40), BASE, 5_000),
+        (SHOWN, msgspec.structs.replace(OPEN, tree="d" * 40), BASE, 5_000),
+        (SHOWN, OPEN, "d" * 40, 5_000),
+        (SHOWN, OPEN, None, 5_000),
+        (SHOWN, OPEN, BASE, 5_000 + APPROVAL_DOCUMENT_S * 1000),
+        (SHOWN, OPEN, BASE, 4_999),
+    ],
+)
+def test_an_approval_of_anything_else_is_void(
+    shown: Any, proposal: Proposal, base: str | None, now_ms: int
+) -> None:
+    assert check_shown(SHOWN, OPEN, BASE, 5_000) is SHOWN
+    assert refusal(lambda: check_shown(shown, proposal, base, now_ms)) is Problem.CONFLICT
+
+
+@pytest.mark.parametrize("state", [each for each in ProposalState if each is not ProposalState.OPEN])
+def test_nothing_is_decided_twice(state: ProposalState) -> None:
+    check_open(OPEN, 1_000)
+    assert refusal(lambda: check_open(msgspec.structs.replace(OPEN, state=state), 1_000)) is Problem.CONFLICT
+    assert refusal(lambda: check_open(OPEN, OPEN.expires_ms)) is Problem.CONFLICT
+
+
+def test_proofs() -> None:
+    assert check_proof(Click(), 1_000, 0) == "click"
+    assert check_proof(AtTerminal(), 0, 0) == "terminal"
+    assert check_proof(AtTerminal(), 1_000, 1_000) == "terminal"
+    assert refusal(lambda: check_proof(AtTerminal(), 1_000, 0)) is Problem.DENIED
+    assert refusal(lambda: check_proof(SshSignature("x"), 0, 0)) is Problem.DENIED
+    passkey = PasskeyAssertion(b"a", b"b", b"c", b"d")
+    assert refusal(lambda: check_proof(passkey, 0, 0)) is Problem.DENIED

@@ -1,0 +1,166 @@
+"""A privd without its sockets, over cages that are only remembered: real repositories, real boxes, real tags."""
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import msgspec
+import trio
+
+from privd.cages.backend import Backend
+from privd.cages.identity import block_of
+from privd.cages.spec import CageSpec, Places
+from privd.handlers import proposals as verdicts
+from privd.host import Host
+from privd.settings import Peers, PrivdSettings
+from protocol.approvals import AtTerminal, Click, Deployment, Proposal, ProposalKind, ProposalPage
+from protocol.configuration import Approve, Propose, ShowProposal
+from protocol.rpc import Caller, Role
+from runtime.log import logger
+from tests.support.fake_cages import FakeBackend, FakeCage
+from tests.support.repositories import Repository
+
+OPERATOR = Caller(Role.OPERATOR, os.geteuid())
+MANAGER = Caller(Role.BROKER, os.geteuid())
+
+
+class CountingBackend(FakeBackend):
+    """Each start has a time of its own."""
+
+    started = 100
+
+    async def start(self, spec: CageSpec, places: Places) -> FakeCage:
+        cage = await super().start(spec, places)
+        self.started += 1
+        cage.started_ms = self.started
+        cage.settings_json = spec.settings_json  # type: ignore[attr-defined]
+        return cage
+
+    async def adopt(self, places: Places) -> FakeCage | None:
+        """No cage outlives a privd of these tests."""
+        await trio.lowlevel.checkpoint()
+        return None
+
+
+class Desk:
+    """One hive, and whoever asks something of it."""
+
+    def __init__(self, host: Host, backend: CountingBackend, place: Path) -> None:
+        self.host = host
+        self.backend = backend
+        self.place = place
+
+    async def propose(
+        self, agent: str, kind: ProposalKind = ProposalKind.CONFIG, commit: str | None = None, **more: str
+    ) -> Proposal:
+        return await verdicts.propose(Propose(agent, kind, commit, **more), MANAGER, self.host)  # type: ignore[arg-type]
+
+    async def show(self, proposal: Proposal) -> ProposalPage:
+        return await verdicts.show(ShowProposal(proposal.agent, proposal.number), OPERATOR, self.host)
+
+    async def approve(self, proposal: Proposal, page: ProposalPage | None = None) -> Deployment:
+        shown = page or await self.show(proposal)
+        request = Approve(proposal.agent, proposal.number, shown.digest, Click())
+        return await verdicts.approve(request, OPERATOR, self.host)
+
+    async def approve_at_terminal(self, proposal: Proposal, uid: int) -> Deployment:
+        shown = await self.show(proposal)
+        request = Approve(proposal.agent, proposal.number, shown.digest, AtTerminal())
+        return await verdicts.approve(request, Caller(Role.OPERATOR, uid), self.host)
+
+    async def ended(self, deployment: Deployment) -> Deployment:
+        """The same deployment, when it has come to its end."""
+        while True:
+            row = self.host.deployments.row(deployment.agent, deployment.number)
+            if row.ended_ms is not None and deployment.agent not in self.host.deployments._at_work:
+                return row
+            await trio.sleep(0.01)
+
+    async def healthy(self, deployment: Deployment, fault: str = "") -> Deployment:
+        """Its end, while the broker finds every cage well (or not)."""
+        async with trio.open_nursery() as nursery:
+
+            async def confirm() -> None:
+                while True:
+                    await trio.sleep(0.01)
+                    for row in self.host.rows():
+                        if row.started_ms is not None:
+                            self.host.deployments.confirm_health(row.agent, row.started_ms, fault)
+
+            nursery.start_soon(confirm)
+            ended = await self.ended(deployment)
+            nursery.cancel_scope.cancel()
+        return ended
+
+    async def spawned(self, agent: str) -> Deployment:
+        """An agent that runs."""
+        return await self.healthy(await self.approve(await self.propose(agent, ProposalKind.SPAWN)))
+
+    def config(self, agent: str) -> Repository:
+        """An agent's proposed repository, as the manager works in it; its folder is opened, as no cage shows it."""
+        for folder in (self.place / "agents", self.place / "agents" / agent):
+            folder.chmod(0o711)
+        folder = self.place / "agents" / agent / "config"
+        owner = folder.stat().st_uid
+        found = object.__new__(Repository)
+        found.folder, found.uid, found.inner = folder, owner, folder / ".git"
+        return found
+
+    def commit(self, agent: str, text: str, path: str = "agent.toml") -> str:
+        """Edit a file and commit it there, with real git and the identity that the repository has; the commit's id."""
+        repository = self.config(agent)
+        file = repository.folder / path
+        file.write_text(text)
+        repository.git("add", path)
+        repository.git("commit", "-q", "-m", f"change {path}")
+        return repository.git("rev-parse", "HEAD")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that no event tells."""
+    while not condition():  # noqa: ASYNC110 - as it says
+        await trio.sleep(0.01)
+
+
+@contextmanager
+def ground() -> Iterator[Path]:
+    """A folder that other users can pass through on the way to what is theirs."""
+    with tempfile.TemporaryDirectory(prefix="hive-", dir="/tmp") as name:
+        place = Path(name)
+        place.chmod(0o711)
+        yield place
+
+
+@asynccontextmanager
+async def desk(
+    place: Path,
+    backend: CountingBackend | None = None,
+    real: Backend | None = None,
+    environment: str = "/opt/hive/env",
+) -> AsyncIterator[Desk]:
+    """A hive in a folder; leaving it is privd's end, however far it has come. `real` makes real cages instead."""
+    uid = os.geteuid()
+    settings = PrivdSettings(
+        state=str(place),
+        run=str(place / "run"),
+        peers=Peers(broker_uid=uid, web_uid=uid, egress_uid=uid),
+        uid_first=block_of("/tests"),
+        environment=environment,
+    )
+    used = backend or CountingBackend()
+    async with trio.open_nursery() as nursery:
+        host = Host(settings, real or used, nursery.start_soon, logger("test"))
+        await host.open()
+        await host.go_on()
+        yield Desk(host, used, place)
+        nursery.cancel_scope.cancel()
+
+
+def toml(host: Host, agent: str, **changes: object) -> str:
+    """agent.toml of an agent as it is, with other values."""
+    from privd.policy.configuration import FILE, render  # noqa: PLC0415
+
+    settings = msgspec.structs.replace(host.keeper(agent).record.settings, role_prompt="", **changes)
+    return render(settings, host.ground(agent))[FILE].decode()
