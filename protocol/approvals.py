@@ -21,6 +21,8 @@ Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 ProposalNumber = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
 """Counts up per agent; the deployment that a proposal leads to, and its generation, have the same number."""
 Description = Annotated[str, Meta(max_length=DESCRIPTION_CHARS_MAX)]
+ApproverName = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,31}\Z")]
+"""What a person calls a key."""
 Reason = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
 ProofBytes = Annotated[bytes, Meta(max_length=PROOF_BYTES_MAX)]
 
@@ -60,6 +62,33 @@ class CapabilityChange(Struct, frozen=True):
     """Worth a look: it gives more than there was, or names something outside."""
 
 
+class SshKey(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="ssh"):
+    """A public key as in `id_ed25519.pub`: `ssh-ed25519 AAAA…`, also the kinds of hardware keys; a comment is dropped."""
+
+    line: Annotated[str, Meta(min_length=1, max_length=PROOF_BYTES_MAX)]
+
+
+class Passkey(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="passkey"):
+    """A WebAuthn credential as the dashboard's enrolment page shows it; `public_key` is SPKI in DER."""
+
+    credential: ProofBytes
+    public_key: ProofBytes
+
+
+AnyKey = SshKey | Passkey
+
+
+class Approver(Struct, frozen=True):
+    """One key that decides proposals. A revoked one stays, so that what it proved can be checked for ever."""
+
+    name: ApproverName
+    key: AnyKey
+    fingerprint: str
+    """`SHA256:` and base64 of the public key's hash, as `ssh-keygen -l` prints it."""
+    enrolled_ms: int
+    revoked_ms: int | None = None
+
+
 class Proposal(Struct, frozen=True):
     """One proposal. `base` is what was deployed when it was made; an approval holds for exactly that base."""
 
@@ -78,7 +107,9 @@ class Proposal(Struct, frozen=True):
     capabilities: tuple[CapabilityChange, ...] = ()
     decided_ms: int | None = None
     proof: str = ""
-    """The kind of proof, and the key's name."""
+    """The kind of proof, and the key's name; with two approvers both."""
+    approvals: tuple[str, ...] = ()
+    """Who has approved while it still waits for another one."""
     reason: str = ""
     """Why it was denied, or why its deployment failed."""
 
@@ -115,6 +146,8 @@ class ProposalPage(Struct, frozen=True):
     document: str
     digest: str
     code: str
+    approvers: tuple[Approver, ...] = ()
+    """Keys that may decide it; empty while a click is enough."""
 
 
 class Click(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="click"):
@@ -182,6 +215,13 @@ class Deployment(Struct, frozen=True):
     """With a rollback: the generation whose content it is."""
     detail: str = ""
     """Why it was returned, or what it waits for."""
+
+
+class Approval(Struct, frozen=True):
+    """What an approval came to: the deployment that it began, or None while another approver must agree."""
+
+    proposal: Proposal
+    deployment: Deployment | None
 
 
 class BuildLine(Struct, frozen=True):

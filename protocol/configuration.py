@@ -9,7 +9,11 @@ from typing import Annotated, ClassVar
 from msgspec import Meta, Struct
 
 from protocol.approvals import (
+    AnyKey,
     AnyProof,
+    Approval,
+    Approver,
+    ApproverName,
     BuildLine,
     CommitId,
     Deployment,
@@ -76,8 +80,10 @@ class ShowProposal(Call[ProposalPage], frozen=True):
     number: ProposalNumber
 
 
-class Approve(Call[Deployment], frozen=True):
+class Approve(Call[Approval], frozen=True):
     """Decide for a proposal as it was shown, and deploy it. `digest` is that of the document that was shown.
+
+    Where the hive wants two approvers, the first one's approval waits for that of another key.
 
     `denied` when the proof does not hold; `conflict` when it was decided, or the base moved: look again.
     """
@@ -134,6 +140,27 @@ class RollBack(Call[Deployment], frozen=True):
 
     agent: AgentName
     generation: ProposalNumber
+
+
+class EnrolApprover(Call[Approver], frozen=True):
+    """Let a key decide proposals; from the first one on no click is enough. Taken from root alone.
+
+    `denied` from anybody else (where privd is an ordinary user: from its own uid only), `malformed` for a key of an unknown
+    kind, `conflict` for a name or a key that is there already.
+    """
+
+    name: ApproverName
+    key: AnyKey
+
+
+class RevokeApprover(Call[Approver], frozen=True):
+    """Let a key decide nothing from now on; what it decided stays proven. Taken from root alone."""
+
+    name: ApproverName
+
+
+class ListApprovers(Call[tuple[Approver, ...]], frozen=True):
+    """Every key that was ever enrolled, by name."""
 
 
 class ConfirmHealth(Call[None], frozen=True):
