@@ -63,7 +63,7 @@ class CapabilityChange(Struct, frozen=True):
 
 
 class SshKey(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="ssh"):
-    """A public key as in `id_ed25519.pub`: `ssh-ed25519 AAAA…`, also the kinds of hardware keys; a comment is dropped."""
+    """A public key as in `id_ed25519.pub`: `ssh-ed25519 AAAA…`, hardware keys too; a comment is dropped."""
 
     line: Annotated[str, Meta(min_length=1, max_length=PROOF_BYTES_MAX)]
 

@@ -145,8 +145,8 @@ class RollBack(Call[Deployment], frozen=True):
 class EnrolApprover(Call[Approver], frozen=True):
     """Let a key decide proposals; from the first one on no click is enough. Taken from root alone.
 
-    `denied` from anybody else (where privd is an ordinary user: from its own uid only), `malformed` for a key of an unknown
-    kind, `conflict` for a name or a key that is there already.
+    `denied` from anybody else (where privd is an ordinary user: from its own uid only), `malformed` for a key of an
+    unknown kind, `conflict` for a name or a key that is there already.
     """
 
     name: ApproverName
