@@ -137,7 +137,7 @@ class ProposalPage(Struct, frozen=True):
     """A proposal with all that an operator needs to judge it.
 
     `document` is the text that a key signs, `digest` its SHA-256 in hex; both hold for this reply only, and for
-    a bounded time. `code` is eight digits of the digest, for comparing two screens.
+    a bounded time. `code` is eight digits for comparing two screens: they are the same wherever the same is shown.
     """
 
     proposal: Proposal

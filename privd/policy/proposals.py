@@ -61,8 +61,10 @@ class Shown(Struct, frozen=True):
 
     @property
     def code(self) -> str:
-        """Eight digits for comparing two screens."""
-        return f"{int(self.digest, 16) % 10**CODE_DIGITS:0{CODE_DIGITS}d}"
+        """Eight digits for comparing two screens: whoever is shown the same over the same base sees the same."""
+        lasting = msgspec.structs.replace(self.document, nonce="", from_ms=0, until_ms=0)
+        found = hashlib.sha256(msgspec.json.encode(lasting, order="deterministic")).hexdigest()
+        return f"{int(found, 16) % 10**CODE_DIGITS:0{CODE_DIGITS}d}"
 
 
 Verdict = tuple[Problem, str] | None

@@ -132,6 +132,20 @@ def test_the_document_says_all_that_is_approved() -> None:
     assert (len(SHOWN.code), SHOWN.code.isdecimal()) == (8, True)
 
 
+def test_two_screens_show_one_code_for_the_same_and_another_for_anything_else() -> None:
+    def code(proposal: Proposal = OPEN, base: str | None = BASE, nonce: str = "m" * 32) -> str:
+        return show(proposal, base, hive="/h", host="vm", nonce=nonce, now_ms=9_000).code
+
+    assert code() == SHOWN.code
+    assert show(OPEN, BASE, hive="/h", host="vm", nonce="m" * 32, now_ms=9_000).digest != SHOWN.digest
+    others = {code(base=None), code(msgspec.structs.replace(OPEN, commit="d" * 40))}
+    others |= {
+        code(msgspec.structs.replace(OPEN, number=4)),
+        code(msgspec.structs.replace(OPEN, agent="otto")),
+    }
+    assert len(others | {SHOWN.code}) == 5
+
+
 @pytest.mark.parametrize(
     ("shown", "proposal", "base", "now_ms"),
     [
