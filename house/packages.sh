@@ -4,9 +4,9 @@
 # <what proves it is there>:<Debian package>. A proof that is a path is a file, otherwise a command.
 packages_everybody=(/etc/ssl/certs/ca-certificates.crt:ca-certificates bwrap:bubblewrap git:git)
 packages_root=(systemd-nspawn:systemd-container)
-packages_test=(chromium:chromium ip:iproute2 nft:nftables nix-instantiate:nix-bin openssl:openssl)
+packages_test=(chromium:chromium ip:iproute2 nft:nftables nix-instantiate:nix-bin openssl:openssl ssh-keygen:openssh-client)
 # A hive runs without these; a test that needs one says so and is skipped.
-packages_can_wait="git systemd-container chromium iproute2 nftables nix-bin openssl"
+packages_can_wait="git systemd-container chromium iproute2 nftables nix-bin openssl openssh-client"
 
 python_oldest=11 # Python 3.x
 

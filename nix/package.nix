@@ -67,7 +67,7 @@ let
 in
 {
   privd = process "privd" {
-    dependencies = [ python.pygit2 ];
+    dependencies = [ python.cryptography ];
     forbidden = notForRoot;
   };
   brokerd = process "brokerd" {

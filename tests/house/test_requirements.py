@@ -59,7 +59,7 @@ def test_the_dev_set_holds_the_tools() -> None:
 
 
 def test_cages_and_root_load_neither_each_others_packages() -> None:
-    assert "pygit2" not in pins("cage")
+    assert "sqlite-utils" not in pins("cage")
     assert "mcp" not in pins("run")
 
 
