@@ -14,7 +14,7 @@ import trio
 from privd.cages.blocks import claim
 from privd.cages.identity import RANGE_UIDS, block_of, foreign_ranges
 from privd.cages.probe import report
-from privd.host import SUBORDINATE_IDS
+from privd.provision import SUBORDINATE_IDS
 from privd.service import serve_privd
 from privd.settings import PrivdSettings
 from runtime import log

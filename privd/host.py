@@ -10,39 +10,34 @@ from privd.box_unit import SOCKET_NAME
 from privd.boxes import boxes_of_this_process
 from privd.cages import folders
 from privd.cages.backend import Backend
-from privd.cages.identity import allocate, foreign_ranges
 from privd.cages.journal import Journal
 from privd.cages.spec import CageSpec, Places
 from privd.deployments import Deployments
-from privd.furnish import CA_NAME, KEPT, KEY_NAME, agent_folder, furnish, socket_folder
-from privd.git import contents, meta
-from privd.git.applied import Applied
-from privd.git.intake import Intake, Proposed, sweep
+from privd.furnish import KEPT, agent_folder, furnish, socket_folder
+from privd.git.intake import Proposed
 from privd.git.ledger import Ledger
-from privd.git.meta import Live
 from privd.git.worktree import fill
 from privd.keeper import Attend, Keeper
 from privd.policy.admission import Admitted
 from privd.policy.agents import check_creation, check_purge, check_runner, role_of
 from privd.policy.configuration import Ground, Reading, render
-from privd.policy.configuration import read as read_settings
 from privd.policy.objects_made import commit_of, tree_of
 from privd.policy.proposals import Standing
 from privd.policy.record import Begun, Deployed, Mark, generation_of, unfinished
 from privd.policy.steps import Step
 from privd.proposals import Proposals
+from privd.provision import check_vacant, credentials, give, next_range
 from privd.registry import AgentRecord, Registry
+from privd.repositories import Repositories
 from privd.settings import Launching, PrivdSettings, template
 from protocol.approvals import DeploymentKind
 from protocol.configuration import AnyDecision
 from protocol.privd import AnyCageEvent, Cage, CageChanged, CageGone, Power
 from protocol.problem import Problem, Refused
-from protocol.settings import AgentRole, AgentSettings, Credential, Runner
+from protocol.settings import AgentRole, AgentSettings, Runner
 from runtime.clock import now_ms
 from runtime.fanout import Fanout
 from runtime.log import Log
-
-SUBORDINATE_IDS = (Path("/etc/subuid"), Path("/etc/subgid"))
 
 DAY_MS: Final = 24 * 3_600_000
 OwnedFolder = tuple[Path, tuple[int, int]]
@@ -58,10 +53,7 @@ class Host:
         self.separate = os.geteuid() == 0
         self.changes: Fanout[AnyCageEvent] = Fanout()
         self.boxes = boxes_of_this_process(log, _box_socket(settings))
-        self._intake = Intake(self.boxes)
-        self._repositories = Path(settings.state) / "applied"
-        self.meta = Path(settings.state) / "meta"
-        self._writing_meta = trio.Lock()
+        self.repositories = Repositories(Path(settings.state), self.boxes)
         self._registry = Registry(Path(settings.state) / "cages")
         self._keepers: dict[str, Keeper] = {}
         self._changing = trio.Lock()
@@ -69,19 +61,13 @@ class Host:
         self._attend = attend
         self.log = log
         self.decisions: Fanout[AnyDecision] = Fanout()
-        self._ledgers: dict[str, Ledger] = {}
         self.proposals = Proposals(self, self.decisions, settings)
         self.deployments = Deployments(self, self.decisions, attend, log, settings.ended_days * DAY_MS)
 
     async def open(self) -> None:
         """Read the records, then adopt, end and start what they say, all cages at once."""
         self._registry.load()
-        sweep(self._repositories)
-        for folder in sorted(self._repositories.glob("*.git")):
-            ledger = self.ledger(folder.name.removesuffix(".git"))
-            await trio.to_thread.run_sync(ledger.load)
-            if ledger.fault:
-                self.log.error("a record cannot be read", agent=ledger.agent, reason=ledger.fault)
+        await self.repositories.open(self.log)
         for record in self._registry.all():
             self._keepers[record.agent] = self._keep(record)
         async with trio.open_nursery() as nursery:
@@ -144,7 +130,7 @@ class Host:
             left = self._registry.get(agent)
             if left is None:
                 check_vacant(agent_folder(self.settings, agent))
-            credentials = {} if left else self._credentials()
+            given = {} if left else credentials(self.settings)
             record = AgentRecord(
                 agent=agent,
                 uid_base=left.uid_base if left else self._next_range(),
@@ -156,7 +142,8 @@ class Host:
             keeper = self._keep(record)
             try:
                 await self.backend.prepare(self._furnish(record), Places(self._registry.folder(agent)))
-                self._give(record, credentials)
+                place = agent_folder(self.settings, agent) / "claude"
+                give(place, self.backend.identity(record.uid_base), given, separate=self.separate)
             except BaseException:
                 self._take_back(agent, left)
                 raise
@@ -200,13 +187,11 @@ class Host:
 
     def ledger(self, agent: str) -> Ledger:
         """The record of one agent's proposals and deployments; it begins empty."""
-        if agent not in self._ledgers:
-            self._ledgers[agent] = Ledger(agent, self._repositories / f"{agent}.git")
-        return self._ledgers[agent]
+        return self.repositories.ledger(agent)
 
     def ledgers(self) -> tuple[Ledger, ...]:
         """All records that can be read, by agent."""
-        return tuple(ledger for _, ledger in sorted(self._ledgers.items()) if not ledger.fault)
+        return self.repositories.ledgers()
 
     def standing(self, agent: str) -> Standing:
         """What an agent is, as far as proposals care."""
@@ -238,8 +223,7 @@ class Host:
 
     async def read(self, agent: str, commit: str) -> Reading:
         """The settings that a commit of an agent's applied repository says."""
-        ledger, ground = self.ledger(agent), self.ground(agent)
-        return await ledger.work(lambda applied: read_settings(contents.files(applied, commit), ground))
+        return await self.repositories.read(agent, commit, self.ground(agent))
 
     def last_lines(self, agent: str, count: int) -> tuple[str, ...]:
         return self.journal(agent).last(count)
@@ -275,21 +259,14 @@ class Host:
 
     async def went_live(self, text: str, at_ms: int) -> None:
         """One commit more in the meta repository, where something else is live than it says."""
-        live = {
-            each.agent: Live(generation, deployed.begun.commit, deployed.begun.tree, deployed.at_ms)
-            for each in self.ledgers()
-            if self.standing(each.agent) is Standing.LIVING
-            and (generation := generation_of(each.tags)) is not None
-            and isinstance(deployed := each.tags[Mark.DEPLOYED, generation], Deployed)
-        }
-        async with self._writing_meta:
-            await trio.to_thread.run_sync(meta.write, self.meta, live, text, at_ms)
+        living = {name for name in self._keepers if self.standing(name) is Standing.LIVING}
+        await self.repositories.went_live(living, text, at_ms)
 
     async def fill(self, agent: str, commit: str) -> None:
         """Begin an agent's proposed repository with a commit, unless it has one."""
         folder, owner = self._proposed(agent)
         editor = self._manager() or self.keeper(agent).record
-        await fill(self.boxes, self.applied(agent), commit, folder, owner, editor.agent)
+        await fill(self.boxes, self.repositories.applied(agent), commit, folder, owner, editor.agent)
 
     async def adopt(self, agent: str) -> None:
         """Give an agent that lives and was never deployed its first generation: what it is now."""
@@ -327,17 +304,13 @@ class Host:
     async def ingest(self, agent: str, commit: str) -> Admitted:
         """Take a commit of an agent's proposed configuration into its applied repository; nothing points at it yet."""
         folder, (uid, gid) = self._proposed(agent)
-        return await self._intake.ingest(commit, Proposed(folder, uid, gid), self.applied(agent))
+        return await self.repositories.ingest(agent, commit, Proposed(folder, uid, gid))
 
     def _proposed(self, agent: str) -> OwnedFolder:
         """An agent's proposed repository, and who may write it."""
         record = self.keeper(agent).record
         owner = self.backend.identity((self._manager() or record).uid_base)
         return agent_folder(self.settings, agent) / "config", (owner.agent_uid, owner.agent_gid)
-
-    def applied(self, agent: str) -> Applied:
-        """The repository of what was proposed and deployed for one agent; it may not have been made yet."""
-        return Applied(self._repositories / f"{agent}.git")
 
     def _keep(self, record: AgentRecord) -> Keeper:
         return Keeper(
@@ -362,53 +335,16 @@ class Host:
             separate=self.separate,
         )
 
+    def _next_range(self) -> int:
+        return next_range(self.settings.uid_first, self._registry.ranges())
+
     def _manager(self) -> AgentRecord | None:
         records = self._registry.all()
         return next(
             (each for each in records if each.settings.role is AgentRole.MANAGER and not each.kept), None
         )
 
-    def _next_range(self) -> int:
-        """A uid range nobody has; the block's first one belongs to the daemons."""
-        block = self.settings.uid_first
-        recorded = {block, *self._registry.ranges()}
-        foreign = [
-            span for path in SUBORDINATE_IDS if path.exists() for span in foreign_ranges(path.read_text())
-        ]
-        return allocate(block, recorded, foreign)
-
-    def _credentials(self) -> dict[str, bytes]:
-        """The model key and the trusted certificate, by the names they get. Refused(failed) when one cannot be read."""
-        api = self.settings.model_api
-        in_cages = self.settings.credential is Credential.CAGE
-        wanted = {KEY_NAME: api.key_file if in_cages else None, CA_NAME: api.ca_file}
-        try:
-            return {name: Path(source).read_bytes() for name, source in wanted.items() if source is not None}
-        except OSError as error:
-            raise Refused(
-                Problem.FAILED, f"{error.filename}: {error.strerror}; see [model] in hive.toml"
-            ) from error
-
-    def _give(self, record: AgentRecord, credentials: dict[str, bytes]) -> None:
-        """Put files into a new agent's own folder, before it ever ran."""
-        identity = self.backend.identity(record.uid_base)
-        folder = agent_folder(self.settings, record.agent) / "claude"
-        for name, content in credentials.items():
-            descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
-            with open(descriptor, "wb") as file:  # noqa: PTH123  # what was opened so must not be opened again
-                file.write(content)
-                if self.separate:
-                    os.fchown(descriptor, identity.agent_uid, identity.agent_gid)
-
 
 def _box_socket(settings: PrivdSettings) -> Path | None:
     """Where systemd makes boxes for us, if it runs the hive."""
     return Path(settings.run) / "privd" / SOCKET_NAME if settings.cages is Launching.UNITS else None
-
-
-def check_vacant(folder: Path) -> None:
-    """Refuse what no record explains: its files would pass for the new agent's own."""
-    if os.path.lexists(folder):
-        raise Refused(
-            Problem.CONFLICT, f"{folder} is there, but belongs to no agent of this hive: move it away first"
-        )

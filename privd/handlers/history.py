@@ -37,7 +37,8 @@ async def read_file(request: ReadFile, caller: Caller, host: Host) -> FilePage:
 
 
 def _repository(host: Host, agent: str | None) -> Applied:
-    return Applied(host.meta) if agent is None else host.applied(agent)
+    repositories = host.repositories
+    return Applied(repositories.meta) if agent is None else repositories.applied(agent)
 
 
 def _refs(repository: Applied) -> tuple[Ref, ...]:

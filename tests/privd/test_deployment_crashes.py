@@ -96,7 +96,7 @@ async def _ingested(host: Host, agent: str, commit: str) -> Admitted:
     """What the reader would have found stands in the applied repository already."""
     from privd.git.contents import tree_id  # noqa: PLC0415
 
-    return Admitted(commit, tree_id(host.applied(agent), commit), (), (), 0)
+    return Admitted(commit, tree_id(host.repositories.applied(agent), commit), (), (), 0)
 
 
 def prepared(place: Path, model: str) -> str:

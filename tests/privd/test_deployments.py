@@ -59,14 +59,14 @@ async def test_a_configuration_goes_live_and_back_again() -> None:
     with ground() as place:
         async with desk(place) as at:
             await at.spawned("iris")
-            first = at.host.applied("iris").main()
+            first = at.host.repositories.applied("iris").main()
             commit = at.commit("iris", toml(at.host, "iris", model="opus"))
             ended = await at.healthy(await at.approve(await at.propose("iris", commit=commit)))
             assert (ended.state, model(at)) == (DeploymentState.DEPLOYED, "opus")
             assert at.backend.cages[-2].stops == [30], "the turn may end first"
             rendered = cast("bytes", at.backend.cages[-1].settings_json)  # type: ignore[attr-defined]
             assert json.loads(rendered)["model"] == "opus"
-            assert ended.commit == at.host.applied("iris").main() != first
+            assert ended.commit == at.host.repositories.applied("iris").main() != first
             back = await at.healthy(await handlers.roll_back(RollBack("iris", 1), OPERATOR, at.host))
             assert (back.kind, back.of, back.number, model(at)) == (DeploymentKind.ROLLBACK, 1, 3, "haiku")
             rows = await handlers.list_deployments(ListDeployments("iris"), OPERATOR, at.host)
@@ -79,7 +79,7 @@ async def test_a_cage_that_is_not_well_is_returned_from() -> None:
     with ground() as place:
         async with desk(place) as at:
             await at.spawned("iris")
-            main = at.host.applied("iris").main()
+            main = at.host.repositories.applied("iris").main()
             commit = at.commit("iris", toml(at.host, "iris", model="opus"))
             proposal = await at.propose("iris", commit=commit)
             ended = await at.healthy(await at.approve(proposal), "the self-test failed: no such model")
@@ -88,7 +88,7 @@ async def test_a_cage_that_is_not_well_is_returned_from() -> None:
                 "the self-test failed: no such model",
             )
             assert (model(at), at.host.keeper("iris").power) == ("haiku", Power.RUNNING)
-            assert at.host.applied("iris").main() == main
+            assert at.host.repositories.applied("iris").main() == main
             row = at.host.proposals.find("iris", 2)
             assert (row.state, row.reason) == (ProposalState.FAILED, ended.detail)
             assert "returned: the self-test failed" in await log_of(at, "iris", 2)

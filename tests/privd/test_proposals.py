@@ -42,7 +42,7 @@ async def test_a_commit_is_pinned_and_shown_whole() -> None:
             )
             proposal = await at.propose("iris", commit=commit, description="a better model")
             assert (proposal.number, proposal.state, proposal.by) == (2, ProposalState.OPEN, "manager")
-            assert proposal.base == at.host.applied("iris").main()
+            assert proposal.base == at.host.repositories.applied("iris").main()
             again = await at.propose("iris", commit=commit, description="once more")
             assert again == proposal, "an identical one is the same one"
             at.commit("iris", "model = 'haiku'\n")

@@ -20,10 +20,10 @@ def hosts(at: Desk) -> tuple[str, ...]:
 
 async def refused(at: Desk, proposal: Proposal, digest: str) -> Refused:
     """The no to an approval; nothing comes of it."""
-    cages, main = len(at.backend.cages), at.host.applied("iris").main()
+    cages, main = len(at.backend.cages), at.host.repositories.applied("iris").main()
     with pytest.raises(Refused) as caught:
         await verdicts.approve(Approve(proposal.agent, proposal.number, digest, Click()), OPERATOR, at.host)
-    assert (len(at.backend.cages), at.host.applied("iris").main()) == (cages, main)
+    assert (len(at.backend.cages), at.host.repositories.applied("iris").main()) == (cages, main)
     return caught.value
 
 
@@ -82,7 +82,7 @@ async def test_an_approval_over_a_base_that_moved_is_void() -> None:
             assert no.problem is Problem.CONFLICT
             assert "what is deployed has changed" in no.detail
             again = await at.show(bad)
-            assert again.current_base == at.host.applied("iris").main() != shown.current_base
+            assert again.current_base == at.host.repositories.applied("iris").main() != shown.current_base
             assert [line.text for file in again.diff for line in file.lines if line.kind == "-"] == [
                 'hosts = ["good.example"]'
             ], "it is shown against what is deployed now"

@@ -1,0 +1,78 @@
+"""Root's own repositories: an applied one for each agent, with its record, and the meta one that says what is live.
+
+<state>/applied/<name>.git     what was proposed and deployed for one agent
+<state>/meta                   what is deployed where
+"""
+
+from collections.abc import Container
+from pathlib import Path
+
+import trio
+
+from privd.boxes import Boxes
+from privd.git import contents, meta
+from privd.git.applied import Applied
+from privd.git.intake import Intake, Proposed, sweep
+from privd.git.ledger import Ledger
+from privd.git.meta import Live
+from privd.policy.admission import Admitted
+from privd.policy.configuration import Ground, Reading
+from privd.policy.configuration import read as read_settings
+from privd.policy.record import Deployed, Mark, generation_of
+from runtime.log import Log
+
+
+class Repositories:
+    """All repositories of one hive."""
+
+    def __init__(self, state: Path, boxes: Boxes) -> None:
+        self.meta = state / "meta"
+        self._folder = state / "applied"
+        self._intake = Intake(boxes)
+        self._writing_meta = trio.Lock()
+        self._ledgers: dict[str, Ledger] = {}
+
+    async def open(self, log: Log) -> None:
+        """Read every record, and take away what a crash left of intakes."""
+        sweep(self._folder)
+        for folder in sorted(self._folder.glob("*.git")):
+            ledger = self.ledger(folder.name.removesuffix(".git"))
+            await trio.to_thread.run_sync(ledger.load)
+            if ledger.fault:
+                log.error("a record cannot be read", agent=ledger.agent, reason=ledger.fault)
+
+    def ledger(self, agent: str) -> Ledger:
+        """The record of one agent's proposals and deployments; it begins empty."""
+        if agent not in self._ledgers:
+            self._ledgers[agent] = Ledger(agent, self._folder / f"{agent}.git")
+        return self._ledgers[agent]
+
+    def ledgers(self) -> tuple[Ledger, ...]:
+        """All records that can be read, by agent."""
+        return tuple(ledger for _, ledger in sorted(self._ledgers.items()) if not ledger.fault)
+
+    def applied(self, agent: str) -> Applied:
+        """The repository of what was proposed and deployed for one agent; it may not have been made yet."""
+        return Applied(self._folder / f"{agent}.git")
+
+    async def read(self, agent: str, commit: str, ground: Ground) -> Reading:
+        """The settings that a commit of an agent's applied repository says."""
+        return await self.ledger(agent).work(
+            lambda applied: read_settings(contents.files(applied, commit), ground)
+        )
+
+    async def ingest(self, agent: str, commit: str, proposed: Proposed) -> Admitted:
+        """Take a commit of a proposed repository into an agent's applied one; nothing points at it yet."""
+        return await self._intake.ingest(commit, proposed, self.applied(agent))
+
+    async def went_live(self, living: Container[str], text: str, at_ms: int) -> None:
+        """One commit more in the meta repository, where something else is live than it says."""
+        live = {
+            each.agent: Live(generation, deployed.begun.commit, deployed.begun.tree, deployed.at_ms)
+            for each in self.ledgers()
+            if each.agent in living
+            and (generation := generation_of(each.tags)) is not None
+            and isinstance(deployed := each.tags[Mark.DEPLOYED, generation], Deployed)
+        }
+        async with self._writing_meta:
+            await trio.to_thread.run_sync(meta.write, self.meta, live, text, at_ms)
