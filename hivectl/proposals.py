@@ -12,6 +12,7 @@ from hivectl import tables
 from hivectl.program import program
 from hivectl.tables import age, clock, printable, table
 from protocol.approvals import (
+    Approval,
     CapabilityChange,
     Deployment,
     DiffLine,
@@ -139,7 +140,11 @@ def proposal(row: Proposal) -> str:
     return f"proposal {row.number} of {row.agent} is {row.state}{reason}"
 
 
-def approved(row: Deployment) -> str:
+def approved(approval: Approval) -> str:
+    row = approval.deployment
+    if row is None:
+        who = " and ".join(approval.proposal.approvals)
+        return f"{proposal(approval.proposal)}: {who} approved it, and another key must agree"
     return f"{deployment(row)}; `{program()} log {row.agent} {row.number} -f` shows it"
 
 

@@ -55,8 +55,8 @@ async def run_approve(values: argparse.Namespace) -> int:
         proof = AtTerminal() if os.geteuid() == values.places.owner() else Click()
         digest = values.digest or page.digest
         request = Approve(agent=values.agent, number=values.number, digest=digest, proof=proof)
-        deployment = await privd.call(request)
-    print(tables.document(deployment) if values.json else proposals.approved(deployment))
+        approval = await privd.call(request)
+    print(tables.document(approval) if values.json else proposals.approved(approval))
     return 0
 
 

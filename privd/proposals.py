@@ -183,7 +183,7 @@ class Proposals:
         proof: AnyProof,
         uid: int,
         check_idle: Callable[[str], None],
-    ) -> None:
+    ) -> Proposal:
         """The operator's yes, written down: a deployment may begin, and nothing else of the agent's is under way."""
         ledger = self._agents.ledger(agent)
         async with ledger.turn:
@@ -203,7 +203,7 @@ class Proposals:
             del self._shown[digest]
             document = Approved(at_ms, said, shown.text)
             await ledger.write(Mark.APPROVED, number, proposal.commit, document, at_ms)
-            self._told(ledger, number)
+            return self._told(ledger, number)
 
     def find(self, agent: str, number: int) -> Proposal:
         """One proposal. Refused(not_found) when there is none."""

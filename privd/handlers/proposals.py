@@ -1,7 +1,7 @@
 """Proposals: propose, withdraw, list, show; and the operator's verdict."""
 
 from privd.host import Host
-from protocol.approvals import Deployment, Proposal, ProposalPage
+from protocol.approvals import Approval, Proposal, ProposalPage, ProposalState
 from protocol.configuration import Approve, Deny, ListProposals, Propose, ShowProposal, WithdrawProposal
 from protocol.names import OPERATOR
 from protocol.rpc import Caller, Role
@@ -25,11 +25,13 @@ async def show(request: ShowProposal, caller: Caller, host: Host) -> ProposalPag
     return await host.proposals.show(request.agent, request.number)
 
 
-async def approve(request: Approve, caller: Caller, host: Host) -> Deployment:
-    await host.proposals.approve(
+async def approve(request: Approve, caller: Caller, host: Host) -> Approval:
+    row = await host.proposals.approve(
         request.agent, request.number, request.digest, request.proof, caller.uid, host.deployments.check_idle
     )
-    return host.deployments.begin(request.agent, request.number)
+    if row.state is ProposalState.OPEN:
+        return Approval(row, None)
+    return Approval(row, host.deployments.begin(request.agent, request.number))
 
 
 async def deny(request: Deny, caller: Caller, host: Host) -> Proposal:

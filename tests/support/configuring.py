@@ -15,7 +15,7 @@ from privd.cages.spec import CageSpec, Places
 from privd.handlers import proposals as verdicts
 from privd.host import Host
 from privd.settings import Peers, PrivdSettings
-from protocol.approvals import AtTerminal, Click, Deployment, Proposal, ProposalKind, ProposalPage
+from protocol.approvals import Approval, AtTerminal, Click, Deployment, Proposal, ProposalKind, ProposalPage
 from protocol.configuration import Approve, Propose, ShowProposal
 from protocol.rpc import Caller, Role
 from runtime.log import logger
@@ -63,12 +63,12 @@ class Desk:
     async def approve(self, proposal: Proposal, page: ProposalPage | None = None) -> Deployment:
         shown = page or await self.show(proposal)
         request = Approve(proposal.agent, proposal.number, shown.digest, Click())
-        return await verdicts.approve(request, OPERATOR, self.host)
+        return begun(await verdicts.approve(request, OPERATOR, self.host))
 
     async def approve_at_terminal(self, proposal: Proposal, uid: int) -> Deployment:
         shown = await self.show(proposal)
         request = Approve(proposal.agent, proposal.number, shown.digest, AtTerminal())
-        return await verdicts.approve(request, Caller(Role.OPERATOR, uid), self.host)
+        return begun(await verdicts.approve(request, Caller(Role.OPERATOR, uid), self.host))
 
     async def ended(self, deployment: Deployment) -> Deployment:
         """The same deployment, when it has come to its end."""
@@ -116,6 +116,12 @@ class Desk:
         repository.git("add", path)
         repository.git("commit", "-q", "-m", f"change {path}")
         return repository.git("rev-parse", "HEAD")
+
+
+def begun(approval: Approval) -> Deployment:
+    """The deployment of an approval that was enough."""
+    assert approval.deployment is not None, approval
+    return approval.deployment
 
 
 async def until(condition: Callable[[], bool]) -> None:
