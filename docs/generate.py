@@ -1,4 +1,4 @@
-"""Writes docs/reference/{requests,problems,limits,settings,tools}.md from the declarations in the code.
+"""Writes docs/reference/{requests,problems,limits,settings,tools}.md from what the code declares, and privd.md's counts.
 
 python -m docs.generate            write them
 python -m docs.generate --check    say which differ, and exit 1 when one does
@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect as shape
 
+from docs import counted
 from docs.declared import Bound, bounds, enum_words, field_words, modules, structs_in
 from protocol.limits import COMMAND_CHARS_MAX, ICON_CHARS_MAX, PRONOUNS_CHARS_MAX
 from protocol.names import (
@@ -90,6 +91,7 @@ PATTERN_WORDS: Final = {
     r"\A[A-Za-z_][A-Za-z0-9_]{0,63}\Z": "variable's name",
     r"\A[0-9a-f]{40}\Z": "commit's id",
     r"\A[0-9a-f]{64}\Z": "SHA-256 in hex",
+    r"\A[a-z0-9][a-z0-9._-]{0,31}\Z": "name of a key",
     r"\A[a-z][a-z0-9_-]{0,31}\Z": "MCP server's name",
     r"\A[^\x00-\x1f\x7f]{1,1024}\Z": "text of 1 to 1024 characters, none of them a control character",
     rf"\A[^\x00-\x1f\x7f]{{1,{COMMAND_CHARS_MAX}}}\Z": f"text of 1 to {COMMAND_CHARS_MAX} characters in one line",
@@ -343,6 +345,15 @@ PAGES: Final = {
 }
 
 
+COUNTED: Final = ("<!-- Counted by docs/counted.py. -->\n", "<!-- End of what is counted. -->\n")
+
+
+def privd_page() -> str:
+    """The page that argues for each request, with its counts made anew."""
+    before, _, rest = (REFERENCE / "privd.md").read_text().partition(COUNTED[0])
+    return before + COUNTED[0] + counted.section() + COUNTED[1] + rest.partition(COUNTED[1])[2]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or compare the pages; the exit code."""
     parser = argparse.ArgumentParser(
@@ -351,9 +362,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="only compare")
     check: bool = parser.parse_args(arguments).check
     stale: list[str] = []
-    for name, page in PAGES.items():
+    texts = {name: NOTE + page() for name, page in PAGES.items()} | {"privd": privd_page()}
+    for name, text in texts.items():
         path = REFERENCE / f"{name}.md"
-        text = NOTE + page()
         if check and (not path.exists() or path.read_text() != text):
             stale.append(str(path.relative_to(REFERENCE.parents[1])))
         elif not check:

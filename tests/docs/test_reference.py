@@ -3,12 +3,16 @@
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from docs.generate import PAGES, REFERENCE, SETTINGS, main
+from docs.counted import code_lines
+from docs.generate import COUNTED, PAGES, REFERENCE, SETTINGS, main
+from privd.routes import ROUTES
 from protocol import limits
 from protocol.problem import Problem
+from protocol.rpc import Route
 from protocol.tools import TOOLS
 from tests.support.shapes import requests
 
@@ -28,11 +32,13 @@ def test_a_page_that_differs_is_named(
 ) -> None:
     reference = tmp_path / "docs" / "reference"
     reference.mkdir(parents=True)
+    (reference / "privd.md").write_text("old count".join(COUNTED))
     monkeypatch.setattr("docs.generate.REFERENCE", reference)
     assert main(["--check"]) == 1
-    assert capsys.readouterr().err.count("docs/reference/") == len(PAGES)
+    assert capsys.readouterr().err.count("docs/reference/") == len(PAGES) + 1
     assert main([]) == 0
     assert main(["--check"]) == 0
+    assert "old count" not in (reference / "privd.md").read_text()
     with (reference / "tools.md").open("a") as tools:
         tools.write("more\n")
     assert main(["--check"]) == 1
@@ -42,6 +48,17 @@ def test_a_page_that_differs_is_named(
 @pytest.mark.parametrize("request_", requests(), ids=lambda request: request.__name__)
 def test_every_request_has_a_section(request_: type) -> None:
     assert f"\n### {request_.__name__}\n" in page("requests")
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.request.__name__)
+def test_every_request_of_root_is_argued_for(route: Route[Any]) -> None:
+    arguments = page("privd").partition("\n## ")[0]
+    assert re.search(rf"^\|[^|]*`{route.request.__name__}`[^|]*\|", arguments, re.MULTILINE)
+
+
+def test_a_line_of_code_does_something() -> None:
+    text = '"""A docstring\n\nof three lines."""\n\n# a comment\nimport os  # one\n\nX = """two\nlines"""\n'
+    assert code_lines(text) == 3
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.tool_name)
