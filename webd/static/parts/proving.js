@@ -1,0 +1,63 @@
+/**
+ * What stands beside the button that approves: which proof it takes, the code to compare with a terminal, and the command
+ * to type where this page can prove nothing.
+ */
+import { html } from "../html.js";
+import { hindrance, prove } from "../act/passkey.js";
+import { credentials } from "../words/passkeys.js";
+
+/** @import {Approver, PasskeyProof} from "../types/configuration" */
+
+/**
+ * What is needed of a proposal's page.
+ * @typedef {object} Shown
+ * @property {{agent: string, number: number, approvals?: string[]}} proposal
+ * @property {string} digest
+ * @property {string} code
+ * @property {Approver[]} approvers     empty while a click is enough
+ */
+
+/** With what this page can approve; "terminal": it cannot. @param {Shown} shown @returns {"click" | "passkey" | "terminal"} */
+export function wayOf({ approvers }) {
+  if (!approvers.length) return "click";
+  return credentials(approvers).length && !hindrance() ? "passkey" : "terminal";
+}
+
+/**
+ * The proof that goes with an approval. A Refusal says why there is none.
+ * @param {Shown} shown
+ * @returns {Promise<PasskeyProof | {kind: "click"}>}
+ */
+export async function proofOf(shown) {
+  return wayOf(shown) === "click" ? { kind: "click" } : await prove(shown);
+}
+
+/** `1234 5678`. @param {string} code */
+const spacedCode = (code) => code.replace(/(?<=^.{4})/, " ");
+
+/** @param {{shown: Shown}} props */
+function AtTerminal({ shown: { proposal, approvers } }) {
+  const passkeys = credentials(approvers).length;
+  const held = passkeys ? hindrance() : null;
+  return html`
+    <p>${passkeys ? `no passkey can be used here: ${held?.why ?? ""}.` : "only SSH keys are enrolled: they sign at your terminal."}</p>
+    ${held?.instead && html`<p><a href=${held.instead}>open this page by name</a>, and sign in there</p>`}
+    <p class="command"><code>hivectl approve ${proposal.agent} ${proposal.number} --sign KEYFILE</code></p>`;
+}
+
+/** @param {{shown: Shown}} props */
+export function Proving({ shown }) {
+  const way = wayOf(shown);
+  if (way === "click") return null;
+  const { agent, number, approvals = [] } = shown.proposal;
+  return html`
+    <div class="proving" role="note" aria-label="what proves an approval">
+      ${
+        way === "passkey"
+          ? html`<p>approving asks for your passkey. it signs exactly what is shown here.</p>`
+          : html`<${AtTerminal} shown=${shown} />`
+      }
+      <p class="fine">code <b class="num">${spacedCode(shown.code)}</b>: <code>hivectl show ${agent} ${number}</code> prints the same.</p>
+      ${approvals.length > 0 && html`<p class="fine">approved so far by ${approvals.join(", ")}; one more key must agree.</p>`}
+    </div>`;
+}
