@@ -1,4 +1,4 @@
-"""Writes docs/reference/{requests,problems,limits,settings,tools}.md from what the code declares, and privd.md's counts.
+"""Writes docs/reference/{requests,problems,limits,settings,tools}.md from the code, and the counts in privd.md.
 
 python -m docs.generate            write them
 python -m docs.generate --check    say which differ, and exit 1 when one does
