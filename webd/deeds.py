@@ -30,9 +30,10 @@ _NOT_DONE: Final = frozenset({Problem.STOPPING, Problem.BUSY})
 
 @dataclass(frozen=True)
 class Done:
-    """How a deed ended: the id of what it made, if it made something."""
+    """How a deed ended: the id of what it made, if it made something, and whether somebody else must act first."""
 
     id: int | None = None
+    waits: bool = False
 
 
 Deed = Callable[[], Awaitable[Done]]

@@ -8,7 +8,18 @@ from typing import Final
 from protocol.hello import Hello
 from protocol.rpc import Role
 from protocol.webd import ListSessions, MintLogin, RevokeSession
-from webd.handlers import actions, asking, files, operator, pages, reminding, signing, watching
+from webd.handlers import (
+    actions,
+    asking,
+    deployments,
+    files,
+    operator,
+    pages,
+    proposals,
+    reminding,
+    signing,
+    watching,
+)
 from webd.http.answers import Answer
 from webd.policy.guard import READS
 from webd.policy.paths import match
@@ -59,15 +70,30 @@ HTTP: Final = (
     HttpRoute("GET", "/api/v1/questions", watching.questions, Access.READ),
     HttpRoute("GET", "/api/v1/reminders", reminding.listed, Access.READ),
     HttpRoute("GET", "/api/v1/egress", watching.egress, Access.READ),
+    HttpRoute("GET", "/api/v1/proposals", proposals.listed, Access.READ),
+    HttpRoute("GET", "/api/v1/agents/{agent}/proposals/{proposal}", proposals.shown, Access.READ),
+    HttpRoute("GET", "/api/v1/deployments", deployments.listed, Access.READ),
+    HttpRoute("GET", "/api/v1/agents/{agent}/deployments/{deployment}/log", deployments.log, Access.READ),
     HttpRoute("POST", "/api/v1/send", actions.send, Access.CHANGE),
     HttpRoute("POST", "/api/v1/messages/read", actions.mark_all_read, Access.CHANGE),
     HttpRoute("POST", "/api/v1/messages/{message}/read", actions.mark_read, Access.CHANGE),
-    HttpRoute("POST", "/api/v1/agents", actions.create, Access.CHANGE),
+    HttpRoute("POST", "/api/v1/agents", proposals.spawn, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/start", actions.start, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/stop", actions.stop, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/restart", actions.restart, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/destroy", actions.destroy, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/purge", actions.purge, Access.CHANGE),
+    HttpRoute(
+        "POST", "/api/v1/agents/{agent}/proposals/{proposal}/approve", proposals.approve, Access.CHANGE
+    ),
+    HttpRoute("POST", "/api/v1/agents/{agent}/proposals/{proposal}/deny", proposals.deny, Access.CHANGE),
+    HttpRoute(
+        "POST", "/api/v1/agents/{agent}/proposals/{proposal}/withdraw", proposals.withdraw, Access.CHANGE
+    ),
+    HttpRoute(
+        "POST", "/api/v1/agents/{agent}/deployments/{deployment}/cancel", deployments.cancel, Access.CHANGE
+    ),
+    HttpRoute("POST", "/api/v1/agents/{agent}/roll-back", deployments.roll_back, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/cancel-turn", actions.cancel_turn, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/pause", asking.pause, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/resume", asking.resume, Access.CHANGE),

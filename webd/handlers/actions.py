@@ -6,11 +6,9 @@ from msgspec import Meta, Struct
 
 from protocol.brokerd import MarkRead, StopTurn
 from protocol.messages import Body, MessageId
-from protocol.names import AgentName, Recipient, agent_name_fault
-from protocol.privd import Cage, CreateAgent, DestroyCage, PurgeAgent, RestartCage, StartCage, StopCage
-from protocol.problem import Problem, Refused
+from protocol.names import AgentName, Recipient
+from protocol.privd import Cage, DestroyCage, PurgeAgent, RestartCage, StartCage, StopCage
 from protocol.rpc import Call
-from protocol.settings import Runner
 from protocol.tools import Send
 from webd.deeds import Deed, Done, SeenYet
 from webd.http.answers import Answer, as_json
@@ -35,11 +33,6 @@ class SendSaid(Keyed, frozen=True):
     in_reply_to: MessageId | None = None
 
 
-class CreateSaid(Keyed, frozen=True):
-    name: Annotated[str, Meta(max_length=40)]
-    runner: Runner | None = None
-
-
 class PurgeSaid(Keyed, frozen=True):
     confirm: AgentName
 
@@ -54,6 +47,8 @@ class Did(Struct, frozen=True, omit_defaults=True):
     ok: bool
     seq: str
     id: int | None = None
+    waits: bool = False
+    """Whether somebody else must act before anything happens: a key that approves, or a second one."""
 
 
 # ---------------------------------------------------------------------------------------------------------- messages
@@ -105,23 +100,6 @@ async def cancel_turn(visit: Visit, host: Host) -> Answer:
 
 
 # ------------------------------------------------------------------------------------------------------------ cages
-
-
-async def create(visit: Visit, host: Host) -> Answer:
-    """Make an agent from the built-in template, and start it."""
-    said = visit.said(CreateSaid)
-    if fault := agent_name_fault(said.name):
-        raise Refused(Problem.MALFORMED, fault)
-
-    async def deed() -> Done:
-        await host.ask_privd(CreateAgent(agent=said.name, runner=said.runner))
-        await _shown(host, await host.ask_privd(StartCage(agent=said.name)))
-        return Done()
-
-    def seen() -> bool:
-        return said.name in host.picture.world.agents
-
-    return await did(visit, host, said.key, f"create {said.name}", deed, seen)
 
 
 async def start(visit: Visit, host: Host) -> Answer:
@@ -180,7 +158,7 @@ async def did(
 ) -> Answer:
     done = await host.deeds.do(visit.operator.operator, key, what, deed, seen)
     hub = host.picture.hub
-    return as_json(Did(ok=True, seq=str(hub.cursor(hub.common_seq)), id=done.id))
+    return as_json(Did(ok=True, seq=str(hub.cursor(hub.common_seq)), id=done.id, waits=done.waits))
 
 
 async def heard(host: Host, seq: int) -> None:

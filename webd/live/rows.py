@@ -71,7 +71,7 @@ class AgentRow(Struct, frozen=True):
 
 
 class KeptRow(Struct, frozen=True):
-    """What a destroyed agent left."""
+    """An agent without a cage: what a destroyed one left, or a draft."""
 
     name: str
     role: str
@@ -134,6 +134,8 @@ class HiveRow(Struct, frozen=True):
     version: str
     backend: str = ""
     separated: bool = True
+    click: bool = False
+    """Whether a click is enough to approve, because no key is enrolled."""
     notices: tuple[str, ...] = ()
     operator: str = ""
     daemons: DaemonStates = DaemonStates()

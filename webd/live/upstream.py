@@ -9,7 +9,9 @@ from typing import Final, Protocol, TypeVar
 
 import trio
 
+from protocol.approvals import Deployment
 from protocol.brokerd import FeedEvent, ListMessages, Snapshot, TakeSnapshot, WatchFeed
+from protocol.configuration import DecisionsNow, ReadBuildLog, WatchDeployments
 from protocol.hello import Hello
 from protocol.messages import Message
 from protocol.privd import (
@@ -109,10 +111,16 @@ async def follow(source: Source, picture: Picture, log: Log) -> None:
                 await source.watch(here)
         except* (Disconnected, Refused) as fault:
             if lost_s is None:
-                log.warning("a daemon is out of sight", reason=str(fault.exceptions[0]))
+                log.warning("a daemon is out of sight", reason=str(_first(fault)))
                 lost_s = trio.current_time()
         say(up=False)
         await trio.sleep(next(waits))
+
+
+def _first(fault: BaseException) -> BaseException:
+    while isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0]
+    return fault
 
 
 async def _greet(source: Source, picture: Picture) -> None:
@@ -145,7 +153,7 @@ class Presence:
 
 
 class Cages:
-    """privd's cages."""
+    """privd's cages, and what is proposed, decided and deployed."""
 
     name: Final[str] = "privd"
 
@@ -154,11 +162,36 @@ class Cages:
         self._picture = picture
 
     async def watch(self, here: Callable[[], None]) -> None:
-        async with self.client.watch(WatchCages()) as events:
+        decided = trio.Event()
+        async with trio.open_nursery() as both:
+            both.start_soon(self._decisions, decided)
+            async with self.client.watch(WatchCages()) as events:
+                async for event in events:
+                    self._picture.tell(self._changes(event))
+                    if isinstance(event, CagesNow):
+                        await decided.wait()
+                        here()
+
+    async def _decisions(self, begun: trio.Event) -> None:
+        picture = self._picture
+        async with self.client.watch(WatchDeployments()) as events:
             async for event in events:
-                self._picture.tell(self._changes(event))
-                if isinstance(event, CagesNow):
-                    here()
+                picture.tell(picture.world.decided(event, picture.now_ms()))
+                if isinstance(event, DecisionsNow):
+                    begun.set()
+                    for deployment in picture.world.decisions.going():
+                        await self._log_until_now(deployment)
+
+    async def _log_until_now(self, deployment: Deployment) -> None:
+        """What its log said while nobody listened. One that cannot be read hides nothing else."""
+        agent, number = deployment.agent, deployment.number
+        try:
+            page = await _asked(self.client, ReadBuildLog(agent=agent, number=number), self.name)
+        except Refused as refused:
+            text = f"the log of deployment {number} of {agent} could not be read: {refused.detail}"
+            self._picture.tell(self._picture.world.failed_late(text, self._picture.now_ms()))
+            return
+        self._picture.tell(self._picture.world.log_read(agent, number, page.lines))
 
     def _changes(self, event: AnyCageEvent) -> list[Change]:
         world, now_ms = self._picture.world, self._picture.now_ms()

@@ -15,13 +15,17 @@ from webd.live.upstream import Picture
 from webd.policy.topics import (
     ACCOUNTS,
     AGENTS,
+    BUILDS,
     COMMON,
+    DEPLOYMENTS,
+    DRAFTS,
     FLOW,
     HIVE,
     JOURNAL,
     KEPT,
     LIMITS,
     PARKED,
+    PROPOSALS,
     QUESTIONS,
     REFUSALS,
     REMINDERS,
@@ -105,12 +109,16 @@ class Views:
     def _kept(self) -> dict[str, Any]:
         """Topics whose rows the world keeps as they are shown."""
         world = self.picture.world
-        limited = world.limited
+        limited, decisions = world.limited, world.decisions
         return {
             AGENTS: world.agents,
             KEPT: world.kept,
+            DRAFTS: world.drafts,
             PARKED: world.parked,
             ACCOUNTS: limited.accounts,
             REFUSALS: limited.refusals,
             LIMITS: limited.hits,
+            PROPOSALS: decisions.proposals,
+            DEPLOYMENTS: decisions.deployments,
+            BUILDS: decisions.builds,
         }

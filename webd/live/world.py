@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from protocol.approvals import BuildLine
 from protocol.brokerd import (
     AccountChanged,
     AgentChanged,
@@ -30,11 +31,13 @@ from protocol.brokerd import (
     TurnEventAdded,
 )
 from protocol.brokerd import Agent as BrokerAgent
+from protocol.configuration import AnyDecision
 from protocol.hello import Greeting
 from protocol.messages import Message, Receipt
 from protocol.privd import Cage, Power
 from protocol.turns import AnyTurnEvent, ToolCalled, Turn
 from webd.live.counts import TURNS_KEPT_MAX, HourCount, Inboxes, pulse
+from webd.live.decisions import Decisions
 from webd.live.flow import Flow
 from webd.live.limited import Limited, Told
 from webd.live.questions import Questions
@@ -54,6 +57,7 @@ from webd.policy.text import plain
 from webd.policy.topics import (
     ACCOUNTS,
     AGENTS,
+    DRAFTS,
     FLOW,
     HIVE,
     KEPT,
@@ -67,6 +71,12 @@ from webd.policy.topics import (
 
 ANEW: Final = (FLOW, QUESTIONS, PARKED, REMINDERS, ACCOUNTS, REFUSALS, LIMITS)
 """What begins anew with brokerd's feed: streams take a snapshot of these."""
+CAGELESS: Final = frozenset({Power.KEPT, Power.DRAFT})
+"""Shown apart from the swarm."""
+CLICK_NOTICE: Final = (
+    "a click is enough to approve: whoever gets at this dashboard decides what your agents may do. "
+    "`hivectl enrol` lets a key of yours decide instead"
+)
 LATE_MAX: Final = 5
 LATE_MS: Final = 600_000
 """How long the failure of something that was already answered stays in sight."""
@@ -109,11 +119,13 @@ class World:
         self.questions = Questions()
         self.schedules = Schedules()
         self.limited = Limited()
+        self.decisions = Decisions()
         self.parked: dict[str, ParkedThread] = {}
         """Threads that wait for the operator's release, by key."""
         self.agents: dict[str, AgentRow] = {}
-        """As last told, by name; kept state is not among them."""
+        """As last told, by name; kept state and drafts are not among them."""
         self.kept: dict[str, KeptRow] = {}
+        self.drafts: dict[str, KeptRow] = {}
         self.seq = 0
         """brokerd's feed is taken in up to here."""
         self._hive = HiveRow(name=name, version=version, notices=notices)
@@ -177,6 +189,16 @@ class World:
     def cage_gone(self, agent: str, now_ms: int) -> list[Change]:
         self._cages.pop(agent, None)
         return self._agent_changes([agent], now_ms)
+
+    def decided(self, event: AnyDecision, now_ms: int) -> list[Change]:
+        """One event of privd's proposals and deployments."""
+        told = _rows(self.decisions.heard(event))
+        self._hive = replace(self._hive, click=self.decisions.click)
+        return [*told, *self._hive_changes(now_ms)]
+
+    def log_read(self, agent: str, number: int, lines: Iterable[BuildLine]) -> list[Change]:
+        """What a deployment's log said before anybody listened."""
+        return _rows(self.decisions.said(agent, number, lines))
 
     # ------------------------------------------------------------------------------------------------------- broker
 
@@ -299,16 +321,17 @@ class World:
         changes = []
         for name in names:
             changes += _changed(AGENTS, self.agents, name, self._row(name, now_ms))
-            changes += _changed(KEPT, self.kept, name, self._kept_row(name))
+            changes += _changed(KEPT, self.kept, name, self._cageless(name, Power.KEPT))
+            changes += _changed(DRAFTS, self.drafts, name, self._cageless(name, Power.DRAFT))
         return changes
 
-    def _kept_row(self, name: str) -> KeptRow | None:
+    def _cageless(self, name: str, power: Power) -> KeptRow | None:
         cage = self._cages.get(name)
-        return kept_row(cage) if cage is not None and cage.power is Power.KEPT else None
+        return kept_row(cage) if cage is not None and cage.power is power else None
 
     def _row(self, name: str, now_ms: int) -> AgentRow | None:
         cage = self._cages.get(name)
-        if cage is None or cage.power is Power.KEPT:
+        if cage is None or cage.power in CAGELESS:
             return None
         heard = self._heard.get(name)
         if heard is None:
@@ -321,7 +344,8 @@ class World:
         while self._late and now_ms - self._late[0][0] >= LATE_MS:
             self._late.popleft()
         degraded = (plain(text) for _, texts in sorted(self._degraded.items()) for text in texts)
-        notices = (*self._standing, *degraded, *(text for _, text in self._late))
+        click = (CLICK_NOTICE,) if self.decisions.click else ()
+        notices = (*self._standing, *click, *degraded, *(text for _, text in self._late))
         self._hive = replace(self._hive, notices=notices, totals=Totals(self._hour.at(now_ms)))
         if self._hive == self._told_hive:
             return []

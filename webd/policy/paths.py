@@ -9,7 +9,7 @@ from protocol.names import ACCOUNT_PATTERN, AGENT_NAME_PATTERN
 from protocol.problem import Problem, Refused
 
 FIELDS_MAX: Final = 16
-NUMBERED: Final = ("message", "delivery", "thread", "question", "reminder")
+NUMBERED: Final = ("message", "delivery", "thread", "question", "reminder", "proposal", "deployment")
 """What is called by its number in an address."""
 _RULES: Final = {
     "account": re.compile(ACCOUNT_PATTERN),

@@ -20,13 +20,19 @@ REFUSALS: Final = "refusals"
 """Of the way out."""
 LIMITS: Final = "limits"
 """That cages met."""
+PROPOSALS: Final = "proposals"
+DEPLOYMENTS: Final = "deployments"
+BUILDS: Final = "builds"
+"""The ends of deployments' logs."""
+DRAFTS: Final = "drafts"
 COMMON: Final = frozenset(
     {HIVE, AGENTS, KEPT, FLOW, QUESTIONS, PARKED, REMINDERS, ACCOUNTS, REFUSALS, LIMITS}
+    | {PROPOSALS, DEPLOYMENTS, BUILDS, DRAFTS}
 )
 """What every page follows; an action's `seq` is a place among these."""
 TAIL: Final = "tail:"
 JOURNAL: Final = "journal:"
-TOPICS_MAX: Final = 12
+TOPICS_MAX: Final = 20
 
 _NAME: Final = re.compile(AGENT_NAME_PATTERN)
 _CURSOR: Final = re.compile(r"\A([0-9a-f]{1,16})-([0-9]{1,15})\Z")
