@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from privd import deployments
+from privd import deploying
 from privd.git.applied import Applied
 from privd.host import Host
 from privd.policy.admission import Admitted
@@ -48,8 +48,8 @@ WRITES = (
     (Applied, "drop_tag"),
     (Registry, "put"),
     (Registry, "forget"),
-    (deployments.Deployments, "_write"),
-    (deployments.Deployments, "_erase"),
+    (deploying.Deploying, "_write"),
+    (deploying, "erase"),
 )
 """What reaches the disk, one thing after the other."""
 KILLS = int(os.environ.get("HIVE_KILLS", "3"))
@@ -82,7 +82,7 @@ def crashing(after: int | None, *, late: bool) -> Iterator[None]:
         patch.setattr(os, "fsync", lambda _: None)  # a crash of privd, not of the machine
         patch.setattr(Host, "fill", _filled)
         patch.setattr(Host, "ingest", _ingested)
-        patch.setattr(deployments, "LOOK_S", 0.002)
+        patch.setattr(deploying, "LOOK_S", 0.002)
         for owner, name in WRITES:
             patch.setattr(owner, name, wrapped(getattr(owner, name)))
         yield

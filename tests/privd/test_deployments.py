@@ -97,7 +97,7 @@ async def test_a_cage_that_is_not_well_is_returned_from() -> None:
 async def test_a_cage_that_says_nothing_is_returned_from(monkeypatch: pytest.MonkeyPatch) -> None:
     with ground() as place:
         async with desk(place) as at:
-            monkeypatch.setattr("privd.deployments.HEALTH_GATE_S", 0.2)
+            monkeypatch.setattr("privd.deploying.HEALTH_GATE_S", 0.2)
             ended = await at.ended(await at.approve(await at.propose("iris", ProposalKind.SPAWN)))
             assert ended.state is DeploymentState.RETURNED
             assert "did not say within" in ended.detail
@@ -135,7 +135,7 @@ async def test_a_cage_that_does_not_start_is_returned_from() -> None:
 
 
 async def test_a_health_of_another_start_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("privd.deployments.HEALTH_GATE_S", 0.3)
+    monkeypatch.setattr("privd.deploying.HEALTH_GATE_S", 0.3)
     with ground() as place:
         async with desk(place) as at:
             at.host.deployments.confirm_health("iris", 1, "")
@@ -279,7 +279,7 @@ async def test_an_agent_of_before_gets_its_first_generation() -> None:
 
 
 async def test_a_full_disk_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("privd.deployments.RETRY_S", 0.05)
+    monkeypatch.setattr("privd.deploying.RETRY_S", 0.05)
     backend = CountingBackend()
     with ground() as place:
         async with desk(place, backend) as at:
