@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 import msgspec
 import trio
+from msgspec import UNSET
 
 from privd import build_log, durable
 from privd.build_log import Log as BuildLogFile
@@ -259,6 +260,7 @@ class Deploying:
             build_log.digest(self._ledger.log_path(self.number)),
             asked_of(self._ledger.tags, self.number),
             approved_of(self._ledger.tags, self.number),
+            self._agents.keeper(self.agent).base or UNSET,
         )
         await self._ledger.write(Mark.DEPLOYED, self.number, commit, document, at_ms)
         if begun.kind is not DeploymentKind.INIT:

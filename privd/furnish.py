@@ -28,6 +28,12 @@ CA_NAME: Final = "ca.pem"
 KEY_NAME: Final = "api_key"
 
 
+def programs(settings: PrivdSettings, runner: Runner) -> dict[str, str]:
+    """Folders of ours that a cage of this runner sees, by the part of its base that they are."""
+    seen = {"hyperhive": settings.environment}
+    return seen | {"claude": settings.claude} if settings.claude and runner is Runner.CLAUDE else seen
+
+
 def agent_folder(settings: PrivdSettings, agent: str) -> Path:
     return Path(settings.state) / "agents" / agent
 
@@ -50,6 +56,7 @@ def furnish(
     *,
     editor: Identity,
     separate: bool,
+    base: dict[str, str],
 ) -> CageSpec:
     """The whole cage of one agent. `own` is privd's uid and gid, `others` the agents whose config the manager edits.
 
@@ -87,6 +94,7 @@ def furnish(
         settings_json=msgspec.json.format(msgspec.json.encode(record.settings)),
         neighbours=neighbours,
         absent=(str(home / "claude" / KEY_NAME),) if record.settings.credential is Credential.EGRESS else (),
+        base=base,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import trio
 
+from privd.bases import Bases
 from privd.box_unit import SOCKET_NAME
 from privd.boxes import boxes_of_this_process
 from privd.cages import folders
@@ -17,7 +18,7 @@ from privd.furnish import KEPT, agent_folder, furnish, socket_folder
 from privd.git.intake import Proposed
 from privd.git.ledger import Ledger
 from privd.git.worktree import fill
-from privd.keeper import Attend, Keeper
+from privd.keeper import Attend, Keeper, Outlook
 from privd.policy.admission import Admitted
 from privd.policy.agents import check_creation, check_purge, check_runner, role_of
 from privd.policy.configuration import Ground, Reading, render
@@ -63,6 +64,9 @@ class Host:
         self.decisions: Fanout[AnyDecision] = Fanout()
         self.proposals = Proposals(self, self.decisions, settings)
         self.deployments = Deployments(self, self.decisions, attend, log, settings.ended_days * DAY_MS)
+        self._bases = Bases(settings, backend)
+        self._told: dict[str, tuple[int | None, str]] = {}
+        """Generation and staleness of each agent, as they were published last."""
 
     async def open(self) -> None:
         """Read the records, then adopt, end and start what they say, all cages at once."""
@@ -261,6 +265,7 @@ class Host:
         """One commit more in the meta repository, where something else is live than it says."""
         living = {name for name in self._keepers if self.standing(name) is Standing.LIVING}
         await self.repositories.went_live(living, text, at_ms)
+        self._tell_rows()
 
     async def fill(self, agent: str, commit: str) -> None:
         """Begin an agent's proposed repository with a commit, unless it has one."""
@@ -322,7 +327,26 @@ class Host:
             self.changes.publish,
             self._attend,
             self.log,
+            self._outlook,
         )
+
+    def _outlook(self, record: AgentRecord) -> Outlook:
+        living = not (record.kept or record.draft)
+        generation = generation_of(self.ledger(record.agent).tags) if living else None
+        return Outlook(generation, self._bases.now(record.settings.runner))
+
+    def look_at_base(self) -> None:
+        """Find out what a new cage would be made from, and tell whose row that changes."""
+        self._bases.look_again()
+        self._tell_rows()
+
+    def _tell_rows(self) -> None:
+        """Publish rows of which nothing changed but what their keepers cannot know."""
+        for name, keeper in self._keepers.items():
+            row = keeper.row()
+            if self._told.get(name) != (said := (row.generation, row.stale)):
+                self._told[name] = said
+                self.changes.publish(CageChanged(row))
 
     def _furnish(self, record: AgentRecord) -> CageSpec:
         return furnish(
@@ -333,6 +357,7 @@ class Host:
             (other.agent for other in self._registry.all() if not other.kept),
             editor=self.backend.identity((self._manager() or record).uid_base),
             separate=self.separate,
+            base=self._bases.look(record.settings.runner),
         )
 
     def _next_range(self) -> int:

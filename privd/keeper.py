@@ -12,12 +12,14 @@ from typing import Final
 
 import msgspec
 import trio
+from msgspec import Struct
 
 from privd.cages import folders
 from privd.cages.backend import Backend, RunningCage
 from privd.cages.spec import CageSpec, Exit, Places
 from privd.limit_hits import LimitHits
 from privd.policy.agents import restart_after_ms
+from privd.policy.base import may_renew, why_stale
 from privd.policy.limits import DiskVerdict, judge_disk, stop_detail
 from privd.registry import AgentRecord, Registry
 from protocol.privd import AnyCageEvent, Cage, CageChanged, CageCrashed, CageRebuilt, Power, Resource
@@ -36,6 +38,13 @@ Attend = Callable[[Callable[[], Awaitable[None]]], None]
 """Runs a task for as long as privd lives."""
 
 
+class Outlook(Struct, frozen=True):
+    """What a keeper cannot know by itself: the generation that is deployed, and the base that a new cage would have."""
+
+    generation: int | None = None
+    base: dict[str, str] = {}
+
+
 class Keeper:
     """One agent's cage."""
 
@@ -49,6 +58,7 @@ class Keeper:
         publish: Publish,
         attend: Attend,
         log: Log,
+        outlook: Callable[[AgentRecord], Outlook],
     ) -> None:
         self.record = record
         self._registry = registry
@@ -58,6 +68,7 @@ class Keeper:
         self._publish = publish
         self._attend = attend
         self._log = log.bind(agent=record.agent)
+        self._outlook = outlook
         self._places = Places(registry.folder(record.agent))
         self._turn = trio.Lock()
         self._running: RunningCage | None = None
@@ -72,7 +83,7 @@ class Keeper:
     def row(self) -> Cage:
         """The cage as everybody sees it."""
         identity = self._backend.identity(self.record.uid_base)
-        running = self._running
+        running, outlook = self._running, self._outlook(self.record)
         return Cage(
             agent=self.record.agent,
             power=self._power,
@@ -86,12 +97,19 @@ class Keeper:
             crashed_ms=self._crashed_ms,
             rebuilt_ms=self._rebuilt_ms,
             detail=self._detail,
+            generation=outlook.generation,
+            stale=why_stale(running.base, outlook.base) if running else "",
             degraded=running.degraded if running else self._backend.degraded(),
         )
 
     @property
     def power(self) -> Power:
         return self._power
+
+    @property
+    def base(self) -> dict[str, str] | None:
+        """What the cage that runs was made from; None while none does."""
+        return self._running.base if self._running else None
 
     async def recover(self, grace_s: float) -> None:
         """After privd's own start: adopt what runs, end what should not, start what was wanted.
@@ -160,20 +178,31 @@ class Keeper:
         """
         async with self._turn:
             self._check_has_cage()
-            self._save(wanted=True, rebuilding=True)
-            try:
-                await self._end(grace_s)
-                self._crashes_ms.clear()
-                await self._clear()
-                await self._boot()
-                await self._verify()
-            except Refused:
-                self._save(rebuilding=False)
-                raise
-            self._save(rebuilding=False)
-            self._rebuilt_ms = now_ms()
-            self._publish(CageRebuilt(self.record.agent, self._rebuilt_ms))
+            await self._rebuild(grace_s)
             return self.row()
+
+    async def renew(self, grace_s: float) -> bool:
+        """Rebuild a cage that is stale, runs and is wanted; whether it still was one when its turn came."""
+        async with self._turn:
+            if not may_renew(self._power, self.row().stale, wanted=self.record.wanted):
+                return False
+            await self._rebuild(grace_s)
+            return True
+
+    async def _rebuild(self, grace_s: float) -> None:
+        self._save(wanted=True, rebuilding=True)
+        try:
+            await self._end(grace_s)
+            self._crashes_ms.clear()
+            await self._clear()
+            await self._boot()
+            await self._verify()
+        except Refused:
+            self._save(rebuilding=False)
+            raise
+        self._save(rebuilding=False)
+        self._rebuilt_ms = now_ms()
+        self._publish(CageRebuilt(self.record.agent, self._rebuilt_ms))
 
     async def switch(
         self, settings: AgentSettings, grace_s: float, *, wanted: bool, draft: bool = False

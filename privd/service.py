@@ -36,6 +36,7 @@ async def serve_privd(service: Service, settings: PrivdSettings) -> None:
         upkeep.watch_limits,
         upkeep.watch_disks,
         upkeep.expire_proposals,
+        upkeep.renew_stale,
     ):
         service.start_background(task, host, name=task.__name__)
     surface = Surface(ROUTES, host, canonical=True, frame_bytes_max=FRAME_BYTES_MAX)

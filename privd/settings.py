@@ -71,6 +71,8 @@ class PrivdSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ended_days: Annotated[int, Meta(ge=1, le=3_650)] = 90
     """How long denials and failures stay in the record; generations stay for ever."""
     stop_grace_s: Annotated[int, Meta(ge=1, le=600)] = 30
+    rebuild_stale: bool = True
+    """Whether cages that were made from an older hyperhive or system are rebuilt by themselves."""
 
 
 def template(

@@ -10,6 +10,7 @@ import trio
 from privd.handlers.state import measured
 from privd.host import Host
 from privd.keeper import Keeper
+from privd.renewal import Renewal
 from protocol.privd import Power
 from protocol.problem import Refused
 
@@ -17,6 +18,7 @@ JOURNALS_LOOK_S: Final = 20.0
 LIMITS_LOOK_S: Final = 5.0
 """A few small files of the kernel for each cage."""
 PROPOSALS_LOOK_S: Final = 60.0
+BASES_LOOK_S: Final = 60.0
 DISKS_LOOK_S: Final = 180.0
 """A box for each folder of each cage, one after the other."""
 
@@ -61,6 +63,20 @@ async def expire_proposals(host: Host) -> None:
         except (Refused, OSError) as fault:
             host.log.warning("cannot end proposals that have expired", reason=str(fault))
         await trio.sleep(PROPOSALS_LOOK_S)
+
+
+async def renew_stale(host: Host) -> None:
+    """Notice that a new hyperhive or system is there, and bring running cages up to it."""
+    settings = host.settings
+    renewal = Renewal(
+        host, host.deployments, settings.stop_grace_s, host.log, rebuilds=settings.rebuild_stale
+    )
+    while True:
+        try:
+            await renewal.look()
+        except OSError as error:
+            host.log.warning("cannot bring stale cages up to date", reason=str(error))
+        await trio.sleep(BASES_LOOK_S)
 
 
 async def look_at_disk(host: Host, keeper: Keeper) -> None:

@@ -47,6 +47,10 @@ class Cage(Struct, frozen=True):
     """When it last ended without being asked, since privd runs."""
     rebuilt_ms: int | None = None
     """When it was last made anew, since privd runs."""
+    generation: int | None = None
+    """What is deployed."""
+    stale: str = ""
+    """Why it would come out otherwise if it were rebuilt: another hyperhive, another system. Empty when it would not."""
     detail: str = ""
     degraded: tuple[str, ...] = ()
 

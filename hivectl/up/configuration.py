@@ -86,6 +86,8 @@ class Cages(Struct, frozen=True, forbid_unknown_fields=True):
     backend: Literal["auto", "nixos", "nspawn", "bwrap"] = "auto"
     limits: CageLimits = CageLimits()
     stop_grace_s: Annotated[int, Meta(ge=1, le=600)] = 30
+    rebuild_stale: bool = True
+    """Whether cages that were made from an older hyperhive or system are rebuilt by themselves, one at a time."""
 
 
 class Agents(Struct, frozen=True, forbid_unknown_fields=True):
@@ -155,6 +157,7 @@ TEMPLATE: Final = """\
 [cages]
 # backend = "auto"                           # auto, nspawn or bwrap
 # stop_grace_s = 30
+# rebuild_stale = true                       # after an upgrade, one cage at a time, the manager's first
 # [cages.limits]
 # memory_mib_max = 4096
 # disk_mib_max = 16384                       # of what an agent's own folders hold
@@ -244,6 +247,7 @@ def render(
         "backend": cages.backend,
         "runner": settings.agents.runner,
         "stop_grace_s": cages.stop_grace_s,
+        "rebuild_stale": cages.rebuild_stale,
         "peers": {
             "broker_uid": who.broker,
             "web_uid": who.web,

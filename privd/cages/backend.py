@@ -7,6 +7,7 @@
 `choose` in privd.cages.probe picks one for this machine.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from privd.cages.identity import Identity
@@ -33,6 +34,11 @@ class RunningCage(Protocol):
     @property
     def held(self) -> dict[str, str]:
         """What limits this cage: `memory`, `tasks`, `cpu`, `disk`, as far as something does, and by what."""
+        ...
+
+    @property
+    def base(self) -> dict[str, str]:
+        """What it was made from (`privd.policy.base`); empty when nobody wrote that down."""
         ...
 
     def limit_counts(self) -> LimitCounts:
@@ -68,6 +74,10 @@ class Backend(Protocol):
 
     def identity(self, uid_base: int) -> Identity:
         """The host's ids of a cage's users: who connects to its sockets, who owns its folders."""
+        ...
+
+    def base(self, programs: Mapping[str, str]) -> dict[str, str]:
+        """What a cage that is made now is made from; *programs* are folders of ours that it would see, by part."""
         ...
 
     async def prepare(self, spec: CageSpec, places: Places) -> None:

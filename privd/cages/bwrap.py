@@ -6,13 +6,13 @@ outlives privd, and privd ends it by its init.
 """
 
 import os
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Final
 
 import trio
 from msgspec import Struct
 
-from privd.cages import running, skeleton
+from privd.cages import bases, running, skeleton
 from privd.cages.boot import GIVING_WAY, READY_FD, Launcher, Order, disk_of
 from privd.cages.control_groups import Groups, joined_by_writing
 from privd.cages.identity import AGENT_UID, Identity, single
@@ -46,6 +46,9 @@ class Bwrap(Struct, frozen=True):
         if self.uid != 0:
             return single(self.uid, self.gid)
         return single(uid_base + AGENT_UID, uid_base + AGENT_UID)
+
+    def base(self, programs: Mapping[str, str]) -> dict[str, str]:
+        return bases.of_host(programs)
 
     async def prepare(self, spec: CageSpec, places: Places) -> None:
         await trio.to_thread.run_sync(running.prepare, spec, places)

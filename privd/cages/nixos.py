@@ -9,7 +9,7 @@ what it was to do. It is never asked to enter a container, nor to change one tha
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -73,6 +73,9 @@ class Nixos(Struct, frozen=True):
 
     def identity(self, uid_base: int) -> Identity:
         return mapped(uid_base)
+
+    def base(self, programs: Mapping[str, str]) -> dict[str, str]:
+        return {}
 
     async def prepare(self, spec: CageSpec, places: Places) -> None:
         """Folders only: what is built is built by the first start, which somebody watches."""

@@ -39,6 +39,8 @@ class Record(Struct, frozen=True):
     held: dict[str, str] = {}
     asked: bool = False
     """Whether somebody asked it to end."""
+    base: dict[str, str] = {}
+    """What its system was built from."""
 
     def write(self, places: Places) -> None:
         fresh = places.record.with_suffix(".new")
@@ -86,6 +88,10 @@ class NixosCage:
     @property
     def held(self) -> dict[str, str]:
         return self._record.held
+
+    @property
+    def base(self) -> dict[str, str]:
+        return self._record.base
 
     def limit_counts(self) -> LimitCounts:
         """See `backend.RunningCage`."""

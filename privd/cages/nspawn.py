@@ -4,13 +4,13 @@ nspawn runs without systemd (`--register=no --keep-unit`) and without a notify s
 table; what varies in them was checked by `privd.cages.spec`, and paths are those of the launcher's stage.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Final
 
 import trio
 from msgspec import Struct
 
-from privd.cages import running, skeleton
+from privd.cages import bases, running, skeleton
 from privd.cages.boot import GIVING_WAY, READY_FD, Launcher, Order, disk_of
 from privd.cages.control_groups import Groups, joined_by_writing
 from privd.cages.identity import RANGE_UIDS, Identity, mapped
@@ -53,6 +53,9 @@ class Nspawn(Struct, frozen=True):
 
     def identity(self, uid_base: int) -> Identity:
         return mapped(uid_base)
+
+    def base(self, programs: Mapping[str, str]) -> dict[str, str]:
+        return bases.of_host(programs)
 
     async def prepare(self, spec: CageSpec, places: Places) -> None:
         await trio.to_thread.run_sync(running.prepare, spec, places)

@@ -43,6 +43,8 @@ class Record(Struct, frozen=True):
     degraded: tuple[str, ...] = ()
     asked: bool = False
     """Whether somebody asked it to end."""
+    base: dict[str, str] = {}
+    """What it was made from."""
 
 
 class BootedCage:
@@ -77,6 +79,10 @@ class BootedCage:
     @property
     def held(self) -> dict[str, str]:
         return self._record.held
+
+    @property
+    def base(self) -> dict[str, str]:
+        return self._record.base
 
     def limit_counts(self) -> LimitCounts:
         """See `backend.RunningCage`."""
@@ -187,6 +193,7 @@ async def start(
         groups=limits.folders,
         held=limits.held | ({DISK: QUOTAS} if disk == "" else {}),
         degraded=(*degraded, *limits.degraded, *((COUNTED.format(reason=disk),) if disk else ())),
+        base=spec.base,
     )
     _write_record(record, places)
     return BootedCage(record, booted.supervisor, booted.leader, places, launcher)

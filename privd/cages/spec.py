@@ -66,6 +66,8 @@ class CageSpec(Struct, frozen=True):
     neighbours: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     """Host files that must not be there when it starts: what it held by other settings."""
+    base: dict[str, str] = {}
+    """What it is made from, beside its configuration (`privd.policy.base`)."""
 
     def __post_init__(self) -> None:
         for name in (self.agent, *self.neighbours):

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from protocol.approvals import (
     CapabilityChange,
@@ -94,6 +94,8 @@ class Deployed(Struct, frozen=True, forbid_unknown_fields=True):
     log: str
     asked: Asked | None = None
     approved: Approved | None = None
+    base: dict[str, str] | UnsetType = UNSET
+    """What its cage was made from (`privd.policy.base`); unset where none ran."""
 
 
 class Failed(Struct, frozen=True, forbid_unknown_fields=True):

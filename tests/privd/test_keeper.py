@@ -11,7 +11,7 @@ import trio.testing
 
 from privd.cages.limit_counts import LimitCounts
 from privd.cages.spec import CageSpec, Exit, How, Places
-from privd.keeper import Keeper
+from privd.keeper import Keeper, Outlook
 from privd.policy.agents import CRASHES_MAX
 from privd.policy.limits import MIB
 from privd.registry import AgentRecord, Registry
@@ -46,6 +46,7 @@ class Bench:
 
     def __init__(self, folder: Path, nursery: trio.Nursery, backend: FakeBackend, **record: bool) -> None:
         self.backend = backend
+        self.hyperhive = "new"
         self.events: list[AnyCageEvent] = []
         self.registry = Registry(folder)
         self.registry.load()
@@ -69,6 +70,7 @@ class Bench:
             self.events.append,
             attend,
             logger("test"),
+            lambda record: Outlook(7, {"hyperhive": self.hyperhive}),
         )
 
     def powers(self) -> list[Power]:

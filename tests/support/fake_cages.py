@@ -1,5 +1,6 @@
 """The `fake` backend: cages that are only remembered, for what is decided about them. Real ones are tested for real."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import trio
@@ -19,6 +20,7 @@ class FakeCage:
     started_ms: int = 7
     degraded: tuple[str, ...] = ()
     held: dict[str, str] = field(default_factory=dict)
+    base: dict[str, str] = field(default_factory=dict)
     counts: LimitCounts = field(default_factory=LimitCounts)
     stops: list[float] = field(default_factory=list)
     _ended: trio.Event = field(default_factory=trio.Event)
@@ -60,12 +62,17 @@ class FakeBackend:
     cleared: int = 0
     found_wrong: str | None = None
     """What a look at the skeleton finds wrong."""
+    system: str = "made up"
+    """What the machine's own system is just now."""
 
     def degraded(self) -> tuple[str, ...]:
         return ()
 
     def identity(self, uid_base: int) -> Identity:
         return mapped(uid_base)
+
+    def base(self, programs: Mapping[str, str]) -> dict[str, str]:
+        return {**programs, "host": self.system}
 
     async def prepare(self, spec: CageSpec, places: Places) -> None:
         """Make the folders of an agent as a real one does."""
@@ -78,7 +85,7 @@ class FakeBackend:
         if self.fails:
             self.fails -= 1
             raise Refused(Problem.FAILED, "no such luck")
-        self.cages.append(FakeCage(leader_pid=len(self.cages) + 1))
+        self.cages.append(FakeCage(leader_pid=len(self.cages) + 1, base=spec.base))
         return self.cages[-1]
 
     async def adopt(self, places: Places) -> FakeCage | Exit | None:
