@@ -3,6 +3,7 @@
 from typing import Any
 
 from protocol.problem import Problem, Refused
+from webd.handlers.configurations import refs_of
 from webd.http.answers import TEXT, Answer, redirect
 from webd.live.hub import Reading
 from webd.policy.topics import COMMON, JOURNAL, TAIL
@@ -36,6 +37,23 @@ async def stats(visit: Visit, host: Host) -> Answer:
     """One agent's numbers."""
     name = known_agent(visit, host)
     return await _shell(visit, host, name, COMMON, {"kind": "stats", "agent": name})
+
+
+async def config(visit: Visit, host: Host) -> Answer:
+    """One agent's configuration as it is recorded; also of one that so far was only proposed."""
+    name = visit.named["agent"]
+    await refs_of(host, name)
+    return await _shell(visit, host, name, COMMON, {"kind": "config", "agent": name})
+
+
+async def meta(visit: Visit, host: Host) -> Answer:
+    """What is deployed where, and since when."""
+    return await _shell(visit, host, "deployed", COMMON, {"kind": "meta"})
+
+
+async def enrol(visit: Visit, host: Host) -> Answer:
+    """Where a passkey is made, for root to enrol."""
+    return await _shell(visit, host, "keys", COMMON, {"kind": "enrol"})
 
 
 async def agent_bare(visit: Visit, host: Host) -> Answer:

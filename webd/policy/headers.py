@@ -28,8 +28,6 @@ _FEATURES: Final = (
     "otp-credentials",
     "payment",
     "picture-in-picture",
-    "publickey-credentials-create",
-    "publickey-credentials-get",
     "screen-wake-lock",
     "serial",
     "storage-access",
@@ -37,13 +35,19 @@ _FEATURES: Final = (
     "window-management",
     "xr-spatial-tracking",
 )
+_OWN_FEATURES: Final = ("publickey-credentials-create", "publickey-credentials-get")
+"""What our own pages use: keys that decide proposals."""
+_PERMISSIONS: Final = (
+    *(f"{feature}=()" for feature in _FEATURES),
+    *(f"{feature}=(self)" for feature in _OWN_FEATURES),
+)
 STANDING: Final = (
     ("content-security-policy", CSP),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
-    ("permissions-policy", ", ".join(f"{feature}=()" for feature in _FEATURES)),
+    ("permissions-policy", ", ".join(_PERMISSIONS)),
     ("cache-control", "no-store"),
 )
 """What every answer says; only static files say something else about caches."""

@@ -1,6 +1,6 @@
 /** Configurations on the wire: the record that the tags are, differences of files, and the keys that decide. */
 
-export type Mark = "proposal" | "approved" | "denied" | "building" | "deployed" | "failed";
+export type Mark = "proposal" | "agreed" | "approved" | "denied" | "building" | "deployed" | "failed";
 
 /** A branch or a tag of an applied repository, or of the meta repository. */
 export interface Ref {
