@@ -1,6 +1,7 @@
 """`hivectl status`: the daemons and the agents at a glance; non-zero when something is down."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from hivectl import tables
@@ -65,7 +66,7 @@ async def run(values: argparse.Namespace) -> int:
         lines = _lines(greetings, cages, agents, values.places)
         lines += [*map(limited_line, accounts), *map(parked_line, parked)]
         lines += question_lines(len(questions), len(broken))
-        print("\n".join([*lines, *waiting_lines(proposals)]))
+        print("\n".join([*lines, *stale_lines(cages), *waiting_lines(proposals)]))
     return 0 if all(greetings.values()) else EXIT_DOWN
 
 
@@ -136,6 +137,17 @@ def question_lines(waiting: int, broken: int) -> list[str]:
         what = "1 question" if broken == 1 else f"{broken} questions"
         lines.append(f"⚠ {what} cannot be read: `questions` says why")
     return lines
+
+
+def stale_lines(cages: Sequence[Cage]) -> list[str]:
+    """Cages that were made from something older than what there is, and what can be done."""
+    stale = [each for each in cages if each.stale]
+    if not stale:
+        return []
+    one = "1 cage is" if len(stale) == 1 else f"{len(stale)} cages are"
+    names = ", ".join(each.agent for each in stale)
+    said = f"⚠ {one} stale ({names}): {stale[0].stale}; `rebuild-all` makes what runs anew"
+    return [tables.printable(said)]
 
 
 def why_parked(agent: Agent) -> str:

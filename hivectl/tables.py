@@ -76,20 +76,26 @@ def cages(rows: Sequence[Cage]) -> str:
     if not rows:
         return "no agents yet; `create` makes one"
     return table(
-        ("AGENT", "ROLE", "CAGE", "SINCE", "RUNNER", "BACKEND", "DETAIL"),
+        ("AGENT", "ROLE", "CAGE", "GEN", "SINCE", "RUNNER", "BACKEND", "DETAIL"),
         (
             (
                 cage.agent,
                 cage.settings.role,
                 cage.power,
+                "–" if cage.generation is None else str(cage.generation),
                 age(cage.since_ms),
                 cage.settings.runner,
                 cage.backend,
-                printable(cage.detail or "; ".join(cage.degraded), chars_max=CELL_CHARS_MAX),
+                printable(_detail(cage), chars_max=CELL_CHARS_MAX),
             )
             for cage in rows
         ),
     )
+
+
+def _detail(cage: Cage) -> str:
+    """What comes first: what is wrong, what is old, what is missing."""
+    return cage.detail or (f"stale: {cage.stale}" if cage.stale else "; ".join(cage.degraded))
 
 
 def cage(row: Cage) -> str:

@@ -1,14 +1,14 @@
 """What `status` says of agents and threads that wait for the operator."""
 
-from hivectl.status import limited_line, parked_line, state_of
+from hivectl.status import limited_line, parked_line, stale_lines, state_of
 from protocol.brokerd import Activity, Agent, AgentNow, ParkedThread
 from protocol.limited import ModelAccount
 from protocol.privd import Cage, Power
 from protocol.settings import AgentRole, AgentSettings
 
 
-def cage(power: Power) -> Cage:
-    return Cage("iris", power, 1, "nspawn", 1, 2, AgentSettings("iris"))
+def cage(power: Power, stale: str = "", agent: str = "iris") -> Cage:
+    return Cage(agent, power, 1, "nspawn", 1, 2, AgentSettings(agent), stale=stale)
 
 
 def now(activity: Activity, *, paused: bool = False) -> AgentNow:
@@ -34,3 +34,12 @@ def test_a_limited_account_says_whom_it_holds_and_what_can_be_done() -> None:
     said = limited_line(ModelAccount("night", limited_until_ms=1, held=("hm1nd", "iris")))
     assert said.startswith("⚠ account night: limited until ")
     assert said.endswith("; held: hm1nd, iris; `resume-account night` takes the limit for over")
+
+
+def test_stale_cages_say_why_and_what_can_be_done() -> None:
+    assert stale_lines((cage(Power.RUNNING),)) == []
+    rows = (cage(Power.RUNNING, "host was a, is b\x1b", "ada"), cage(Power.RUNNING, "host was a, is b"))
+    assert stale_lines(rows) == [
+        "⚠ 2 cages are stale (ada, iris): host was a, is b\\x1b; `rebuild-all` makes what runs anew"
+    ]
+    assert stale_lines(rows[1:])[0].startswith("⚠ 1 cage is stale (iris): ")

@@ -4,10 +4,13 @@ import unicodedata
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hivectl import tables
 from protocol.brokerd import MessagePage
 from protocol.messages import DeliveryState, Message, Receipt
+from protocol.privd import Cage, Power
+from protocol.settings import AgentSettings
 from protocol.tools import Sent
 
 
@@ -62,3 +65,14 @@ def test_a_message_that_is_held_says_what_it_waits_for() -> None:
     assert tables.sent(Sent(7, 5, ("atlas",), 1)) == "message 7 is stored for atlas"
     held = tables.sent(Sent(7, 5, ("atlas",), 1, held=True))
     assert held == "message 7 is stored for atlas, held in thread 5 until it is released"
+
+
+def test_a_cage_shows_its_generation_and_that_it_is_stale() -> None:
+    row = Cage("iris", Power.RUNNING, 1, "nspawn", 1, 2, AgentSettings("iris"), degraded=("no quotas",))
+    fresh, old = (
+        tables.cages([each]).splitlines()[1] for each in (row, replace(row, generation=7, stale="x"))
+    )
+    assert fresh.split()[3] == "–"
+    assert fresh.endswith("no quotas")
+    assert old.split()[3] == "7"
+    assert old.endswith("stale: x")
