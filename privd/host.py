@@ -6,6 +6,8 @@ from typing import Final
 
 import trio
 
+from privd.approvers import Approvers
+from privd.audit import Audit
 from privd.bases import Bases
 from privd.box_unit import SOCKET_NAME
 from privd.boxes import boxes_of_this_process
@@ -36,6 +38,7 @@ from protocol.configuration import AnyDecision
 from protocol.privd import AnyCageEvent, Cage, CageChanged, CageGone, Power
 from protocol.problem import Problem, Refused
 from protocol.settings import AgentRole, AgentSettings, Runner
+from runtime import VERSION
 from runtime.clock import now_ms
 from runtime.fanout import Fanout
 from runtime.log import Log
@@ -61,7 +64,9 @@ class Host:
         """Held while it changes who there is: a name that is being removed cannot be made anew underneath."""
         self._attend = attend
         self.log = log
+        self.audit = Audit(Path(settings.state), log)
         self.decisions: Fanout[AnyDecision] = Fanout()
+        self.approvers = Approvers(Path(settings.state))
         self.proposals = Proposals(self, self.decisions, settings)
         self.deployments = Deployments(self, self.decisions, attend, log, settings.ended_days * DAY_MS)
         self._bases = Bases(settings, backend)
@@ -71,6 +76,9 @@ class Host:
     async def open(self) -> None:
         """Read the records, then adopt, end and start what they say, all cages at once."""
         self._registry.load()
+        if fault := self.approvers.load():
+            self.log.error("the list of keys cannot be read, so nothing is approved", reason=fault)
+        await self.audit.started(f"hyperhive {VERSION}, {self.backend.name} cages")
         await self.repositories.open(self.log)
         for record in self._registry.all():
             self._keepers[record.agent] = self._keep(record)
@@ -81,6 +89,7 @@ class Host:
     def close(self) -> None:
         for keeper in self._keepers.values():
             keeper.let_go()
+        self.audit.close()
 
     def rows(self) -> tuple[Cage, ...]:
         return tuple(self._keepers[name].row() for name in sorted(self._keepers))
@@ -328,6 +337,7 @@ class Host:
             self._attend,
             self.log,
             self._outlook,
+            self.audit,
         )
 
     def _outlook(self, record: AgentRecord) -> Outlook:

@@ -10,19 +10,22 @@ from typing import Final, Protocol
 import msgspec
 
 from privd import templates
+from privd.approvers import Approvers
+from privd.audit import Audit
 from privd.boxes import Boxes
 from privd.git import contents
 from privd.git.applied import Applied
 from privd.git.difference import difference
 from privd.git.ledger import Ledger
 from privd.keeper import Keeper
+from privd.policy import proofs
 from privd.policy import proposals as policy
 from privd.policy.admission import Admitted
 from privd.policy.capabilities import changes
 from privd.policy.configuration import FILE, Reading
 from privd.policy.objects_made import commit_of, tree_of
 from privd.policy.proposals import DAY_MS, Shown, Standing
-from privd.policy.record import Approved, Asked, Denied, Mark, proposed_within
+from privd.policy.record import Agreed, Approved, Asked, Denied, Mark, Word, agreed_of, proposed_within
 from privd.settings import PrivdSettings
 from protocol.approvals import AnyProof, Proposal, ProposalKind, ProposalPage, ProposalState
 from protocol.configuration import AnyDecision, ProposalChanged, Propose
@@ -42,6 +45,8 @@ class Agents(Protocol):
     """What proposals need of the hive."""
 
     boxes: Boxes
+    approvers: Approvers
+    audit: Audit
 
     def ledger(self, agent: str) -> Ledger: ...
     def ledgers(self) -> Iterable[Ledger]: ...
@@ -142,7 +147,8 @@ class Proposals:
         for ledger in self._agents.ledgers():
             for each in tuple(self._open(ledger)):
                 if now_ms() >= each.expires_ms:
-                    await self._end(each.agent, each.number, ProposalState.EXPIRED, "privd", "")
+                    async with self._agents.audit.effect("expire", each.agent, each.number):
+                        await self._end(each.agent, each.number, ProposalState.EXPIRED, "privd", "")
             await ledger.tidy(now_ms(), self._settings.ended_days * DAY_MS)
 
     async def _end(self, agent: str, number: int, end: ProposalState, by: str, reason: str) -> Proposal:
@@ -173,7 +179,8 @@ class Proposals:
             del self._shown[next(iter(self._shown))]
         self._shown[shown.digest] = shown
         row = msgspec.structs.replace(proposal, capabilities=summary)
-        return ProposalPage(row, base, diff, shown.text, shown.digest, shown.code)
+        entitled = self._agents.approvers.entitled()
+        return ProposalPage(row, base, diff, shown.text, shown.digest, shown.code, entitled)
 
     async def approve(
         self,
@@ -184,7 +191,10 @@ class Proposals:
         uid: int,
         check_idle: Callable[[str], None],
     ) -> Proposal:
-        """The operator's yes, written down: a deployment may begin, and nothing else of the agent's is under way."""
+        """The operator's yes, written down: a deployment may begin, and nothing else of the agent's is under way.
+
+        The proposal stays open while another key must agree. Refused(denied) for a proof that does not hold.
+        """
         ledger = self._agents.ledger(agent)
         async with ledger.turn:
             check_idle(agent)
@@ -199,11 +209,31 @@ class Proposals:
             )
             base = self._agents.base(agent)
             shown = policy.check_shown(self._shown.get(digest), proposal, base, at_ms)
-            said = policy.check_proof(proof, uid, os.geteuid())
+            word = self._word(shown, proof, uid, at_ms)
+            required = self._settings.approvers_required
+            words = proofs.joined(await self._agreed(ledger, number, base), word, required)
             del self._shown[digest]
-            document = Approved(at_ms, said, shown.text)
-            await ledger.write(Mark.APPROVED, number, proposal.commit, document, at_ms)
+            if proofs.is_enough(words, required):
+                approved = Approved(at_ms, words)
+                await ledger.write(Mark.APPROVED, number, proposal.commit, approved, at_ms)
+            else:
+                await ledger.write(Mark.AGREED, number, proposal.commit, Agreed(word), at_ms)
             return self._told(ledger, number)
+
+    def _word(self, shown: Shown, proof: AnyProof, uid: int, at_ms: int) -> Word:
+        """One approver's yes, proven."""
+        known = self._agents.approvers.rows()
+        proofs.check_terminal(proof, uid, os.geteuid(), known, self._settings.approvers_required)
+        approver = proofs.check(shown.text, proof, known, self._settings.passkey_origins)
+        return Word(at_ms, shown.text, proof, approver)
+
+    async def _agreed(self, ledger: Ledger, number: int, base: str | None) -> Word | None:
+        """The first of two words, as long as it counts."""
+        word = agreed_of(ledger.tags, number)
+        if word is None or proofs.counts_still(word, base, self._agents.approvers.entitled()):
+            return word
+        await ledger.drop(Mark.AGREED, number)
+        return None
 
     def find(self, agent: str, number: int) -> Proposal:
         """One proposal. Refused(not_found) when there is none."""

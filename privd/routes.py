@@ -2,12 +2,14 @@
 
 from typing import Final
 
-from privd.handlers import agents, cages, deployments, greeting, history, journal, proposals, state
+from privd.handlers import agents, approvers, cages, deployments, greeting, history, journal, proposals, state
 from protocol.configuration import (
     Approve,
     CancelDeployment,
     ConfirmHealth,
     Deny,
+    EnrolApprover,
+    ListApprovers,
     ListDeployments,
     ListProposals,
     ListRefs,
@@ -16,6 +18,7 @@ from protocol.configuration import (
     ReadDiff,
     ReadFile,
     ReadLog,
+    RevokeApprover,
     RollBack,
     ShowProposal,
     WatchDeployments,
@@ -38,9 +41,30 @@ from protocol.privd import (
     WatchCages,
     WatchJournal,
 )
-from protocol.rpc import Role
+from protocol.rpc import Request, Role
 
 OPERATOR, BROKER, EGRESS = Role.OPERATOR, Role.BROKER, Role.EGRESS
+
+CHANGES_NOTHING: Final = frozenset[type[Request]](
+    {
+        Hello,
+        ListCages,
+        ReadJournal,
+        ListState,
+        ReadState,
+        MeasureState,
+        ListProposals,
+        ShowProposal,
+        ListApprovers,
+        ListDeployments,
+        ReadBuildLog,
+        ListRefs,
+        ReadLog,
+        ReadDiff,
+        ReadFile,
+    }
+)
+"""Beside the watches. Whatever is not named here stands in the audit log, before and after."""
 
 ROUTES: Final = (
     Hello.answered_by(greeting.hello, callers=OPERATOR | BROKER | EGRESS),
@@ -64,6 +88,9 @@ ROUTES: Final = (
     ShowProposal.answered_by(proposals.show, callers=OPERATOR),
     Approve.answered_by(proposals.approve, callers=OPERATOR),
     Deny.answered_by(proposals.deny, callers=OPERATOR),
+    EnrolApprover.answered_by(approvers.enrol, callers=OPERATOR),
+    RevokeApprover.answered_by(approvers.revoke, callers=OPERATOR),
+    ListApprovers.answered_by(approvers.list_approvers, callers=OPERATOR),
     ListDeployments.answered_by(deployments.list_deployments, callers=OPERATOR),
     WatchDeployments.answered_by(deployments.watch, callers=OPERATOR | BROKER),
     ReadBuildLog.answered_by(deployments.read_log, callers=OPERATOR),

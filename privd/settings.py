@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from protocol.limits import PROPOSAL_DAYS
 from protocol.settings import MODEL_DEFAULT, AgentRole, AgentSettings, CageLimits, Credential, Runner
-from runtime.settings import AbsolutePath, Uid, Url
+from runtime.settings import AbsolutePath, Origin, Uid, Url
 
 
 class BackendChoice(StrEnum):
@@ -70,6 +70,10 @@ class PrivdSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How long a proposal waits for the operator before it expires."""
     ended_days: Annotated[int, Meta(ge=1, le=3_650)] = 90
     """How long denials and failures stay in the record; generations stay for ever."""
+    passkey_origins: tuple[Origin, ...] = ()
+    """Pages where an approval by passkey counts, as a browser names them; a key counts for that page's host alone."""
+    approvers_required: Annotated[int, Meta(ge=1, le=2)] = 1
+    """How many keys must agree to a deployment, once any key is enrolled."""
     stop_grace_s: Annotated[int, Meta(ge=1, le=600)] = 30
     rebuild_stale: bool = True
     """Whether cages that were made from an older hyperhive or system are rebuilt by themselves."""

@@ -4,7 +4,7 @@ The record is the tags of the agent's applied repository; nothing here is stored
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
@@ -23,6 +23,8 @@ ProposalNumber = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
 Description = Annotated[str, Meta(max_length=DESCRIPTION_CHARS_MAX)]
 ApproverName = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,31}\Z")]
 """What a person calls a key."""
+SIGNATURE_NAMESPACE: Final = "hyperhive-approval@v1"
+"""What an SSH signature is for (`ssh-keygen -Y sign -n`): one made for anything else approves nothing."""
 Reason = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
 ProofBytes = Annotated[bytes, Meta(max_length=PROOF_BYTES_MAX)]
 

@@ -172,7 +172,7 @@ class ConfirmHealth(Call[None], frozen=True):
 
 
 class DecisionsNow(Struct, frozen=True, tag_field="kind", tag="decisions_now"):
-    """The first event: proposals that are open or ended lately, deployments that run or ended lately."""
+    """The first event, and again when other keys decide: proposals and deployments that run or ended lately."""
 
     proposals: tuple[Proposal, ...]
     deployments: tuple[Deployment, ...]

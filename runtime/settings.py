@@ -22,6 +22,7 @@ PATH_PATTERN: Final = r"\A/[^\x00-\x1f\x7f]{0,4000}\Z"
 ADDRESS_PATTERN: Final = r"\A[0-9a-fA-F.:]{2,45}\Z"
 URL_PATTERN: Final = r"\Ahttps?://[^\x00-\x20\x7f]{1,290}\Z"
 SITE_PATTERN: Final = r"\A(?:[a-z0-9](?:[a-z0-9.-]{0,250}[a-z0-9])?|\[[0-9a-f:]{2,45}\])(?::[0-9]{1,5})?\Z"
+ORIGIN_PATTERN: Final = r"\Ahttps?://[a-z0-9](?:[a-z0-9.-]{0,250}[a-z0-9])?(?::[0-9]{1,5})?\Z"
 
 AbsolutePath = Annotated[str, Meta(pattern=PATH_PATTERN)]
 Uid = Annotated[int, Meta(ge=0, le=2**31 - 2)]
@@ -29,6 +30,8 @@ ListenAddress = Annotated[str, Meta(pattern=ADDRESS_PATTERN)]
 """An address of this machine, in numbers."""
 SiteName = Annotated[str, Meta(pattern=SITE_PATTERN)]
 """A host as the browser writes it in Host: lower case, with its port unless that is the scheme's own."""
+Origin = Annotated[str, Meta(pattern=ORIGIN_PATTERN)]
+"""Scheme, host and port as a browser says where a page is from."""
 Url = Annotated[str, Meta(pattern=URL_PATTERN)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -37,6 +40,7 @@ WORDS: Final = {
     PATH_PATTERN: "an absolute path",
     ADDRESS_PATTERN: "an address in numbers, as 127.0.0.1 or ::1",
     SITE_PATTERN: "a host in lower case, or host:port",
+    ORIGIN_PATTERN: "a page's scheme and host, as https://hive.example.org or http://localhost:7000",
     URL_PATTERN: "an address that begins with http:// or https://",
 }
 """Patterns in words, for whoever broke one."""

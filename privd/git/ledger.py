@@ -74,11 +74,15 @@ class Ledger:
     async def tidy(self, now_ms: int, keep_ms: int) -> None:
         """Drop the tags that need not stay, and the logs of those that nobody will read again."""
         for name in droppable(self.tags, now_ms, keep_ms):
-            await self.work(lambda applied, name=name: applied.drop_tag(name))  # type: ignore[misc]
-            key, _ = _key(name)
-            del self.tags[key]
-            if not any(number == key[1] for _, number in self.tags):
-                self.log_path(key[1]).unlink(missing_ok=True)
+            (mark, number), _ = _key(name)
+            await self.drop(mark, number)
+            if not any(number == other for _, other in self.tags):
+                self.log_path(number).unlink(missing_ok=True)
+
+    async def drop(self, mark: Mark, number: int) -> None:
+        """Take a tag away that need not stay."""
+        await self.work(lambda applied: applied.drop_tag(tag_name(mark, number)))
+        del self.tags[mark, number]
         self._record = None
 
     def log_path(self, number: int) -> Path:

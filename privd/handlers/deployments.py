@@ -52,23 +52,24 @@ async def watch(
     request: WatchDeployments, caller: Caller, host: Host
 ) -> AsyncIterator[AsyncIterator[AnyDecision]]:
     with host.decisions.subscribed() as changes:
-        now = _now(host)
+        first = now(host)
 
         async def events() -> AsyncIterator[AnyDecision]:
-            yield now
+            yield first
             async for change in changes:
                 yield change
 
         yield events()
 
 
-def _now(host: Host) -> DecisionsNow:
+def now(host: Host) -> DecisionsNow:
+    """What a watcher is told first, and again when other keys decide."""
     every = [each for ledger in host.ledgers() for each in ledger.record().proposals.values()]
     every.sort(key=lambda each: each.decided_ms or each.proposed_ms, reverse=True)
     waiting = [each for each in every if each.state is ProposalState.OPEN]
     ended = [each for each in every if each.state is not ProposalState.OPEN][:LATELY]
     proposals = fitting([brief(each) for each in (*waiting, *ended)])
-    return DecisionsNow(proposals, _rows(host, None)[:LATELY], click=True)
+    return DecisionsNow(proposals, _rows(host, None)[:LATELY], click=host.approvers.is_click_enough)
 
 
 def _rows(host: Host, agent: str | None) -> tuple[Deployment, ...]:

@@ -8,16 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from protocol.approvals import (
-    AnyProof,
-    AtTerminal,
-    Click,
-    PasskeyAssertion,
-    Proposal,
-    ProposalKind,
-    ProposalState,
-    SshSignature,
-)
+from protocol.approvals import Proposal, ProposalKind, ProposalState
 from protocol.limits import APPROVAL_DOCUMENT_S, PROPOSALS_OPEN_MAX, PROPOSALS_PER_HOUR_MAX
 from protocol.names import agent_name_fault
 from protocol.problem import Problem, Refused
@@ -181,21 +172,3 @@ def check_shown(shown: Shown | None, proposal: Proposal, current_base: str | Non
     if document.base != current_base:
         raise Refused(Problem.CONFLICT, f"what is deployed has changed since it was shown: {again}")
     return shown
-
-
-def check_proof(proof: AnyProof, uid: int, root_uid: int) -> str:
-    """Refuse a proof that does not hold; what the record says of one that does."""
-    match proof:
-        case Click():
-            return "click"
-        case AtTerminal():
-            if uid != root_uid:
-                raise Refused(
-                    Problem.DENIED,
-                    "at the terminal only root approves, or the hive's own user where it has no root",
-                )
-            return "terminal"
-        case SshSignature() | PasskeyAssertion():
-            raise Refused(
-                Problem.DENIED, "no key is enrolled in this hive, so no signature counts: a click is enough"
-            )

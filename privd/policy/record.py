@@ -1,6 +1,7 @@
 """What stands in the tags of one applied repository, and what follows from them. Pure.
 
     proposal/<n>     asked          then  approved/<n>   or  denied/<n> (denied, withdrawn or expired)
+    agreed/<n>       by one of two  then  the same
     building/<n>     begun          then  deployed/<n>   or  failed/<n> (returned or cancelled)
 
 A tag's message is one document in canonical JSON. The end of a proposal holds everything that the tags before it
@@ -16,18 +17,24 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from protocol.approvals import (
+    AnyProof,
+    Approver,
+    AtTerminal,
     CapabilityChange,
+    Click,
     Deployment,
     DeploymentKind,
     DeploymentState,
+    PasskeyAssertion,
     Proposal,
     ProposalKind,
     ProposalState,
+    SshSignature,
 )
 
 HOUR_MS: Final = 3_600_000
 TAG_RULE: Final = re.compile(
-    r"(proposal|approved|denied|building|deployed|failed)/([1-9][0-9]{0,8})", re.ASCII
+    r"(proposal|agreed|approved|denied|building|deployed|failed)/([1-9][0-9]{0,8})", re.ASCII
 )
 
 
@@ -35,6 +42,7 @@ class Mark(StrEnum):
     """What a tag says; the first half of its name."""
 
     PROPOSAL = "proposal"
+    AGREED = "agreed"
     APPROVED = "approved"
     DENIED = "denied"
     BUILDING = "building"
@@ -56,13 +64,28 @@ class Asked(Struct, frozen=True, forbid_unknown_fields=True):
     capabilities: tuple[CapabilityChange, ...]
 
 
-class Approved(Struct, frozen=True, forbid_unknown_fields=True):
-    """approved/<n>: the operator's word, with what it was given for."""
+class Word(Struct, frozen=True, forbid_unknown_fields=True):
+    """One approver's yes, whole, so that it can be checked again for ever."""
 
     at_ms: int
-    proof: str
     document: str
     """What was shown, and signed where the proof is a signature."""
+    proof: AnyProof
+    approver: Approver | None
+    """The key as it was enrolled; None with a click, and at the terminal."""
+
+
+class Agreed(Struct, frozen=True, forbid_unknown_fields=True):
+    """agreed/<n>: one key of two. It is dropped when it counts no more, for one that does."""
+
+    word: Word
+
+
+class Approved(Struct, frozen=True, forbid_unknown_fields=True):
+    """approved/<n>: the operator's word, or those of two."""
+
+    at_ms: int
+    words: tuple[Word, ...]
 
 
 class Denied(Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,9 +133,10 @@ class Failed(Struct, frozen=True, forbid_unknown_fields=True):
     approved: Approved | None = None
 
 
-AnyDocument = Asked | Approved | Denied | Begun | Deployed | Failed
+AnyDocument = Asked | Agreed | Approved | Denied | Begun | Deployed | Failed
 DOCUMENTS: Final[Mapping[Mark, type[AnyDocument]]] = {
     Mark.PROPOSAL: Asked,
+    Mark.AGREED: Agreed,
     Mark.APPROVED: Approved,
     Mark.DENIED: Denied,
     Mark.BUILDING: Begun,
@@ -120,7 +144,7 @@ DOCUMENTS: Final[Mapping[Mark, type[AnyDocument]]] = {
     Mark.FAILED: Failed,
 }
 ENDS: Final = (Mark.DENIED, Mark.DEPLOYED, Mark.FAILED)
-PASSING: Final = (Mark.PROPOSAL, Mark.APPROVED, Mark.BUILDING)
+PASSING: Final = (Mark.PROPOSAL, Mark.AGREED, Mark.APPROVED, Mark.BUILDING)
 
 Tags = Mapping[tuple[Mark, int], AnyDocument]
 """All tags of one repository."""
@@ -188,6 +212,7 @@ def _proposal(agent: str, number: int, tags: Tags) -> Proposal | None:
         capabilities=asked.capabilities,
         decided_ms=decided_ms,
         proof=proof,
+        approvals=() if state is not ProposalState.OPEN else agreed_names(tags, number),
         reason=reason,
     )
 
@@ -195,7 +220,7 @@ def _proposal(agent: str, number: int, tags: Tags) -> Proposal | None:
 def _verdict(tags: Tags, number: int) -> tuple[ProposalState, int | None, str, str]:
     """State, when it was decided, the proof, and the reason."""
     approved = approved_of(tags, number)
-    decided_ms, proof = (None, "") if approved is None else (approved.at_ms, approved.proof)
+    decided_ms, proof = (None, "") if approved is None else (approved.at_ms, proven(approved))
     match end_of(tags, number):
         case Denied(end=end, at_ms=at_ms, reason=reason):
             return end, at_ms, "", reason
@@ -235,6 +260,28 @@ def _deployment(agent: str, number: int, tags: Tags) -> Deployment | None:
     )
 
 
+def proven(approved: Approved) -> str:
+    """How it was proven, by whom."""
+    return ", ".join(said_of(each) for each in approved.words)
+
+
+def said_of(word: Word) -> str:
+    """How it was proven, and by which key."""
+    match word.proof:
+        case Click():
+            return "click"
+        case AtTerminal():
+            return "terminal"
+        case SshSignature():
+            return f"ssh {_name(word)}"
+        case PasskeyAssertion():
+            return f"passkey {_name(word)}"
+
+
+def _name(word: Word) -> str:
+    return "?" if word.approver is None else word.approver.name
+
+
 def end_of(tags: Tags, number: int) -> Denied | Deployed | Failed | None:
     """What a proposal or deployment came to."""
     for mark in ENDS:
@@ -252,6 +299,18 @@ def asked_of(tags: Tags, number: int) -> Asked | None:
 def approved_of(tags: Tags, number: int) -> Approved | None:
     found = tags.get((Mark.APPROVED, number)) or end_of(tags, number)
     return found if isinstance(found, Approved) else getattr(found, "approved", None)
+
+
+def agreed_of(tags: Tags, number: int) -> Word | None:
+    """The first of two words."""
+    found = tags.get((Mark.AGREED, number))
+    return found.word if isinstance(found, Agreed) else None
+
+
+def agreed_names(tags: Tags, number: int) -> tuple[str, ...]:
+    """Who has approved while another one must agree."""
+    word = agreed_of(tags, number)
+    return () if word is None or word.approver is None else (word.approver.name,)
 
 
 def begun_of(tags: Tags, number: int) -> Begun | None:

@@ -7,6 +7,7 @@ from docs.counted import loaded, third_party
 PRIVD = {
     "attr",
     "attrs",
+    "cryptography",
     "idna",
     "msgspec",
     "outcome",

@@ -11,21 +11,12 @@ from privd.policy.proposals import (
     Standing,
     check_kind,
     check_open,
-    check_proof,
     check_room,
     check_shown,
     show,
     twin,
 )
-from protocol.approvals import (
-    AtTerminal,
-    Click,
-    PasskeyAssertion,
-    Proposal,
-    ProposalKind,
-    ProposalState,
-    SshSignature,
-)
+from protocol.approvals import Proposal, ProposalKind, ProposalState
 from protocol.limits import APPROVAL_DOCUMENT_S, PROPOSALS_OPEN_MAX, PROPOSALS_PER_HOUR_MAX
 from protocol.problem import Problem, Refused
 
@@ -172,13 +163,3 @@ def test_nothing_is_decided_twice(state: ProposalState) -> None:
     check_open(OPEN, 1_000)
     assert refusal(lambda: check_open(msgspec.structs.replace(OPEN, state=state), 1_000)) is Problem.CONFLICT
     assert refusal(lambda: check_open(OPEN, OPEN.expires_ms)) is Problem.CONFLICT
-
-
-def test_proofs() -> None:
-    assert check_proof(Click(), 1_000, 0) == "click"
-    assert check_proof(AtTerminal(), 0, 0) == "terminal"
-    assert check_proof(AtTerminal(), 1_000, 1_000) == "terminal"
-    assert refusal(lambda: check_proof(AtTerminal(), 1_000, 0)) is Problem.DENIED
-    assert refusal(lambda: check_proof(SshSignature("x"), 0, 0)) is Problem.DENIED
-    passkey = PasskeyAssertion(b"a", b"b", b"c", b"d")
-    assert refusal(lambda: check_proof(passkey, 0, 0)) is Problem.DENIED

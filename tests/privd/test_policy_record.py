@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from privd.policy.record import (
     PASSING,
+    Agreed,
     AnyDocument,
     Approved,
     Asked,
@@ -16,6 +17,7 @@ from privd.policy.record import (
     Deployed,
     Failed,
     Mark,
+    Word,
     begin,
     decode,
     derive,
@@ -26,10 +28,28 @@ from privd.policy.record import (
     tag_name,
     unfinished,
 )
-from protocol.approvals import DeploymentKind, DeploymentState, ProposalKind, ProposalState
+from protocol.approvals import (
+    Approver,
+    AtTerminal,
+    Click,
+    DeploymentKind,
+    DeploymentState,
+    Passkey,
+    PasskeyAssertion,
+    ProposalKind,
+    ProposalState,
+    SshKey,
+    SshSignature,
+)
 
 ASKED = Asked(ProposalKind.CONFIG, "c" * 40, "t" * 40, "b" * 40, "manager", "why", 1_000, 9_000, ())
-APPROVED = Approved(2_000, "click", "{}")
+APPROVED = Approved(2_000, (Word(2_000, "{}", Click(), None),))
+ANNA = Approver("anna", SshKey("ssh-ed25519 AAAA"), "SHA256:a", 500)
+BERT = Approver("bert", Passkey(b"id", b"key"), "SHA256:b", 600)
+FIRST = Word(1_500, "{}", SshSignature("signed"), ANNA)
+SECOND = Word(2_000, "{}", PasskeyAssertion(b"id", b"said", b"data", b"\xff\x00"), BERT)
+AGREED = Agreed(FIRST)
+BY_TWO = Approved(2_000, (FIRST, SECOND))
 BEGUN = begin(ASKED, 2_500)
 DEPLOYED = Deployed(3_000, BEGUN, "l" * 64, ASKED, APPROVED)
 FAILED = Failed(3_000, "it would not start", BEGUN, "l" * 64, asked=ASKED, approved=APPROVED)
@@ -46,6 +66,7 @@ def denied(end: ProposalState) -> Denied:
 def tags(*documents: AnyDocument, number: int = 1) -> Tags:
     marks = {
         Asked: Mark.PROPOSAL,
+        Agreed: Mark.AGREED,
         Approved: Mark.APPROVED,
         Denied: Mark.DENIED,
         Begun: Mark.BUILDING,
@@ -59,6 +80,9 @@ def tags(*documents: AnyDocument, number: int = 1) -> Tags:
     ("documents", "proposal", "deployment"),
     [
         ((ASKED,), ProposalState.OPEN, None),
+        ((ASKED, AGREED), ProposalState.OPEN, None),
+        ((ASKED, AGREED, BY_TWO), ProposalState.APPROVED, DeploymentState.WAITING),
+        ((AGREED, denied(ProposalState.DENIED)), ProposalState.DENIED, None),
         ((ASKED, APPROVED), ProposalState.APPROVED, DeploymentState.WAITING),
         ((ASKED, APPROVED, BEGUN), ProposalState.APPROVED, DeploymentState.BUILDING),
         ((ASKED, APPROVED, BEGUN, DEPLOYED), ProposalState.DEPLOYED, DeploymentState.DEPLOYED),
@@ -85,10 +109,10 @@ def test_the_state_follows_from_the_tags(
 def test_no_tag_is_needed_once_there_is_an_end() -> None:
     """A crash may leave any of the tags before it: what is known stays the same."""
     ends: tuple[AnyDocument, ...] = (DEPLOYED, FAILED, CANCELLED)
-    before: tuple[AnyDocument, ...] = (ASKED, APPROVED, BEGUN)
+    before: tuple[AnyDocument, ...] = (ASKED, AGREED, APPROVED, BEGUN)
     for end in ends:
         whole = derive("iris", tags(ASKED, APPROVED, BEGUN, end))
-        for count in range(4):
+        for count in range(5):
             for left in itertools.combinations(before, count):
                 assert derive("iris", tags(*left, end)) == whole
 
@@ -98,10 +122,19 @@ def test_reasons_and_proofs_are_told() -> None:
     assert (record.proposals[1].reason, record.proposals[1].proof) == ("it would not start", "click")
     assert (record.deployments[1].detail, record.deployments[1].ended_ms) == ("it would not start", 3_000)
     assert derive("iris", tags(denied(ProposalState.DENIED))).proposals[1].reason == "no need"
+    at_terminal = Approved(2_000, (Word(2_000, "{}", AtTerminal(), None),))
+    assert derive("iris", tags(ASKED, at_terminal)).proposals[1].proof == "terminal"
+
+
+def test_who_agreed_is_told_until_it_is_decided() -> None:
+    waiting = derive("iris", tags(ASKED, AGREED)).proposals[1]
+    assert (waiting.approvals, waiting.proof, waiting.decided_ms) == (("anna",), "", None)
+    decided = derive("iris", tags(ASKED, AGREED, BY_TWO)).proposals[1]
+    assert (decided.approvals, decided.proof) == ((), "ssh anna, passkey bert")
 
 
 @pytest.mark.parametrize(
-    "document", [ASKED, APPROVED, BEGUN, DEPLOYED, FAILED, denied(ProposalState.EXPIRED)]
+    "document", [ASKED, AGREED, APPROVED, BY_TWO, BEGUN, DEPLOYED, FAILED, denied(ProposalState.EXPIRED)]
 )
 def test_documents_come_back(document: AnyDocument) -> None:
     ((key, _),) = tags(document, number=7).items()
