@@ -8,9 +8,9 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 import trio
@@ -37,6 +37,14 @@ class Said:
         self.verdict = DONE
         self.number: int | None = None
         self.detail = ""
+
+
+class Effects(Protocol):
+    """What tells of something that privd does by itself."""
+
+    def effect(
+        self, op: str, agent: str = "", number: int | None = None
+    ) -> AbstractAsyncContextManager[Said]: ...
 
 
 class Audit:

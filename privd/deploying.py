@@ -5,6 +5,7 @@ back takes the step that it finds, so a crash anywhere ends in a generation, or 
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -13,6 +14,7 @@ import trio
 from msgspec import UNSET
 
 from privd import build_log, durable
+from privd.audit import Audit
 from privd.build_log import Log as BuildLogFile
 from privd.git.ledger import Ledger
 from privd.keeper import Keeper
@@ -50,6 +52,8 @@ RETRY_S: Final = 10.0
 
 class Agents(Protocol):
     """What a deployment needs of the hive."""
+
+    audit: Audit
 
     def ledger(self, agent: str) -> Ledger: ...
     def ledgers(self) -> Iterable[Ledger]: ...
@@ -138,7 +142,7 @@ class Deploying:
         if step is not None:
             self._build_log.say(f"privd came back: going on with {step.step}")
         else:
-            step = await self._build()
+            step = await self._told("building", self._build)
         takes: dict[StepName, Callable[[Step], Awaitable[Step | None]]] = {
             StepName.SWITCHING: self._switch,
             StepName.CHECKING: self._check,
@@ -147,7 +151,17 @@ class Deploying:
         }
         while step is not None:
             self._become(STATES[step.step], step.reason)
-            step = await takes[step.step](step)
+            step = await self._told(step.step, partial(takes[step.step], step))
+
+    async def _told(self, name: str, take: Callable[[], Awaitable[Step | None]]) -> Step | None:
+        """Take a step that is told in the audit log before and after."""
+        async with self._agents.audit.effect(f"deploy_{name}", self.agent, self.number) as said:
+            step = await take()
+            if step is not None:
+                said.detail = f"then {step.step} {step.reason}".rstrip()
+            elif isinstance(end := end_of(self._ledger.tags, self.number), Failed):
+                said.detail = end.reason
+        return step
 
     async def _build(self) -> Step | None:
         """Render the settings. Nothing has been touched when this fails or is given up."""

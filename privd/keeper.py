@@ -14,6 +14,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
+from privd.audit import Effects
 from privd.cages import folders
 from privd.cages.backend import Backend, RunningCage
 from privd.cages.spec import CageSpec, Exit, Places
@@ -59,6 +60,7 @@ class Keeper:
         attend: Attend,
         log: Log,
         outlook: Callable[[AgentRecord], Outlook],
+        audit: Effects,
     ) -> None:
         self.record = record
         self._registry = registry
@@ -69,6 +71,7 @@ class Keeper:
         self._attend = attend
         self._log = log.bind(agent=record.agent)
         self._outlook = outlook
+        self._audit = audit
         self._places = Places(registry.folder(record.agent))
         self._turn = trio.Lock()
         self._running: RunningCage | None = None
@@ -137,7 +140,8 @@ class Keeper:
             self._attend(partial(self._rebuild_again, grace_s))
         elif self._running is None:
             try:
-                await self.start()
+                async with self._audit.effect("start_again", self.record.agent):
+                    await self.start()
             except Refused as refused:
                 self._attend(self._start_after(self._did_not_start(refused)))
 
@@ -184,9 +188,12 @@ class Keeper:
     async def renew(self, grace_s: float) -> bool:
         """Rebuild a cage that is stale, runs and is wanted; whether it still was one when its turn came."""
         async with self._turn:
-            if not may_renew(self._power, self.row().stale, wanted=self.record.wanted):
+            stale = self.row().stale
+            if not may_renew(self._power, stale, wanted=self.record.wanted):
                 return False
-            await self._rebuild(grace_s)
+            async with self._audit.effect("renew", self.record.agent) as said:
+                said.detail = stale
+                await self._rebuild(grace_s)
             return True
 
     async def _rebuild(self, grace_s: float) -> None:
@@ -254,9 +261,10 @@ class Keeper:
         if verdict is DiskVerdict.STOP and now_ms() - running.started_ms > DISK_REPRIEVE_MS:
             async with self._turn:
                 if self._running is running:
-                    self._save(wanted=False)
-                    await self._end(0)
-                    self._become(Power.FAILED, stop_detail(used_bytes, limits))
+                    async with self._audit.effect("stop_for_its_disk", self.record.agent):
+                        self._save(wanted=False)
+                        await self._end(0)
+                        self._become(Power.FAILED, stop_detail(used_bytes, limits))
 
     def let_go(self) -> None:
         """Privd goes; the cage stays."""
@@ -295,7 +303,8 @@ class Keeper:
 
     async def _rebuild_again(self, grace_s: float) -> None:
         with suppress(Refused):  # told by the row already: power `failed` with the reason
-            await self.rebuild(grace_s)
+            async with self._audit.effect("rebuild_again", self.record.agent):
+                await self.rebuild(grace_s)
 
     async def _verify(self) -> None:
         """Look at what was made instead of trusting that it was."""
@@ -378,7 +387,8 @@ class Keeper:
                     ):
                         return
                     try:
-                        await self._come_up()
+                        async with self._audit.effect("start_again", self.record.agent):
+                            await self._come_up()
                     except Refused as refused:
                         wait_ms = self._did_not_start(refused)
                         since_ms = self._since_ms

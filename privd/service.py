@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from privd import upkeep
+from privd.audit import audited
 from privd.cages.probe import choose
 from privd.host import Host
-from privd.routes import ROUTES
+from privd.routes import CHANGES_NOTHING, ROUTES
 from privd.settings import PrivdSettings
 from protocol.limits import FRAME_BYTES_MAX
 from protocol.rpc import Caller, Role
@@ -39,7 +40,8 @@ async def serve_privd(service: Service, settings: PrivdSettings) -> None:
         upkeep.renew_stale,
     ):
         service.start_background(task, host, name=task.__name__)
-    surface = Surface(ROUTES, host, canonical=True, frame_bytes_max=FRAME_BYTES_MAX)
+    routes = audited(ROUTES, CHANGES_NOTHING, host.audit)
+    surface = Surface(routes, host, canonical=True, frame_bytes_max=FRAME_BYTES_MAX)
     peers, own = settings.peers, os.geteuid()
     # Without an admin group only root and webd need to come in: the kernel can say no to everybody else.
     gid = peers.web_uid if peers.admin_gid is None and host.separate else peers.admin_gid

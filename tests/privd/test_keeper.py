@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from privd.audit import Said
 from privd.cages.limit_counts import LimitCounts
 from privd.cages.spec import CageSpec, Exit, How, Places
 from privd.keeper import Keeper, Outlook
@@ -48,6 +49,8 @@ class Bench:
         self.backend = backend
         self.hyperhive = "new"
         self.events: list[AnyCageEvent] = []
+        self.by_itself: list[str] = []
+        self.audit_refuses = False
         self.registry = Registry(folder)
         self.registry.load()
         self.registry.put(
@@ -71,7 +74,16 @@ class Bench:
             attend,
             logger("test"),
             lambda record: Outlook(7, {"hyperhive": self.hyperhive}),
+            self,
         )
+
+    @asynccontextmanager
+    async def effect(self, op: str, agent: str = "", number: int | None = None) -> AsyncIterator[Said]:
+        """Hear what the keeper does by itself, as the audit log would."""
+        if self.audit_refuses:
+            raise Refused(Problem.STORAGE_FULL, "the audit log is full")
+        self.by_itself.append(op)
+        yield Said()
 
     def powers(self) -> list[Power]:
         return [event.cage.power for event in self.events if isinstance(event, CageChanged)]
