@@ -21,7 +21,7 @@ from bench.measure import CHECKOUT, PAYLOAD, Variant, compare, report
 from bench.processes import OURS, THEIRS, environment, folder, free_port, has, native, serving, skip
 from bench.wake import Peer
 from bench.ways import Brokerd, line
-from runtime.clock import new_key, now_ms
+from runtime.clock import new_request_key, now_ms
 from runtime.store import connect
 from webd.policy.cookies import cookie_name
 from webd.store import schema, sessions
@@ -86,7 +86,9 @@ class Operator:
     def tell(self, number: int) -> None:
         body = mark(number) + PAYLOAD[30:]
         to = f"a{number % 10:02}"
-        self._peer.ask(line({"op": "send", "to": to, "body": body, "key": new_key(), "in_reply_to": None}))
+        self._peer.ask(
+            line({"op": "send", "to": to, "body": body, "key": new_request_key(), "in_reply_to": None})
+        )
 
     def close(self) -> None:
         self._peer.close()

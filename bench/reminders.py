@@ -32,7 +32,7 @@ from brokerd.store.messages import Draft
 from protocol.brokerd import MessageSent
 from protocol.messages import SystemEvent
 from protocol.names import OPERATOR
-from runtime.clock import new_key
+from runtime.clock import new_request_key
 from runtime.log import logger
 from runtime.store import Store, StoreShape, connect, open_store
 
@@ -169,7 +169,15 @@ class Brokerd:
         """One message of somebody else's; how long that took, in microseconds."""
         began = time.perf_counter()
         await self.outbox.send(
-            Draft(Asked(OPERATOR, bytes.fromhex(new_key())), b"d" * 16, "a00", ("a00",), False, PAYLOAD, None)
+            Draft(
+                Asked(OPERATOR, bytes.fromhex(new_request_key())),
+                b"d" * 16,
+                "a00",
+                ("a00",),
+                False,
+                PAYLOAD,
+                None,
+            )
         )
         return (time.perf_counter() - began) * 1e6
 

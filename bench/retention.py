@@ -21,7 +21,7 @@ from brokerd.store import behind, keys, messages, schema
 from brokerd.store.feed import FeedLog, open_feed
 from brokerd.store.keys import Asked
 from brokerd.store.messages import Draft
-from runtime.clock import new_key, now_ms
+from runtime.clock import new_request_key, now_ms
 from runtime.store import connect
 
 AGENTS = 100
@@ -63,7 +63,7 @@ def lived(folder: Path) -> None:
 
 
 def _draft(number: int, body: str) -> Draft:
-    asked = Asked(f"a{number % AGENTS:02}", bytes.fromhex(new_key()))
+    asked = Asked(f"a{number % AGENTS:02}", bytes.fromhex(new_request_key()))
     to = f"a{(number * 7 + 1) % AGENTS:02}"
     return Draft(asked, b"d" * keys.DIGEST_BYTES, to, (to,), False, body, None)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from bench.measure import PAYLOAD
 from bench.redis import command
-from runtime.clock import new_key
+from runtime.clock import new_key, new_request_key
 
 Place = Path | int
 """A unix socket, or a port of the loopback."""
@@ -82,7 +82,13 @@ class Brokerd(Way):
 
     def send(self, pair: int) -> Exchange:
         return line(
-            {"op": "send", "to": f"a{pair:02}", "body": PAYLOAD, "key": new_key(), "in_reply_to": None}
+            {
+                "op": "send",
+                "to": f"a{pair:02}",
+                "body": PAYLOAD,
+                "key": new_request_key(),
+                "in_reply_to": None,
+            }
         )
 
     def take(self, pair: int) -> Steps:

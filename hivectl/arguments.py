@@ -11,7 +11,7 @@ import msgspec
 from protocol.names import RequestKey
 from protocol.problem import Problem, Refused
 from protocol.rpc import Request
-from runtime.clock import new_key
+from runtime.clock import new_request_key
 from runtime.faults import in_plain_words
 
 
@@ -64,7 +64,7 @@ def build_request(request: type[Request], values: argparse.Namespace, supplied: 
         if field.name in given:
             continue
         if _is_key(field):
-            given[field.name] = new_key()
+            given[field.name] = new_request_key()
             continue
         value = getattr(values, field.name, None)
         if value is not None:

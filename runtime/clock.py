@@ -14,6 +14,14 @@ def new_key() -> str:
     return secrets.token_hex(16)
 
 
+def new_request_key() -> str:
+    """A fresh idempotency key: the time, then 80 random bits.
+
+    Those of a moment lie together where they are kept (brokerd.store.keys).
+    """
+    return f"{now_ms():012x}{secrets.token_hex(10)}"
+
+
 def new_secret() -> str:
     """32 fresh random bytes as 43 characters that may stand in an address or a cookie."""
     return secrets.token_urlsafe(32)

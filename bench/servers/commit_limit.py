@@ -22,7 +22,7 @@ from bench.measure import PAYLOAD
 from brokerd.store import keys, messages, schema, wal
 from brokerd.store.feed import FeedLog, open_feed
 from brokerd.store.messages import Draft
-from runtime.clock import new_key, now_ms
+from runtime.clock import new_request_key, now_ms
 from runtime.store import connect
 
 GROUP = int(sys.argv[3]) if len(sys.argv) > 3 else 64
@@ -85,7 +85,7 @@ def tables(db: sqlite3.Connection) -> dict[str, int]:
 def left_by_a_send(db: sqlite3.Connection) -> list[Left]:
     """The rows of one send."""
     before = tables(db)
-    asked = keys.Asked("operator", bytes.fromhex(new_key()))
+    asked = keys.Asked("operator", bytes.fromhex(new_request_key()))
     draft = Draft(asked, b"d" * keys.DIGEST_BYTES, "a00", ("a00",), False, PAYLOAD, None)
     db.execute("BEGIN IMMEDIATE")
     log = FeedLog(db, now_ms())

@@ -1,4 +1,9 @@
-"""Idempotency: the first answer to each keyed request, kept in the transaction that earned it."""
+"""Idempotency: the first answer to each keyed request, kept in the transaction that earned it.
+
+The table is in the order of the keys. Our clients begin them with what grows with time (runtime.clock.new_request_key,
+harness.mcp.toolbox), so that those of a moment lie on one page of it; with keys that were nothing but chance each send
+would write a page of its own.
+"""
 
 import hashlib
 from collections.abc import Sequence

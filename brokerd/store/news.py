@@ -20,7 +20,7 @@ from protocol.messages import SystemEvent
 from protocol.names import SYSTEM
 from protocol.problem import Refused
 from protocol.turns import Outcome
-from runtime.clock import new_key
+from runtime.clock import new_request_key
 from runtime.store import Db
 
 TOLD: Final = "SELECT agent, crashed_ms, rebuilt_ms FROM cages_told"
@@ -58,7 +58,7 @@ DIGESTS: Final[dict[SystemEvent, Callable[[Sequence[News]], str]]] = {
 def notice(to: str, event: SystemEvent, body: str) -> Draft:
     """A message of the hive itself."""
     return Draft(
-        asked=Asked(SYSTEM, bytes.fromhex(new_key())),
+        asked=Asked(SYSTEM, bytes.fromhex(new_request_key())),
         digest=b"",
         to=to,
         recipients=(to,),

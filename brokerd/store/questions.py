@@ -23,7 +23,7 @@ from protocol.names import OPERATOR, SYSTEM
 from protocol.problem import Problem, Refused
 from protocol.questions import Broken, Question, QuestionState
 from protocol.tools import Answer
-from runtime.clock import new_key
+from runtime.clock import new_request_key
 from runtime.store import Db
 
 COLUMNS: Final = "id, asker, asked_of, state, asked_ms, deadline_ms, ended_ms, message, form, reply"
@@ -284,7 +284,7 @@ def _send(db: Db, log: FeedLog, draft: Draft) -> int:
 
 def _draft(asking: Asking, number: int) -> Draft:
     return Draft(
-        asked=Asked(asking.asker, bytes.fromhex(new_key())),
+        asked=Asked(asking.asker, bytes.fromhex(new_request_key())),
         digest=b"",
         to=asking.to,
         recipients=(asking.asked_of,),
@@ -300,7 +300,7 @@ def _draft(asking: Asking, number: int) -> Draft:
 
 def _notice(sender: str, to: str, event: SystemEvent, about: int, body: str) -> Draft:
     return Draft(
-        asked=Asked(sender, bytes.fromhex(new_key())),
+        asked=Asked(sender, bytes.fromhex(new_request_key())),
         digest=b"",
         to=to,
         recipients=(to,),

@@ -21,12 +21,12 @@ from runtime.zones import zone_of
 
 COLUMNS: Final = (
     "id, agent, set_by, body, schedule, only_if, state, created_ms, next_ms, last_ms, "
-    "attempted, delivered, failed, skipped, waiting"
+    "attempted, delivered, failed, skipped, waiting, standing"
 )
 READ: Final = f"SELECT {COLUMNS} FROM reminders WHERE id = ?"
 INSERT: Final = (
-    "INSERT INTO reminders (agent, set_by, body, schedule, recurs, only_if, state, created_ms, changed_ms, next_ms) "
-    f"VALUES (?, ?, ?, ?, ?, ?, 'active', ?7, ?7, ?8) RETURNING {COLUMNS}"
+    "INSERT INTO reminders (agent, set_by, body, schedule, recurs, only_if, state, created_ms, changed_ms, next_ms, "
+    f"standing) VALUES (?, ?, ?, ?, ?, ?, 'active', ?7, ?7, ?8, ?9) RETURNING {COLUMNS}"
 )
 EDIT: Final = (
     "UPDATE reminders SET body = ?, schedule = ?, recurs = ?, only_if = ?, next_ms = ? "
@@ -80,6 +80,17 @@ class NewReminder(Struct, frozen=True):
     only_if: str | None
 
 
+class Wanted(Struct, frozen=True):
+    """A reminder that is to be made. `standing` is its name where an agent's configuration sets it."""
+
+    agent: str
+    set_by: str
+    body: str
+    schedule: AnySchedule
+    only_if: str | None
+    standing: str | None = None
+
+
 def reminder_from(row: sqlite3.Row) -> Reminder:
     """Raises DecodeError when the row's schedule cannot be read."""
     return Reminder(
@@ -97,6 +108,7 @@ def reminder_from(row: sqlite3.Row) -> Reminder:
         delivered=row["delivered"],
         failed=row["failed"],
         skipped=row["skipped"],
+        standing=row["standing"],
     )
 
 
@@ -113,6 +125,12 @@ def read(db: Db, reminder: int) -> Reminder:
     if row is None:
         raise not_found(reminder)
     return reminder_from(row)
+
+
+def find(db: Db, reminder: int) -> Reminder | None:
+    """One reminder, or None."""
+    row = db.execute(READ, (reminder,)).fetchone()
+    return None if row is None else reminder_from(row)
 
 
 def find_set(db: Db, asked: Asked, digest: bytes) -> Reminder | None:
@@ -134,25 +152,35 @@ def set_reminder(db: Db, log: FeedLog, new: NewReminder, at_ms: int) -> Reminder
             f"{new.agent} has {REMINDERS_OPEN_MAX} reminders that are still to fire; cancel some",
         )
     schedule = schedule_of(new.wish, at_ms, zone_of)
-    reminder = tell(
-        log,
-        db.execute(
-            INSERT,
-            (
-                new.agent,
-                new.asked.sender,
-                new.body,
-                _encoder.encode(schedule),
-                is_recurring(schedule),
-                new.only_if,
-                at_ms,
-                next_after(schedule, at_ms, zone_of),
-            ),
-        ).fetchone(),
-    )
+    wanted = Wanted(new.agent, new.asked.sender, new.body, schedule, new.only_if)
+    reminder = insert(db, log, wanted, at_ms)
     keys.remember(db, [(new.asked, First(new.digest, _encoder.encode(reminder)))], log.at_ms)
     set_clock(db, at_ms)
     return reminder
+
+
+def insert(db: Db, log: FeedLog, wanted: Wanted, at_ms: int) -> Reminder:
+    """Make a reminder that nothing speaks against."""
+    row = db.execute(
+        INSERT,
+        (
+            wanted.agent,
+            wanted.set_by,
+            wanted.body,
+            _encoder.encode(wanted.schedule),
+            is_recurring(wanted.schedule),
+            wanted.only_if,
+            at_ms,
+            next_of(wanted.schedule, at_ms),
+            wanted.standing,
+        ),
+    ).fetchone()
+    return tell(log, row)
+
+
+def next_of(schedule: AnySchedule, at_ms: int) -> int | None:
+    """When a schedule comes next; None when it never does."""
+    return next_after(schedule, at_ms, zone_of)
 
 
 def edit(db: Db, log: FeedLog, request: EditReminder, at_ms: int) -> Reminder:
@@ -164,18 +192,23 @@ def edit(db: Db, log: FeedLog, request: EditReminder, at_ms: int) -> Reminder:
     only_if = None if request.always else request.only_if or before.only_if
     if schedule is not None:
         set_clock(db, at_ms)
-    row = db.execute(
-        EDIT,
-        (
-            before.body if request.text is None else request.text,
-            _encoder.encode(schedule or before.schedule),
-            is_recurring(schedule or before.schedule),
-            only_if,
-            before.next_ms if schedule is None else next_after(schedule, at_ms, zone_of),
-            before.id,
-        ),
-    ).fetchone()
-    return tell(log, row)
+    body = before.body if request.text is None else request.text
+    next_ms = before.next_ms if schedule is None else next_of(schedule, at_ms)
+    return rewrite(db, log, before, body, schedule or before.schedule, only_if, next_ms)
+
+
+def rewrite(
+    db: Db,
+    log: FeedLog,
+    before: Reminder,
+    body: str,
+    schedule: AnySchedule,
+    only_if: str | None,
+    next_ms: int | None,
+) -> Reminder:
+    """Change what a reminder says, and when it comes."""
+    said = (body, _encoder.encode(schedule), is_recurring(schedule), only_if, next_ms, before.id)
+    return tell(log, db.execute(EDIT, said).fetchone())
 
 
 def cancel(db: Db, log: FeedLog, reminder: int) -> Reminder:
@@ -185,6 +218,13 @@ def cancel(db: Db, log: FeedLog, reminder: int) -> Reminder:
         return before
     check_active(before)
     return _end(db, log, reminder, ReminderState.CANCELLED)
+
+
+def cancel_if_active(db: Db, log: FeedLog, reminder: int) -> None:
+    """End one that may have ended, or be forgotten."""
+    there = find(db, reminder)
+    if there is not None and there.state is ReminderState.ACTIVE:
+        _end(db, log, reminder, ReminderState.CANCELLED)
 
 
 def _end(db: Db, log: FeedLog, reminder: int, state: ReminderState) -> Reminder:

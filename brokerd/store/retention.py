@@ -7,8 +7,7 @@ was set back, so it is over with the first page whose rows are all too young.
 
 import json
 from collections.abc import Sequence
-from itertools import groupby
-from operator import itemgetter
+from itertools import chain
 from typing import Final, TypeAlias
 
 from msgspec import Struct
@@ -65,9 +64,9 @@ REMOVE_EVENTS: Final = (
     "CROSS JOIN turn_events AS e ON e.turn = over.value LIMIT ?)"
 )
 
-KEYS: Final = "SELECT sender, key, at_ms FROM keys WHERE (sender, key) > (?, ?) ORDER BY sender, key LIMIT ?"
-REMOVE_KEYS_HEAD: Final = "DELETE FROM keys WHERE at_ms < ? AND sender = ? AND key IN (VALUES"
-REMOVE_KEYS_TAIL: Final = ")"
+KEYS: Final = "SELECT key, sender, at_ms FROM keys WHERE (key, sender) > (?, ?) ORDER BY key, sender LIMIT ?"
+REMOVE_KEYS_HEAD: Final = "DELETE FROM keys WHERE (key, sender) IN (SELECT column1, column2 FROM (VALUES"
+REMOVE_KEYS_TAIL: Final = ")) AND at_ms < ?"
 OLDEST_OPEN: Final = (
     "SELECT o.recipient, m.sent_ms FROM ("
     "SELECT recipient, min(id) AS id FROM deliveries WHERE state = 'queued' GROUP BY recipient UNION ALL "
@@ -76,8 +75,9 @@ OLDEST_OPEN: Final = (
     f"CROSS JOIN messages AS m ON m.id = o.id >> 7 WHERE o.recipient != '{OPERATOR}'"
 )
 
-KeyPlace: TypeAlias = tuple[str, bytes]
-FIRST_KEY: Final[KeyPlace] = ("", b"")
+KeyPlace: TypeAlias = tuple[bytes, str]
+"""A key, and whose it is."""
+FIRST_KEY: Final[KeyPlace] = (b"", "")
 
 
 class Found(Struct, frozen=True):
@@ -175,18 +175,17 @@ def old_keys(db: Db, after: KeyPlace, before_ms: int, needed: dict[str, int]) ->
     """Keys older than a time, but for those that a turn may use again (`oldest_open`)."""
     looked_at = db.execute(KEYS, (*after, LOOKED_AT_ROWS)).fetchall()
     found = tuple(
-        (row["sender"], row["key"])
+        (row["key"], row["sender"])
         for row in looked_at
         if row["at_ms"] < min(before_ms, needed.get(row["sender"], before_ms))
     )
     last = looked_at[-1] if len(looked_at) == LOOKED_AT_ROWS else None
-    return FoundKeys(found, None if last is None else (last["sender"], last["key"]))
+    return FoundKeys(found, None if last is None else (last["key"], last["sender"]))
 
 
 def remove_keys(db: Db, keys: Sequence[KeyPlace], before_ms: int) -> int:
     gone = 0
-    for sender, group in groupby(sorted(keys), key=itemgetter(0)):
-        for part in rows.parts([key for _, key in group]):
-            statement = rows.values(REMOVE_KEYS_HEAD, len(part), 1) + REMOVE_KEYS_TAIL
-            gone += db.execute(statement, (before_ms, sender, *part)).rowcount
+    for part in rows.parts(keys):
+        statement = rows.values(REMOVE_KEYS_HEAD, len(part), 2) + REMOVE_KEYS_TAIL
+        gone += db.execute(statement, (*chain.from_iterable(part), before_ms)).rowcount
     return gone

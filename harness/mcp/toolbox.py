@@ -23,9 +23,9 @@ from protocol.settings import AgentRole
 from protocol.tools import Received, Tool
 from protocol.turns import TurnEvent, Woken
 from runtime.client import Client, Disconnected
-from runtime.clock import new_key, now_ms
+from runtime.clock import new_request_key, now_ms
 
-KEY_DIGITS: Final = 32
+HASH_DIGITS: Final = 16
 PATIENCE_S: Final = 30.0
 """How long a tool waits for a brokerd that is being restarted."""
 CALLS_MAX: Final = AGENT_CONNECTIONS_MAX // 2
@@ -113,7 +113,7 @@ def _check_fixed(card: ToolCard, arguments: Mapping[str, Any]) -> None:
 
 def _supplied(name: str, turn: OpenTurn | None) -> object:
     if name == "key":
-        return new_key()
+        return new_request_key()
     if name == "turn" and turn is not None:
         return turn.id
     raise TypeError(f"the harness knows nothing to supply for {name!r}")
@@ -123,6 +123,7 @@ def _supplied(name: str, turn: OpenTurn | None) -> object:
 def _keyed(given: Tool[Any], turn: OpenTurn) -> Iterator[Tool[Any]]:
     """The request under a key of the delivery and the words: a turn that comes again does not do it twice.
 
+    The delivery's number comes first, so that the keys of a moment lie together where brokerd keeps them.
     The same words said twice are two requests, told apart by a number. One that failed gives its number back: said
     again, it is the same request, which may have been done without our hearing of it.
     """
@@ -133,8 +134,8 @@ def _keyed(given: Tool[Any], turn: OpenTurn) -> Iterator[Tool[Any]]:
     number = next(each for each in count(1) if each not in taken)
     taken.add(number)
     try:
-        key = sha256(b"%d %s" % (number, said)).hexdigest()[:KEY_DIGITS]
-        yield msgspec.structs.replace(given, key=key)
+        words_key = sha256(b"%d %s" % (number, said)).hexdigest()[:HASH_DIGITS]
+        yield msgspec.structs.replace(given, key=f"{turn.delivery:016x}{words_key}")
     except BaseException:
         taken.discard(number)
         raise

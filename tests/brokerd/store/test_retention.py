@@ -200,16 +200,16 @@ def test_keys_go_unless_a_turn_may_use_them_again(
         keys.remember(db, [(Asked(sender, bytes([number])), First(b"", b"{}"))], at_ms)
     needed = retention.oldest_open(db)
     assert needed == {"iris": OLD}
-    found: list[tuple[str, bytes]] = []
-    place: tuple[str, bytes] | None = retention.FIRST_KEY
+    found: list[retention.KeyPlace] = []
+    place: retention.KeyPlace | None = retention.FIRST_KEY
     while place is not None:
         look = retention.old_keys(db, place, BEFORE, needed)
         found += look.keys
         place = look.place
-    expected = {(sender, bytes([number])) for number, ((sender, _), old) in enumerate(asked.items()) if old}
+    expected = {(bytes([number]), sender) for number, ((sender, _), old) in enumerate(asked.items()) if old}
     assert set(found) == expected
     assert retention.remove_keys(db, found, BEFORE) == 3
-    assert retention.remove_keys(db, [("atlas", b"\3")], BEFORE) == 0
+    assert retention.remove_keys(db, [(b"\3", "atlas")], BEFORE) == 0
     assert counts(db, "keys") == [2]
     for state in (DeliveryState.DEAD, DeliveryState.IN_TURN):
         settle(db, waiting, state)

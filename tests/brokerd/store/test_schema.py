@@ -9,7 +9,9 @@ from random import Random
 import pytest
 from sqlite_utils import Database, Migrations
 
-from brokerd.store import folder, schema, soundness
+from brokerd.store import folder, keys, schema, soundness
+from brokerd.store.broker_steps import broker
+from brokerd.store.keys import Asked, First
 from runtime import VERSION
 from runtime.service import Unusable
 from runtime.store import Db, StoreShape, connect
@@ -61,6 +63,19 @@ def test_a_step_that_fails_leaves_nothing_behind_nor_do_those_before_it(
         assert tables(shape.attached["broker"]) == before
 
 
+def test_keys_are_still_known_when_their_order_has_changed(tmp_path: Path) -> None:
+    shape = schema.shape_of(tmp_path / "broker.sqlite", tmp_path / "events.sqlite")
+    with closing(sqlite3.connect(shape.attached["broker"])) as older:
+        broker.apply(Database(older, execute_plugins=False), stop_before="broker_013_keys_in_order")
+        for sender in ("iris", "atlas"):
+            older.execute("INSERT INTO keys VALUES (?, x'01', x'02', ?, 3)", (sender, sender.encode()))
+        older.commit()
+    schema.migrate(shape.path, shape)
+    with closing(connect(shape)) as db:
+        found = keys.find(db, [Asked("iris", b"\1"), Asked("atlas", b"\1"), Asked("iris", b"\2")])
+    assert found == {Asked(name, b"\1"): First(b"\2", name.encode()) for name in ("iris", "atlas")}
+
+
 def test_a_start_that_is_cut_short_is_taken_up_by_the_next(tmp_path: Path) -> None:
     """Killed or without power, at each moment of making both files: the next start ends where a whole one does."""
     made = tmp_path / "made"
@@ -105,7 +120,7 @@ def test_a_newer_schema_is_refused_with_the_way_out(shape: StoreShape, file: str
 @pytest.mark.parametrize("damage", ["page", "head", "text"])
 def test_a_damaged_file_is_not_served(db: Db, shape: StoreShape, file: str, damage: str) -> None:
     for number in range(2_000):
-        db.execute("INSERT INTO keys VALUES ('x', ?, x'00', x'00', 1)", (number.to_bytes(16, "big"),))
+        db.execute("INSERT INTO keys VALUES (?, 'x', x'00', x'00', 1)", (number.to_bytes(16, "big"),))
         db.execute("INSERT INTO turn_events VALUES (1, ?, x'00')", (number,))
     db.close()
     path = shape.path.with_name(file)

@@ -20,7 +20,7 @@ def test_it_does_not_grow_under_load(db: Db, shape: StoreShape) -> None:
     grown = log.stat().st_size
     assert grown >= wal.CHECKPOINT_PAGES * wal.PAGE_BYTES
     for number in range(1_500):
-        commit(db, "INSERT INTO keys VALUES ('x', ?, x'00', x'00', 1)", number.to_bytes(16, "big"))
+        commit(db, "INSERT INTO keys VALUES (?, 'x', x'00', x'00', 1)", number.to_bytes(16, "big"))
     assert log.stat().st_size == grown
     assert db.execute("SELECT 1 FROM broker.sqlite_master WHERE name = 'wal_room'").fetchone() is None
 
