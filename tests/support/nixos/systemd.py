@@ -5,11 +5,14 @@ started again after a failure unless its drop-in says otherwise, and ends where 
 Standard library only.
 """
 
+import fcntl
 import os
 import re
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
 from typing import NoReturn
@@ -50,9 +53,11 @@ def systemctl(words: list[str]) -> None:
         case "show" if knobs().get("systemctl_silent"):
             die("Failed to connect to bus: Connection refused", 1)
         case "show":
-            show(name)
+            with one_at_a_time():
+                show(name)
         case "daemon-reload":
-            reload_units()
+            with one_at_a_time():
+                reload_units()
         case "start" if unit_state(name)["active"] != "active":
             begin(name)
         case "stop":
@@ -61,6 +66,14 @@ def systemctl(words: list[str]) -> None:
             end(name, signal.SIGKILL, wait=False)
         case "reload":
             (STATE / f"{name}.reloaded").touch()
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """As the real manager, which has one thread: nobody sees units that are half read."""
+    with (STATE / "manager.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def reload_units() -> None:
