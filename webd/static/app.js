@@ -12,8 +12,11 @@ import { agentNow, callCount, link, manager } from "./live/store.js";
 import { browser, followVisibility, openStream } from "./live/stream.js";
 import { Tail } from "./live/tail.js";
 import { AgentPage } from "./pages/agent.js";
+import { ConfigPage } from "./pages/config.js";
+import { EnrolPage } from "./pages/enrol.js";
 import { FilesPage } from "./pages/files.js";
 import { JournalPage } from "./pages/journal.js";
+import { MetaPage } from "./pages/meta.js";
 import { StatsPage } from "./pages/stats.js";
 import { SwarmPage } from "./pages/swarm.js";
 import { Banners } from "./panes/banners.js";
@@ -57,6 +60,9 @@ function chosen({ kind, agent = "" }) {
   }
   if (kind === "files") return { topics: [], content: html`<${FilesPage} name=${agent} />` };
   if (kind === "stats") return { topics: [], content: html`<${StatsPage} name=${agent} />` };
+  if (kind === "config") return { topics: [], content: html`<${ConfigPage} name=${agent} />` };
+  if (kind === "meta") return { topics: [], content: html`<${MetaPage} />` };
+  if (kind === "enrol") return { topics: [], content: html`<${EnrolPage} />` };
   return { topics: [], content: html`<${SwarmPage} />` };
 }
 
@@ -82,6 +88,18 @@ function bindKeys({ agent }) {
   ]);
 }
 
+/** What pages are called in the title, beside the agent's name. @type {Record<Boot["page"]["kind"], string>} */
+const NAMES = {
+  swarm: "SW4RM",
+  agent: "",
+  journal: "J0URN4L",
+  stats: "ST4TS",
+  files: "F1L3S",
+  config: "C0NF1G",
+  meta: "M3T4",
+  enrol: "K3YS",
+};
+
 /** The title says what is looked at and how much waits. @param {Boot["page"]} page */
 function titled({ kind, agent }) {
   const GLYPH = { thinking: "◐ ", crashed: "✕ ", failed: "✕ ", limited: "◼ ", parked: "◇ " };
@@ -89,7 +107,7 @@ function titled({ kind, agent }) {
     const waiting = callCount.value;
     const state = agent ? (agentNow(agent)?.state ?? "") : "";
     const glyph = /** @type {Record<string, string>} */ (GLYPH)[state] ?? "";
-    const name = kind === "swarm" ? "SW4RM" : kind === "journal" ? `J0URN4L ${agent}` : kind === "stats" ? `ST4TS ${agent}` : kind === "files" ? `F1L3S ${agent}` : `${glyph}${agent}`;
+    const name = kind === "agent" ? `${glyph}${agent}` : agent ? `${NAMES[kind]} ${agent}` : NAMES[kind];
     document.title = `${waiting ? `(${waiting}) ` : ""}${name} · hyperhive`;
     showCount(waiting);
   });

@@ -9,7 +9,9 @@ import { Since } from "../parts/times.js";
 
 /** @import {Agent} from "../types/wire" */
 
-/** @param {{name: string, view: "tail" | "files" | "stats" | "journal", facts?: {open: boolean, toggle: () => void}}} props */
+/** @typedef {"tail" | "files" | "stats" | "journal" | "config"} View */
+
+/** @param {{name: string, view: View, facts?: {open: boolean, toggle: () => void}}} props */
 const Views = ({ name, view, facts }) => html`
   <nav class="subs" aria-label="agent views">
     <a href=${`/agent/${name}/`} aria-current=${view === "tail" ? "page" : undefined}>T4IL<span
@@ -20,6 +22,8 @@ const Views = ({ name, view, facts }) => html`
       class="sr"> stats</span></a>
     <a href=${`/agent/${name}/journal`} aria-current=${view === "journal" ? "page" : undefined}>J0URN4L<span
       class="sr"> journal</span></a>
+    <a href=${`/agent/${name}/config`} aria-current=${view === "config" ? "page" : undefined}>C0NF1G<span
+      class="sr"> configuration</span></a>
     ${facts &&
     html`<button type="button" aria-expanded=${facts.open ? "true" : "false"} onClick=${facts.toggle}>
       F4CTS<span class="sr"> facts</span>
@@ -30,7 +34,7 @@ const Views = ({ name, view, facts }) => html`
  * @param {object} props
  * @param {string} props.name
  * @param {Agent | null} props.agent      null: destroyed
- * @param {"tail" | "files" | "stats" | "journal"} props.view
+ * @param {View} props.view
  * @param {{open: boolean, toggle: () => void}} [props.facts]
  * @param {(arm: () => boolean) => void} [props.armer]
  */

@@ -1,5 +1,6 @@
 /** The page `/agent/<name>/state`: an agent's own files, a folder beside the file that is open. All of it is text. */
 import { html, useEffect, useMemo } from "../html.js";
+import { within } from "../act/within.js";
 import { Gone } from "../agent/gone.js";
 import { Header } from "../agent/header.js";
 import { below, Files, folderOf, PARTS_MAX, sizeWords, trail } from "../live/files.js";
@@ -29,16 +30,6 @@ function asked() {
   const file = query.get("file");
   return { folder: query.get("in") ?? (file === null ? "" : folderOf(file)), file };
 }
-
-/**
- * A link within the page: it changes the address without loading; with a modifier it is a link as any other.
- * @param {(href: string) => void} go
- */
-const within = (go) => (/** @type {MouseEvent} */ event) => {
-  if (event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
-  event.preventDefault();
-  go(/** @type {HTMLAnchorElement} */ (event.currentTarget).getAttribute("href") ?? "");
-};
 
 /** @param {{folder: Folder, entry: StateEntry, current: boolean, go: (href: string) => void}} props */
 function Row({ folder, entry: { name, kind, bytes, modified_ms }, current, go }) {

@@ -46,6 +46,7 @@ function aboutAgent(agent) {
     { text: `files of ${name}`, icon: "box", href: `/agent/${name}/state` },
     { text: `stats of ${name}`, icon: "stats", href: `/agent/${name}/stats` },
     { text: `journal of ${name}`, icon: "journal", href: `/agent/${name}/journal` },
+    { text: `configuration of ${name}`, icon: "tail", href: `/agent/${name}/config` },
     ...(judged.value.usable
       ? [
           ...power,
@@ -85,6 +86,8 @@ function everything() {
         ]
       : []),
     ...swarm.flatMap(aboutAgent),
+    { text: "what is deployed, meta", icon: "box", href: "/meta" },
+    { text: "keys that decide, enrol a passkey", icon: "keys", href: "/enrol" },
     { text: zone.value === "utc" ? "show local time" : "show UTC", icon: "clock", keys: "t", run: toggleZone },
     { text: "keys", icon: "keys", keys: "?", run: openKeySheet },
     {

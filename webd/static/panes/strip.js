@@ -30,7 +30,9 @@ const Pane = ({ href, icon, title, plain, current, tally = 0, hot = false, more 
     </a>
   </li>`;
 
-/** @param {{kind: "swarm" | "agent" | "files" | "stats" | "journal", agent?: string}} props */
+/** @import {Boot} from "../types/wire" */
+
+/** @param {Boot["page"]} props */
 function Panes({ kind, agent }) {
   const here = kind === "swarm" ? pane.value || "swarm" : kind === "journal" ? "journal" : "swarm";
   const cage = agent ?? manager.value;
@@ -87,7 +89,7 @@ function useScrollSpy() {
   }, []);
 }
 
-/** @param {{kind: "swarm" | "agent" | "files" | "stats" | "journal", agent?: string}} props */
+/** @param {Boot["page"]} props */
 export function Strip({ kind, agent }) {
   useScrollSpy();
   return html`

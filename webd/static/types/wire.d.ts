@@ -363,7 +363,7 @@ export interface Snapshot {
 export interface Boot {
   cursor: string;
   snapshot: Snapshot;
-  page: { kind: "swarm" | "agent" | "files" | "stats" | "journal"; agent?: string };
+  page: { kind: "swarm" | "agent" | "files" | "stats" | "journal" | "config" | "meta" | "enrol"; agent?: string };
   session: { operator: string };
 }
 
