@@ -1,0 +1,220 @@
+"""`python -m privd.verify STATE` checks root's record: is the log whole, does every generation rest on an approval.
+
+Reads root's own files and nothing else: the log, the tags of every applied repository, the meta repository, the keys
+that were enrolled. It needs no privd, and may run beside one. Prints what it found as JSON; nothing is changed.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from privd.approvers import Approvers
+from privd.audit_files import HEAD_NAME, NAME, files
+from privd.git.applied import Applied
+from privd.git.ledger import Ledger
+from privd.git.meta import Live, history
+from privd.git.verified import Checked
+from privd.policy.audit import FIRST, Head, read_head
+from privd.policy.audit_chain import Action, Chain, unexplained
+from privd.policy.record import generation_of
+from privd.registry import Registry, RegistryFault
+from protocol.approvals import Approver
+from protocol.problem import Refused
+
+EXIT_FAULTS: Final = 1
+EXIT_UNREADABLE: Final = 2
+FAULTS_MAX: Final = 200
+"""That are told; one broken thing may break many."""
+LISTED_MAX: Final = 10_000
+
+
+class Report(Struct, frozen=True):
+    """What was found. `head` is the newest line: noted elsewhere, it finds out a log that was cut or written anew."""
+
+    faults: tuple[str, ...]
+    notices: tuple[str, ...]
+    """What is no fault, and worth knowing."""
+    lines: tuple[int, int]
+    """The first and the last."""
+    head: str
+    agents: int
+    generations: int
+    proofs: dict[str, int]
+    """How many proposals were approved in which way."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="privd.verify", description="check a hive's record of root's doing")
+    parser.add_argument("state", type=Path, help="the hive's folder")
+    parser.add_argument("--head", default="", help="NUMBER:HASH of a line that was noted before")
+    parser.add_argument("--list", type=int, metavar="N", help="only say what was done, the newest N of it")
+    parser.add_argument("--agent", default="", help="with --list: of one agent")
+    values = parser.parse_args()
+    try:
+        if values.list is not None:
+            found: object = listed(values.state, min(values.list, LISTED_MAX), values.agent)
+        else:
+            found = verify(values.state, noted(values.head) if values.head else None)
+    except (OSError, ValueError, RegistryFault) as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_UNREADABLE
+    sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+    return EXIT_FAULTS if isinstance(found, Report) and found.faults else 0
+
+
+def noted(text: str) -> Head:
+    """ValueError when it is no NUMBER:HASH."""
+    number, _, found = text.partition(":")
+    if not number.isdecimal() or len(found) != len(FIRST.hash):
+        raise ValueError(f"{text!a} is no head: write it as `audit verify` said it, NUMBER:HASH")
+    return Head(int(number), found)
+
+
+def listed(state: Path, most: int, agent: str) -> list[Action]:
+    """What was done, the newest last."""
+    chain, _ = read_log(state, {})
+    wanted = [each for each in chain.actions if not agent or each.agent == agent]
+    return wanted[-most:] if most > 0 else []
+
+
+def verify(state: Path, known: Head | None) -> Report:
+    """Everything. The record is read first: what it tells, the log told before."""
+    faults: list[str] = []
+    notices: list[str] = []
+    approvers = _approvers(state, faults)
+    records = [_checked(path, approvers) for path in sorted((state / "applied").glob("*.git"))]
+    faults += [fault for each in records for fault in each.faults]
+    faults += _meta_faults(state, {each.agent: each for each in records})
+    marks = {} if known is None else {"the head that was noted": known}
+    chain, rest = read_log(state, marks)
+    if rest:
+        notices.append(
+            f"{rest} bytes at the end of {NAME} are no whole line; privd mends that when it starts"
+        )
+    faults += chain.faults
+    faults += unexplained(chain, *_made(records))
+    open_ends = chain.without_end
+    if open_ends:
+        told = ", ".join(f"line {each.seq} {each.op} {each.agent}".rstrip() for each in open_ends[-5:])
+        notices.append(f"{len(open_ends)} begun and not ended, because privd ended or still does it: {told}")
+    notices += [
+        f"{each.agent}: generation {each.taken_up[0]} was taken up as it was, with no approval"
+        for each in records
+        if each.taken_up
+    ]
+    head = chain.head or FIRST
+    return Report(
+        faults=tuple(faults[:FAULTS_MAX]),
+        notices=tuple(notices),
+        lines=(0 if chain.first is None else chain.first.seq, head.seq),
+        head=f"{head.seq}:{head.hash}",
+        agents=len(records),
+        generations=sum(len(each.deployed) for each in records),
+        proofs=dict(Counter(proof for each in records for proof in each.proofs.values())),
+    )
+
+
+def read_log(state: Path, marks: dict[str, Head]) -> tuple[Chain, int]:
+    """All lines, and how many bytes after the last one are none."""
+    rest = 0
+    told = state / HEAD_NAME
+    chain_marks = dict(marks)
+    fault = ""
+    if told.exists():
+        try:
+            chain_marks[HEAD_NAME] = read_head(told.read_bytes())
+        except ValueError as error:
+            fault = f"{HEAD_NAME}: {error}"
+    chain = Chain(chain_marks)
+    chain.faults += [fault] if fault else []
+    for path in files(state):
+        if path.exists():
+            content = path.read_bytes()
+            whole, _, tail = content.rpartition(b"\n")
+            rest = len(tail)
+            for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
+                chain.read(f"{path.name}, its line {number}", line)
+    chain.end()
+    return chain, rest
+
+
+def _approvers(state: Path, faults: list[str]) -> tuple[Approver, ...]:
+    found = Approvers(state)
+    if fault := found.load():
+        faults.append(fault)
+        return ()
+    return found.rows()
+
+
+def _checked(folder: Path, approvers: tuple[Approver, ...]) -> Checked:
+    agent = folder.name.removesuffix(".git")
+    checked = Checked(agent, Ledger(agent, folder), approvers)
+    checked.run()
+    return checked
+
+
+def _made(records: list[Checked]) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
+    """When generations and approvals were made that the log must tell of."""
+    deployed = {
+        (each.agent, number): found.at_ms
+        for each in records
+        for number, found in each.deployed.items()
+        if number not in each.taken_up
+    }
+    approved = {
+        (each.agent, number): found.approved.at_ms
+        for each in records
+        for number, found in each.deployed.items()
+        if found.approved is not None
+    }
+    return deployed, approved
+
+
+def _meta_faults(state: Path, records: dict[str, Checked]) -> Iterator[str]:
+    """Whether the meta repository has told nothing but generations, and tells what is live."""
+    wrong: set[str] = set()
+    newest: dict[str, Live] = {}
+    try:
+        for commit, live in history(Applied(state / "meta")):
+            newest = newest or live
+            for agent, said in live.items():
+                fault = _told_wrong(agent, said, records.get(agent))
+                if fault and fault not in wrong:
+                    wrong.add(fault)
+                    yield f"meta, commit {commit}: {fault}"
+    except (Refused, ValueError) as error:
+        yield f"meta: {error}"
+    for record in _living(state):
+        checked = records.get(record)
+        if checked is None or checked.is_under_way:
+            continue
+        generation = generation_of(checked.ledger.tags)
+        told = newest[record].generation if record in newest else None
+        if generation != told:
+            yield f"meta says that generation {told} of {record} is live, its record says {generation}"
+
+
+def _told_wrong(agent: str, said: Live, checked: Checked | None) -> str:
+    """Empty where the record agrees, or is gone with its agent."""
+    if checked is None:
+        return ""
+    found = checked.deployed.get(said.generation)
+    if found is None or (found.begun.commit, found.begun.tree) != (said.commit, said.tree):
+        return f"it tells of generation {said.generation} of {agent}, commit {said.commit}, which its record does not"
+    return ""
+
+
+def _living(state: Path) -> list[str]:
+    registry = Registry(state / "cages")
+    registry.load()
+    return [each.agent for each in registry.all() if not each.kept and not each.draft]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
