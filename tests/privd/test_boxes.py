@@ -408,7 +408,7 @@ raise SystemExit(boxing.wait(child, 60.0, None))
 
 
 def test_a_box_that_ends_as_it_is_ended_says_nothing() -> None:
-    """Privd ends a box that refused; it may have ended by itself just before."""
+    """A box that refused is ended by privd; it may have ended by itself just before."""
     done = subprocess.run(
         [sys.executable, "-c", ENDED_TWICE], cwd=CHECKOUT, capture_output=True, timeout=DRIVER_S, check=False
     )

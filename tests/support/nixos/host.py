@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from privd.cages.nixos import Nixos
+from privd.cages.nixos_flakes import Flakes
 from privd.cages.nixos_host import NixosHost
 
 PROGRAM = Path(__file__).with_name("program.py")
 NAMES = ("nixos-container", "nix", "nix-env", "systemctl", "machinectl")
+AIMED = "deployed"
 FOLDERS = (
     "bin",
     "etc",
@@ -20,7 +22,7 @@ FOLDERS = (
     "gcroots",
     "state",
     "daemon-socket",
-    "meta/systems",
+    "flakes",
 )
 INIT = """#!/bin/bash
 trap 'kill -TERM "$child"' SIGRTMIN+3
@@ -53,11 +55,14 @@ class FakeHost:
         init.write_text(INIT.format(command=command))
         init.chmod(0o755)
         (folder / "environment").symlink_to(environment)
-        (folder / "meta" / "flake.nix").write_text("{ }\n")
 
     @property
-    def meta(self) -> Path:
-        return self.folder / "meta"
+    def flakes(self) -> Flakes:
+        return Flakes(self.folder / "flakes")
+
+    def flake(self, agent: str) -> Path:
+        """Where the flake of an agent is that `deploy` writes."""
+        return self.folder / "flakes" / agent / AIMED
 
     @property
     def host(self) -> NixosHost:
@@ -73,11 +78,15 @@ class FakeHost:
         )
 
     def backend(self, hive: str = "0badcafe") -> Nixos:
-        return Nixos(hive, self.meta, self.host)
+        return Nixos(hive, self.flakes, self.host)
 
     def deploy(self, agent: str, content: str = "first") -> None:
-        """Put a system for an agent into the meta flake; one that says `fail` cannot be built."""
-        (self.meta / "systems" / agent).write_text(f"{agent} {content}")
+        """Put a system for an agent into its flake, and aim at it; one that says `fail` cannot be built."""
+        flake = self.flake(agent)
+        (flake / "systems").mkdir(parents=True, exist_ok=True)
+        (flake / "flake.nix").write_text("{ }\n")
+        (flake / "systems" / agent).write_text(f"{agent} {content}")
+        self.flakes.aim(agent, flake)
 
     def turn(self, **knobs: Any) -> None:
         (self.folder / "knobs.json").write_text(json.dumps(knobs))

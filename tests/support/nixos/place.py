@@ -3,6 +3,7 @@
 HOST/knobs.json says what goes wrong, HOST/calls.jsonl who was called how, HOST/state what systemd knows.
 """
 
+import fcntl
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ HOST = Path(os.environ["NIXOS_HOST"])
 """Said by the wrapper that stands for a program, never by who calls it."""
 CONFS, ROOTS, STORE, UNITS = HOST / "etc", HOST / "roots", HOST / "store", HOST / "units"
 PROFILES, GCROOTS, STATE = HOST / "profiles", HOST / "gcroots", HOST / "state"
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 def knobs() -> dict[str, Any]:
@@ -62,6 +63,8 @@ def unit_state(name: str) -> dict[str, Any]:
 
 
 def write_state(name: str, **changes: Any) -> None:
-    fresh = STATE / f".{name}.{os.getpid()}"
-    fresh.write_text(json.dumps(unit_state(name) | changes))
-    fresh.rename(STATE / f"{name}.json")
+    with (STATE / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fresh = STATE / f".{name}.{os.getpid()}"
+        fresh.write_text(json.dumps(unit_state(name) | changes))
+        fresh.rename(STATE / f"{name}.json")
