@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from hivectl import (
+    approvers,
     build_log,
     doctor,
     files,
@@ -55,6 +56,7 @@ COMPOSED = (
     journal,
     files,
     verdicts,
+    approvers,
     build_log,
     login,
     doctor,

@@ -50,6 +50,8 @@ def _page_lines(page: ProposalPage, paint: Paint) -> Iterator[str]:
         yield paint(f"  ! since then {page.current_base or 'nothing'} was deployed", "!")
     for line in proposal.description.splitlines():
         yield f"  | {printable(line)}"
+    if proposal.approvals:
+        yield f"  approved by {' and '.join(proposal.approvals)}; another key must agree"
     if proposal.reason:
         yield f"  reason: {printable(proposal.reason)}"
     yield ""
@@ -145,6 +147,10 @@ def approved(approval: Approval) -> str:
     if row is None:
         who = " and ".join(approval.proposal.approvals)
         return f"{proposal(approval.proposal)}: {who} approved it, and another key must agree"
+    return begun(row)
+
+
+def begun(row: Deployment) -> str:
     return f"{deployment(row)}; `{program()} log {row.agent} {row.number} -f` shows it"
 
 

@@ -3,11 +3,12 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import Final
 
-from hivectl import proposals, tables
+from hivectl import approvers, proposals, tables
 from hivectl.arguments import whole_number
-from protocol.approvals import AtTerminal, Click, ProposalPage, ProposalState
+from protocol.approvals import AnyProof, AtTerminal, Click, ProposalPage, ProposalState
 from protocol.configuration import Approve, ShowProposal
 from protocol.names import AGENT_NAME_RULE
 from protocol.problem import Problem, Refused
@@ -25,6 +26,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         child.add_argument("number", type=whole_number, help=NUMBER_HELP)
     approve.add_argument("--yes", action="store_true", help="do not ask")
     approve.add_argument("--digest", help="only exactly what another `show` gave this digest for")
+    approve.add_argument(
+        "--sign", type=Path, metavar="KEYFILE", help="with a key that `enrol` let decide; ssh-keygen signs"
+    )
     show.set_defaults(run=run_show)
     approve.set_defaults(run=run_approve)
 
@@ -42,6 +46,8 @@ async def run_show(values: argparse.Namespace) -> int:
 
 async def run_approve(values: argparse.Namespace) -> int:
     """Approve exactly what was shown: the digest is of this very page."""
+    if values.sign is not None and values.digest is not None:
+        raise Refused(Problem.MALFORMED, "--sign signs what is shown now: leave --digest out")
     async with Client(values.places.socket("privd")) as privd:
         page = await _page(privd, values)
         if page.proposal.state is not ProposalState.OPEN:
@@ -52,12 +58,19 @@ async def run_approve(values: argparse.Namespace) -> int:
         print(proposals.shown(page, proposals.painter(coloured=sys.stderr.isatty())), file=sys.stderr)
         if not values.yes:
             _ask(page)
-        proof = AtTerminal() if os.geteuid() == values.places.owner() else Click()
+        proof = await _proof(page, values)
         digest = values.digest or page.digest
         request = Approve(agent=values.agent, number=values.number, digest=digest, proof=proof)
         approval = await privd.call(request)
     print(tables.document(approval) if values.json else proposals.approved(approval))
     return 0
+
+
+async def _proof(page: ProposalPage, values: argparse.Namespace) -> AnyProof:
+    """A signature where a key was named; else root's own word, or a click."""
+    if values.sign is not None:
+        return await approvers.signed(page.document, values.sign)
+    return AtTerminal() if os.geteuid() == values.places.owner() else Click()
 
 
 async def _page(privd: Client, values: argparse.Namespace) -> ProposalPage:

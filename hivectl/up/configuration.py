@@ -5,6 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -103,6 +104,13 @@ class Agents(Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"first: {fault}")
 
 
+class Approvals(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who decides proposals, once a key is enrolled (`hivectl enrol`)."""
+
+    required: Annotated[int, Meta(ge=1, le=2)] = 1
+    """How many keys must agree to a deployment."""
+
+
 class HiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of hive.toml; every key has a default."""
 
@@ -113,6 +121,7 @@ class HiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Further model accounts; [model] is the one named `default`."""
     cages: Cages = Cages()
     agents: Agents = Agents()
+    approvals: Approvals = Approvals()
     guards: dict[str, Annotated[int, Meta(ge=1, le=INTEGER_MAX)]] = {}
     """What no agent gets past; the keys are those of brokerd's own settings."""
     storage: dict[str, Annotated[int, Meta(ge=0, le=INTEGER_MAX)]] = {}
@@ -165,6 +174,9 @@ TEMPLATE: Final = """\
 [agents]
 # first = ["iris"]                           # created by the first start, beside the manager
 # runner = "demo"                            # demo or claude
+
+[approvals]
+# required = 1                               # keys that must agree, once `hivectl enrol` let one decide
 
 [guards]                                     # what no agent gets past; all of them: docs/reference/settings.md
 # messages_per_minute = 60
@@ -239,6 +251,7 @@ def render(
     programs = programs or prepared()
     model, cages = settings.model, settings.cages
     operators = sorted({0, os.geteuid(), *_invoker()})
+    port = settings.web.port or free_port(settings.web.host)
     privd: dict[str, Any] = {
         "state": str(places.state),
         "run": str(places.run),
@@ -254,6 +267,8 @@ def render(
             "egress_uid": who.egress,
             "operator_uids": operators,
         },
+        "passkey_origins": passkey_origins(settings.web, port),
+        "approvers_required": settings.approvals.required,
         "credential": model.credential,
         "model_api": _given(
             base_url=model.base_url,
@@ -286,13 +301,31 @@ def render(
             "run": str(places.run),
             "name": hive_name(settings),
             "host": settings.web.host,
-            "port": settings.web.port or free_port(settings.web.host),
+            "port": port,
             "hosts": list(settings.web.hosts),
             "https": settings.web.https,
             "operator_uids": operators,
         },
         "egressd": _egressd(settings, places, operators, who),
     }
+
+
+def passkey_origins(web: Web, port: int) -> list[str]:
+    """The dashboard's pages where a browser holds ceremonies with passkeys: names, never addresses in numbers."""
+    scheme = "https" if web.https else "http"
+    own = "localhost" if port == (443 if web.https else 80) else f"localhost:{port}"
+    names = [own, *web.hosts]
+    return [f"{scheme}://{name}" for name in names if not _is_numeric(name)]
+
+
+def _is_numeric(name: str) -> bool:
+    """Whether `host:port` names no name."""
+    host = name.rpartition(":")[0] or name
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return name.startswith("[")
+    return True
 
 
 def _egressd(settings: HiveSettings, places: Places, operators: list[int], who: Ids) -> dict[str, Any]:
