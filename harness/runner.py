@@ -30,7 +30,9 @@ class Report(Struct, frozen=True):
 class Runner(Protocol):
     """Drives one kind of agent CLI. Never raises for what the CLI does; asks no brokerd."""
 
-    async def run(self, delivery: Delivery, emit: Emit, stop: TurnStop) -> Report: ...
+    async def run(self, delivery: Delivery, emit: Emit, stop: TurnStop, model: str | None = None) -> Report:
+        """Run one turn. *model* is what the operator chose for now; None: what the settings say."""
+        ...
 
 
 class Run(Struct, frozen=True):

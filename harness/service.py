@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from harness import forwarder
-from harness.claude.command import WAY_OUT, mcp_config
+from harness.claude.command import MODEL_VARIABLE, WAY_OUT, mcp_config
 from harness.claude.conversation import Conversations
 from harness.claude.runner import ClaudeRunner
 from harness.commands import Commands
@@ -49,12 +49,13 @@ async def serve(settings: AgentSettings, places: Places, log: Log, *, port: int 
     stopping = Stopping()
     grace_s = stop_grace_s(os.environ)
     with _locked(places.harness / LOCK_NAME):
-        write_start_files(settings, places)
+        write_start_files(settings, places, log)
         spawner = spawner_from_environment(os.environ, log)
         async with Client(places.broker_socket) as broker, trio.open_nursery() as beside:
             toolbox = Toolbox(broker, settings.role)
             runner = runner_for(settings, places, spawner, log)
-            environment = check_environment(settings.environment, places, WAY_OUT)
+            given = {**settings.environment, MODEL_VARIABLE: settings.model}
+            environment = check_environment(given, places, WAY_OUT)
             errands = AgentErrands(spawner, places, environment, program_of(settings, places))
             loop = TurnLoop(broker, runner, toolbox, errands, stopping, log)
             commands = Commands(broker, log)
@@ -89,11 +90,13 @@ def program_of(settings: AgentSettings, places: Places) -> Path | None:
     return places.claude if settings.runner is deployed.Runner.CLAUDE else None
 
 
-def write_start_files(settings: AgentSettings, places: Places) -> None:
+def write_start_files(settings: AgentSettings, places: Places, log: Log) -> None:
     """Write what every run of the CLI is pointed at; the agent may read it."""
+    if deployed.OWN_SERVER in settings.mcp_servers:
+        log.warning("an MCP server is left out: the hive's own has its name", server=deployed.OWN_SERVER)
     prompt = startup_prompt(settings, "", str(places.notes))
     _write(places.role_prompt, prompt.role.encode())
-    _write(places.mcp_config, mcp_config(sys.executable, str(places.tools_socket)))
+    _write(places.mcp_config, mcp_config(sys.executable, str(places.tools_socket), settings.mcp_servers))
 
 
 async def _on_signals(

@@ -32,6 +32,7 @@ from protocol.agent import (
     ReportParked,
     SkipDelivery,
     TakeDelivery,
+    TurnBegun,
     TurnClosed,
     Unpark,
 )
@@ -195,7 +196,7 @@ class TurnLoop:
         stop = TurnStop()
         self._open = (begun.turn, stop)
         try:
-            report = await self._run(begun.turn, delivery, stop)
+            report = await self._run(begun, delivery, stop)
         finally:
             self._open = None
         self._log.info(
@@ -208,9 +209,9 @@ class TurnLoop:
             await self.tell_parked()
         return True
 
-    async def _run(self, turn: int, delivery: Delivery, stop: TurnStop) -> Report:
+    async def _run(self, begun: TurnBegun, delivery: Delivery, stop: TurnStop) -> Report:
         """Run the CLI for a turn that has begun, its events and its lease beside it, and record the end."""
-        message = delivery.message
+        turn, message = begun.turn, delivery.message
         publisher, tally = Publisher(self._broker, turn, now_ms, self._log), Tally()
         sender = cut_chars(message.sender, TURN_LABEL_CHARS_MAX)
         publisher.emit(Woken(0, now_ms(), message.id, sender, cut_chars(message.body, TURN_TEXT_CHARS_MAX)))
@@ -226,7 +227,7 @@ class TurnLoop:
                 stop.ask(Stop.SHUTDOWN)
             self._toolbox.turn = OpenTurn(turn, delivery.id, publisher.emit)
             try:
-                report = await self._runner.run(delivery, emit, stop)
+                report = await self._runner.run(delivery, emit, stop, begun.model)
             finally:
                 self._toolbox.turn = None  # what the agent left running speaks for it no longer
             await self._close(await self._ending(turn, report, tally), publisher)

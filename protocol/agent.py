@@ -19,7 +19,7 @@ from protocol.limits import (
 from protocol.messages import DeliveryId, Message, TurnId
 from protocol.names import AgentName, RequestKey
 from protocol.rpc import Call, Watch
-from protocol.settings import AgentRole
+from protocol.settings import AgentRole, ModelName
 from protocol.turns import AnyTurnEvent, Count, Outcome, Usage
 
 Token = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
@@ -100,6 +100,8 @@ class SkipDelivery(Call[None], frozen=True):
 
 class TurnBegun(Struct, frozen=True):
     turn: TurnId
+    model: ModelName | None = None
+    """What the operator chose for the agent; None is what its settings say."""
 
 
 class BeginTurn(Call[TurnBegun], frozen=True):

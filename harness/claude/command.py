@@ -6,17 +6,17 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from harness.claude.reader import SERVER
 from harness.cli import Command
-from protocol.settings import AgentSettings
+from protocol.settings import OWN_SERVER, AgentSettings, McpServer
 
 PROXY: Final = "http://127.0.0.1:3128"
 """The forwarder in the cage (harness.forwarder)."""
 WAY_OUT: Final = {"HTTPS_PROXY": PROXY, "NO_PROXY": "localhost,127.0.0.1"}
 """What tells the agent's programs of it."""
+SHELL: Final = "Bash"
+"""The CLI's tool that runs commands."""
 ALLOWED_TOOLS: Final = (
-    f"mcp__{SERVER}",
-    "Bash",
+    f"mcp__{OWN_SERVER}",
     "Edit",
     "Glob",
     "Grep",
@@ -49,10 +49,12 @@ DISALLOWED_TOOLS: Final = (
 
 MODEL_SITE: Final = "http://localhost"
 """What stands before the path of a request that goes to the model socket."""
-PLACEHOLDER: Final = '{"apiKeyHelper":"echo held-by-egressd"}'
+PLACEHOLDER: Final = "echo held-by-egressd"
 """The CLI asks nothing of an API without a key of its own; egressd drops this one and adds the real one."""
 RETRIES: Final = "4"
 """The CLI's own retries of a failing API, some eight seconds; after that the hive waits, where the operator sees it."""
+MODEL_VARIABLE: Final = "HIVE_DEFAULT_MODEL"
+"""Tells the agent's programs which model its configuration names."""
 
 
 class Paths(Struct, frozen=True):
@@ -82,8 +84,13 @@ class Conversation(Struct, frozen=True):
     begun: bool
 
 
-def command(settings: AgentSettings, paths: Paths, conversation: Conversation) -> Command:
-    """Build one run. The prompt is not part of it: it goes to standard input, out of sight of `ps`."""
+def command(
+    settings: AgentSettings, paths: Paths, conversation: Conversation, model: str | None = None
+) -> Command:
+    """Build one run. The prompt is not part of it: it goes to standard input, out of sight of `ps`.
+
+    *model* is the operator's choice for now; None is what the settings say.
+    """
     argv = [
         paths.program,
         "-p",
@@ -91,7 +98,7 @@ def command(settings: AgentSettings, paths: Paths, conversation: Conversation) -
         "stream-json",
         "--verbose",
         "--model",
-        settings.model,
+        model or settings.model,
         "--resume" if conversation.begun else "--session-id",
         conversation.id,
         "--strict-mcp-config",
@@ -105,12 +112,10 @@ def command(settings: AgentSettings, paths: Paths, conversation: Conversation) -
         "--setting-sources",
         "",
     ]
-    if paths.model_socket is not None:
-        argv += ["--settings", PLACEHOLDER]
-    elif paths.api_key is not None:
-        argv += ["--settings", key_helper(paths.api_key)]
+    if given := cli_settings(settings, paths):
+        argv += ["--settings", msgspec.json.encode(given).decode()]
     # Variadic options last: each would swallow what follows.
-    argv += ["--allowedTools", *ALLOWED_TOOLS, "--disallowedTools", *DISALLOWED_TOOLS]
+    argv += ["--allowedTools", *allowed_tools(settings), "--disallowedTools", *disallowed_tools(settings)]
     return Command(tuple(argv), environment(settings, paths), paths.home)
 
 
@@ -122,6 +127,7 @@ def environment(settings: AgentSettings, paths: Paths) -> dict[str, str]:
         "HOME": paths.home,
         "LANG": "C.UTF-8",
         "PATH": paths.search,
+        MODEL_VARIABLE: settings.model,
     } | WAY_OUT
     if paths.model_socket is not None:
         ours |= {"ANTHROPIC_UNIX_SOCKET": paths.model_socket, "ANTHROPIC_BASE_URL": MODEL_SITE}
@@ -132,24 +138,65 @@ def environment(settings: AgentSettings, paths: Paths) -> dict[str, str]:
     return {"CLAUDE_CODE_MAX_RETRIES": RETRIES} | settings.environment | ours
 
 
-def key_helper(key_file: str) -> str:
-    """Settings that make the CLI read its key from a file itself.
+def allowed_tools(settings: AgentSettings) -> list[str]:
+    """The tools that need no approval: those of every MCP server among them, and the shell unless it is limited."""
+    shell = [SHELL] if settings.allowed_commands is None else []
+    return [*ALLOWED_TOOLS, *shell, *(f"mcp__{name}" for name in further(settings.mcp_servers))]
 
-    An environment variable would reach every program that the agent runs, and from there its transcripts.
+
+def disallowed_tools(settings: AgentSettings) -> list[str]:
+    """The tools that are not there at all; the shell is one of them where no command is allowed."""
+    return [*DISALLOWED_TOOLS, *([SHELL] if settings.allowed_commands == () else [])]
+
+
+def cli_settings(settings: AgentSettings, paths: Paths) -> dict[str, object]:
+    """What the CLI is told as its settings: how it gets its key, and which commands it may run.
+
+    A key in an environment variable would reach every program that the agent runs, and from there its transcripts.
+    Each pattern of a command is one rule here; as an argument, one with a comma or a space could become several.
     """
-    return msgspec.json.encode({"apiKeyHelper": f"cat {_quoted(key_file)}"}).decode()
+    given: dict[str, object] = {}
+    if paths.model_socket is not None:
+        given["apiKeyHelper"] = PLACEHOLDER
+    elif paths.api_key is not None:
+        given["apiKeyHelper"] = f"cat {_quoted(paths.api_key)}"
+    if settings.allowed_commands:
+        given["permissions"] = {"allow": [f"{SHELL}({pattern})" for pattern in settings.allowed_commands]}
+    return given
 
 
-def mcp_config(python: str, socket: str, environment: Mapping[str, str] | None = None) -> bytes:
-    """The CLI's MCP configuration: the bridge to our own server, whose tools stand in the prompt from the start."""
-    server = {
+def further(servers: Mapping[str, McpServer]) -> dict[str, McpServer]:
+    """The servers that a configuration adds; one with the name of ours is none of them."""
+    return {name: server for name, server in servers.items() if name != OWN_SERVER}
+
+
+def mcp_config(
+    python: str,
+    socket: str,
+    servers: Mapping[str, McpServer] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> bytes:
+    """The CLI's MCP configuration: the bridge to our own server, whose tools stand in the prompt from the start.
+
+    The *servers* of the configuration are beside it; the CLI looks for their tools when it needs them.
+    """
+    own = {
         "type": "stdio",
         "command": python,
         "args": ["-I", "-m", "harness.bridge", socket],
         "env": dict(environment or {}),
         "alwaysLoad": True,
     }
-    return msgspec.json.format(msgspec.json.encode({"mcpServers": {SERVER: server}}))
+    others = {
+        name: {
+            "type": "stdio",
+            "command": server.command[0],
+            "args": server.command[1:],
+            "env": server.environment,
+        }
+        for name, server in further(servers or {}).items()
+    }
+    return msgspec.json.format(msgspec.json.encode({"mcpServers": {OWN_SERVER: own} | others}))
 
 
 def _quoted(path: str) -> str:

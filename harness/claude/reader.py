@@ -29,11 +29,12 @@ from harness.claude.lines import (
 from harness.policy.budget import cut_chars
 from harness.policy.outcomes import Facts, Stop
 from protocol.limits import INTEGER_MAX, TURN_LABEL_CHARS_MAX, TURN_TEXT_CHARS_MAX
+from protocol.settings import OWN_SERVER
 from protocol.turns import Failed, Noted, Said, Thought, ToolCalled, ToolReturned, TurnEvent, Usage
 
-SERVER: Final = "hive"
-"""The name of our MCP server in the CLI's configuration."""
-TOOL_PREFIX: Final = f"mcp__{SERVER}__"
+TOOL_PREFIX: Final = f"mcp__{OWN_SERVER}__"
+THERE: Final = "connected"
+"""What the CLI says of an MCP server whose tools it has."""
 OPEN_CALLS_MAX: Final = 512
 """Tool calls whose result is still to come; beyond it the oldest loses its duration."""
 ODD_KINDS_MAX: Final = 20
@@ -136,9 +137,7 @@ class Reader:
             case Spoken():
                 yield from self._spoken(name, line)
             case Started():
-                self.started = line
-                if self._server_status() == "pending":
-                    yield self._noted("the agent CLI started before it had the hive's tools")
+                yield from self._began(line)
             case Result():
                 self._result = line
             case LimitEvent():
@@ -152,9 +151,21 @@ class Reader:
             case _:
                 assert_never(line)
 
+    def _began(self, line: Started) -> Iterator[TurnEvent]:
+        """The CLI is up; what it lacks is told."""
+        self.started = line
+        if self._server_status() == "pending":
+            yield self._noted("the agent CLI started before it had the hive's tools")
+        for server in line.mcp_servers:
+            if server.name != OWN_SERVER and server.status != THERE:
+                name, status = cut_chars(server.name, 40), cut_chars(server.status, 40)
+                yield self._noted(
+                    f"the MCP server {name} is not there ({status}): this turn goes on without its tools"
+                )
+
     def _server_status(self) -> str:
         servers = self.started.mcp_servers if self.started else ()
-        return next((server.status for server in servers if server.name == SERVER), "")
+        return next((server.status for server in servers if server.name == OWN_SERVER), "")
 
     def _spoken(self, name: str, line: Spoken) -> Iterator[TurnEvent]:
         if line.error:

@@ -54,12 +54,15 @@ class ClaudeRunner:
         self._spawner = spawner
         self._conversations = conversations
         self._log = log
+        self._model: str | None = None
+        """Of the running turn, where the operator chose one."""
 
-    async def run(self, delivery: Delivery, emit: Emit, stop: TurnStop) -> Report:
+    async def run(self, delivery: Delivery, emit: Emit, stop: TurnStop, model: str | None = None) -> Report:
         """One turn: one run, and a second one when the conversation was unknown, or full and now compacted.
 
         The CLI compacts by itself when it can; this is for when it could not.
         """
+        self._model = model
         look = await self._look()
         if look.fault:
             emit(Noted(0, now_ms(), f"the notes could not be read: {look.fault}"))
@@ -85,7 +88,8 @@ class ClaudeRunner:
         notes = "" if conversation.begun else self._notes(look)
         mark = draw_mark((delivery.message.body, notes), token_hex)
         # Asked at its first turn ever, and again where that one did not end well or came to nothing.
-        asked = not look.profile and (not conversation.begun or delivery.attempt > 1)
+        is_known = look.profile or self._settings.pronouns
+        asked = not is_known and (not conversation.begun or delivery.attempt > 1)
         prompt = wake_prompt(
             delivery.message,
             attempt=delivery.attempt,
@@ -119,7 +123,7 @@ class ClaudeRunner:
             ca=str(places.credentials / CA_NAME) if look.ca else None,
             model_socket=str(places.model_socket) if self._holds_no_key else None,
         )
-        return command(self._settings, paths, conversation)
+        return command(self._settings, paths, conversation, self._model)
 
     @property
     def _holds_no_key(self) -> bool:

@@ -19,8 +19,8 @@ from harness.demo.client import Tools, ToolsLost
 from harness.demo.memory import Memory
 from harness.demo.mind import respond
 from harness.wake import NotAWakePrompt, parse
+from protocol.settings import OWN_SERVER
 
-SERVER: Final = "hive"
 MODEL: Final = "demo"
 FAILED: Final = 1
 
@@ -46,8 +46,8 @@ def turn(name: str, state: Path, mcp_config: Path, prompt: str) -> int:
         woken = parse(prompt)
         memory = Memory(state)
         memory.introduce(name)
-        with Tools(mcp_config, SERVER) as tools:
-            servers = [{"name": SERVER, "status": "connected"}]
+        with Tools(mcp_config, OWN_SERVER) as tools:
+            servers = [{"name": OWN_SERVER, "status": "connected"}]
             show("system", subtype="init", session_id=str(uuid.uuid4()), model=MODEL, mcp_servers=servers)
             act(respond(woken, name, memory.debts), tools, memory)
     except (NotAWakePrompt, ToolsLost) as fault:
@@ -89,7 +89,7 @@ def call(tools: Tools, tool: str, arguments: dict[str, Any]) -> Answered:
     use = {
         "type": "tool_use",
         "id": f"call_{uuid.uuid4().hex}",
-        "name": f"mcp__{SERVER}__{tool}",
+        "name": f"mcp__{OWN_SERVER}__{tool}",
         "input": arguments,
     }
     show("assistant", message={"content": [use]})

@@ -25,15 +25,15 @@ class DemoRunner:
             *("--state", str(places.state)),
             *("--mcp-config", str(places.mcp_config)),
         )
-        environment = {
+        environment = settings.environment | {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
             "HOME": str(places.state),
         }
         self._command = Command(argv, environment, str(places.state))
 
-    async def run(self, delivery: Delivery, emit: Emit, stop: TurnStop) -> Report:
-        """One turn: one run."""
+    async def run(self, delivery: Delivery, emit: Emit, stop: TurnStop, model: str | None = None) -> Report:
+        """One turn: one run. There is no model, whichever was chosen."""
         mark = draw_mark((delivery.message.body,), token_hex)
         prompt = wake_prompt(delivery.message, attempt=delivery.attempt, mark=mark)
         run = await run_once(self._spawner, self._command, prompt, emit, stop)

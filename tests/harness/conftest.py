@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.claude_hive import HOST, Hive
+from tests.support.certificates import Certificate, make_certificate
+from tests.support.scripted_api import ScriptedApi
+
 
 @pytest.fixture
 def place() -> Iterator[Path]:
@@ -14,3 +18,19 @@ def place() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="hive-"))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("tls"), HOST)
+
+
+@pytest.fixture
+def api(certificate: Certificate) -> Iterator[ScriptedApi]:
+    with ScriptedApi(certificate=certificate.certificate, key=certificate.key) as running:
+        yield running
+
+
+@pytest.fixture
+def hive(place: Path, api: ScriptedApi, certificate: Certificate) -> Hive:
+    return Hive(place, api, certificate)

@@ -88,6 +88,8 @@ class Hub:
         self.reminders: dict[int, Reminder] = {}
         self.skipped: list[wire.SkipDelivery] = []
         self.status: dict[str, str] = {}
+        self.models: dict[str, str] = {}
+        """What the operator chose for an agent's turns."""
         self.parked: dict[str, wire.ReportParked] = {}
         self.instances: dict[str, str] = {}
         self.health: list[tuple[str, wire.ReportHealth]] = []
@@ -274,7 +276,7 @@ async def begin_turn(request: wire.BeginTurn, agent: str, hub: Hub) -> wire.Turn
     inbox.open = TurnRecord(next(hub._ids), agent, inbox.leased)
     hub.turns[inbox.open.id] = inbox.open
     inbox.leased = None
-    return wire.TurnBegun(inbox.open.id)
+    return wire.TurnBegun(inbox.open.id, hub.models.get(agent))
 
 
 async def end_turn(request: wire.EndTurn, agent: str, hub: Hub) -> wire.TurnClosed:

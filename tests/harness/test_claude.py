@@ -1,37 +1,21 @@
 """The real Claude Code CLI in the harness, in a network namespace with nothing but loopback.
 
-Its only way to the (scripted) Messages API is the one it has in a cage: the proxy on 127.0.0.1:3128, the agent's
-egress socket, CONNECT, TLS with a certificate that it was told to trust.
+How it gets out of there is in tests.harness.claude_hive.
 """
 
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
-import trio
 
 from harness.claude.reader import TOOL_PREFIX
 from harness.mcp.tools import CARDS
-from harness.places import Places
 from harness.policy.budget import TOOLS_TOKENS_MAX, tokens
 from protocol import agent as wire
-from protocol.settings import AgentSettings, Runner
 from protocol.turns import Outcome, ToolReturned
-from runtime.sockets import bind_unix
-from tests.harness.cage import Cage, cage, empty_network, furnish
-from tests.harness.hub import Hub, TurnRecord
-from tests.support.certificates import Certificate, make_certificate
-from tests.support.scripted_api import ScriptedApi
+from tests.harness.claude_hive import HOST, KEY, PROGRAM, Hive, outcome
 from tests.support.waiting import until
-
-PROGRAM = Path(__file__).parents[2] / ".hive/claude/claude"
-HOST = "model.test"
-KEY = "sk-ant-scripted"
-TURN_MS = 60_000
 
 pytestmark = [
     pytest.mark.anyio,
@@ -39,105 +23,6 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(not PROGRAM.exists(), reason="no Claude Code CLI: run ./hive env claude"),
 ]
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("tls"), HOST)
-
-
-@pytest.fixture
-def api(certificate: Certificate) -> Iterator[ScriptedApi]:
-    with ScriptedApi(certificate=certificate.certificate, key=certificate.key) as running:
-        yield running
-
-
-class Door:
-    """The agent's egress socket, leading to the scripted API whatever host is asked for."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.asked: list[str] = []
-
-    async def serve(self, near: trio.SocketStream) -> None:
-        async with near:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += await near.receive_some(4096)
-            method, target, _ = head.split(b" ", 2)
-            assert method == b"CONNECT"
-            self.asked.append(target.decode())
-            async with (
-                await trio.open_tcp_stream("127.0.0.1", self.port) as far,
-                trio.open_nursery() as nursery,
-            ):
-                await near.send_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")
-                nursery.start_soon(self._copy, near, far, nursery.cancel_scope)
-                await self._copy(far, near, nursery.cancel_scope)
-
-    async def _copy(self, source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope) -> None:
-        try:
-            async for data in source:
-                await sink.send_all(data)
-        except trio.BrokenResourceError:
-            both.cancel()
-        both.cancel()
-
-
-class Hive:
-    """One broker, one API, and cages that lead to both."""
-
-    def __init__(self, place: Path, api: ScriptedApi, certificate: Certificate) -> None:
-        self.hub = Hub(place)
-        self.api = api
-        self.doors: dict[str, Door] = {}
-        self.has_key = True
-        self._place = place
-        self._certificate = certificate
-
-    @asynccontextmanager
-    async def agent(self, name: str, scenario: str, /, **parameters: str | int) -> AsyncIterator[Cage]:
-        """The running cage of one agent; the CLI retries nothing, so that failures come at once."""
-        settings = AgentSettings(
-            name,
-            runner=Runner.CLAUDE,
-            role_prompt="You sweep the floor.",
-            environment={"CLAUDE_CODE_MAX_RETRIES": "0"},
-            api_base_url=self.api.url(scenario, host=HOST, **parameters),
-        )
-        places = furnish(self._place / name, settings)
-        self._install(places)
-        door = self.doors[name] = Door(self.api.port)
-        async with trio.open_nursery() as nursery, empty_network() as network:
-            places.egress_socket.parent.mkdir(parents=True, exist_ok=True)
-            nursery.start_soon(trio.serve_listeners, door.serve, [bind_unix(places.egress_socket)])
-            async with cage(self._place, settings, network=network) as running:
-                yield running
-            nursery.cancel_scope.cancel()
-
-    def _install(self, places: Places) -> None:
-        places.claude.parent.mkdir(parents=True, exist_ok=True)
-        places.claude.unlink(missing_ok=True)
-        places.claude.symlink_to(PROGRAM)
-        shutil.copy(self._certificate.authority, places.credentials / "ca.pem")
-        (places.credentials / "api_key").unlink(missing_ok=True)
-        if self.has_key:
-            (places.credentials / "api_key").write_text(KEY + "\n")
-
-    async def turn(self, number: int = 1) -> TurnRecord:
-        """The turn that ended as the *number*th."""
-        await until(lambda: len(self.hub.ended()) >= number, what=f"turn {number}", deadline_ms=TURN_MS)
-        return self.hub.ended()[number - 1]
-
-
-@pytest.fixture
-def hive(place: Path, api: ScriptedApi, certificate: Certificate) -> Hive:
-    return Hive(place, api, certificate)
-
-
-def outcome(turn: TurnRecord) -> Outcome:
-    assert turn.end is not None
-    return turn.end.outcome
 
 
 async def test_a_turn_with_a_tool_call(hive: Hive) -> None:

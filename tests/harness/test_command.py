@@ -8,7 +8,7 @@ import pytest
 
 from harness.claude.command import Conversation, Paths, command, mcp_config
 from harness.claude.conversation import Conversations
-from protocol.settings import AgentSettings, Runner
+from protocol.settings import AgentSettings, McpServer, Runner
 from runtime.log import logger
 
 ID = "0a1b2c3d-0000-4000-8000-0123456789ab"
@@ -29,8 +29,8 @@ def test_the_first_run_of_a_conversation() -> None:
         "/opt/hive/claude/claude -p --output-format stream-json --verbose --model haiku "
         f"--session-id {ID} --strict-mcp-config --mcp-config /run/harness/mcp.json "
         "--append-system-prompt-file /run/harness/role.md --system-prompt-snapshot off --setting-sources  "
-        "--allowedTools mcp__hive Bash Edit Glob Grep NotebookEdit Read Skill Task Agent ToolSearch WebFetch "
-        "WebSearch Write "
+        "--allowedTools mcp__hyperhive Edit Glob Grep NotebookEdit Read Skill Task Agent ToolSearch WebFetch "
+        "WebSearch Write Bash "
         "--disallowedTools SendMessage ListAgents CronCreate CronDelete CronList Monitor RemoteTrigger "
         "ScheduleWakeup AskUserQuestion"
     )
@@ -38,6 +38,7 @@ def test_the_first_run_of_a_conversation() -> None:
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "CLAUDE_CODE_MAX_RETRIES": "4",
         "CLAUDE_CONFIG_DIR": "/agents/iris/claude",
+        "HIVE_DEFAULT_MODEL": "haiku",
         "HOME": "/agents/iris/state",
         "HTTPS_PROXY": "http://127.0.0.1:3128",
         "LANG": "C.UTF-8",
@@ -104,7 +105,7 @@ def test_the_tools_stand_in_the_prompt_from_the_start() -> None:
     config = json.loads(mcp_config("/opt/hive/env/bin/python", "/run/harness/mcp.sock"))
     assert config == {
         "mcpServers": {
-            "hive": {
+            "hyperhive": {
                 "type": "stdio",
                 "command": "/opt/hive/env/bin/python",
                 "args": ["-I", "-m", "harness.bridge", "/run/harness/mcp.sock"],
@@ -113,6 +114,59 @@ def test_the_tools_stand_in_the_prompt_from_the_start() -> None:
             }
         }
     }
+
+
+def option(argv: tuple[str, ...], name: str) -> list[str]:
+    """The words behind an option."""
+    after = argv[argv.index(name) + 1 :]
+    return list(after[: next((at for at, word in enumerate(after) if word.startswith("--")), None)])
+
+
+def test_the_operators_choice_of_a_model_goes_before_the_settings() -> None:
+    made = command(SETTINGS, PATHS, Conversation(ID, begun=True), "opus")
+    assert option(made.argv, "--model") == ["opus"]
+    assert made.env["HIVE_DEFAULT_MODEL"] == "haiku"
+
+
+def test_each_pattern_of_a_command_is_one_rule_whatever_is_in_it() -> None:
+    patterns = ("git *", "make test", "echo), Bash(*", "a,b c")
+    argv = command(AgentSettings("iris", allowed_commands=patterns), PATHS, Conversation(ID, begun=True)).argv
+    given = json.loads(option(argv, "--settings")[0])
+    assert given == {
+        "permissions": {
+            "allow": ["Bash(git *)", "Bash(make test)", "Bash(echo), Bash(*)", "Bash(a,b c)"],
+        }
+    }
+    assert "Bash" not in option(argv, "--allowedTools")
+    assert "Bash" not in option(argv, "--disallowedTools")
+
+
+def test_without_any_command_there_is_no_shell() -> None:
+    argv = command(AgentSettings("iris", allowed_commands=()), PATHS, Conversation(ID, begun=True)).argv
+    assert "Bash" not in option(argv, "--allowedTools")
+    assert "Bash" in option(argv, "--disallowedTools")
+    assert "--settings" not in argv
+
+
+def test_further_servers_stand_beside_ours_and_never_in_its_place() -> None:
+    servers = {
+        "weather": McpServer(("/agents/iris/state/bin/weather", "--fast"), {"CITY": "Ulm"}),
+        "hyperhive": McpServer(("/bin/evil",)),
+    }
+    config = json.loads(mcp_config("/opt/hive/env/bin/python", "/run/harness/mcp.sock", servers))[
+        "mcpServers"
+    ]
+    assert set(config) == {"hyperhive", "weather"}
+    assert config["hyperhive"]["command"] == "/opt/hive/env/bin/python"
+    assert config["weather"] == {
+        "type": "stdio",
+        "command": "/agents/iris/state/bin/weather",
+        "args": ["--fast"],
+        "env": {"CITY": "Ulm"},
+    }
+    argv = command(AgentSettings("iris", mcp_servers=servers), PATHS, Conversation(ID, begun=True)).argv
+    allowed = [word for word in option(argv, "--allowedTools") if word.startswith("mcp__")]
+    assert allowed == ["mcp__hyperhive", "mcp__weather"]
 
 
 def test_a_conversation_is_on_disk_before_the_cli_hears_of_it(tmp_path: Path) -> None:

@@ -10,11 +10,17 @@ import pytest
 
 from harness.claude.reader import TOOL_PREFIX
 from harness.mcp.tools import CARDS
-from harness.policy.budget import STARTUP_TOKENS_MAX, TOOLS_TOKENS_MAX, tokens
+from harness.policy.budget import NOTES_BYTES_MIN, STARTUP_TOKENS_MAX, TOOLS_TOKENS_MAX, tokens
 from harness.prompt import startup_prompt
-from protocol.limits import ROLE_PROMPT_CHARS_MAX
+from protocol.limits import (
+    COMMAND_CHARS_MAX,
+    COMMANDS_MAX,
+    MCP_SERVERS_MAX,
+    PRONOUNS_CHARS_MAX,
+    ROLE_PROMPT_CHARS_MAX,
+)
 from protocol.names import MANAGER_NAME
-from protocol.settings import AgentRole, AgentSettings
+from protocol.settings import AgentRole, AgentSettings, McpServer
 
 NOTES = "/agents/iris/state/notes.md"
 
@@ -50,6 +56,36 @@ def test_the_manager_is_told_more() -> None:
     prompt = startup_prompt(manager(), "", NOTES).role
     assert f"You are {MANAGER_NAME}," in prompt
     assert "# You are the manager" in prompt
+
+
+def test_what_the_configuration_says_of_an_agent_is_told_to_it() -> None:
+    settings = AgentSettings(
+        "iris",
+        pronouns="it/its",
+        allowed_commands=("git *", "make {name}"),
+        mcp_servers={"weather": McpServer(("w",)), "hyperhive": McpServer(("evil",))},
+    )
+    prompt = startup_prompt(settings, "", NOTES).role
+    assert "You go by it/its." in prompt
+    assert "you may run these: `git *`, `make {name}`," in prompt
+    assert "further MCP servers: `mcp__weather__…`." in prompt
+    none = startup_prompt(AgentSettings("iris", allowed_commands=()), "", NOTES).role
+    assert "You run no shell commands." in none
+
+
+def test_the_largest_settings_leave_the_notes_their_room() -> None:
+    settings = AgentSettings(
+        "abcdefghi",
+        role=AgentRole.MANAGER,
+        pronouns="漢" * PRONOUNS_CHARS_MAX,
+        role_prompt="漢" * ROLE_PROMPT_CHARS_MAX,
+        allowed_commands=("漢" * COMMAND_CHARS_MAX,) * COMMANDS_MAX,
+        mcp_servers={f"{'a' * 30}{n:x}": McpServer(("w",)) for n in range(MCP_SERVERS_MAX)},
+    )
+    prompt = startup_prompt(settings, "n" * 100_000, NOTES)
+    assert tokens(prompt.role + prompt.notes) + TOOLS_TOKENS_MAX <= STARTUP_TOKENS_MAX
+    assert len(prompt.notes) >= NOTES_BYTES_MIN - 100
+    assert prompt.role.count("漢") > PRONOUNS_CHARS_MAX + 600 - 50
 
 
 def test_the_role_comes_last_and_cannot_be_mistaken_for_the_frame() -> None:

@@ -13,6 +13,7 @@ from harness.claude.reader import Reader, result_text, summary
 from harness.runner import added
 from protocol.agent import EndTurn
 from protocol.limits import TURN_LABEL_CHARS_MAX, TURN_TEXT_CHARS_MAX
+from protocol.settings import OWN_SERVER
 from protocol.turns import (
     AnyTurnEvent,
     Failed,
@@ -27,7 +28,17 @@ from protocol.turns import (
 )
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
-LINES = [line for path in sorted(TRANSCRIPTS.glob("*.jsonl")) for line in path.read_bytes().splitlines()]
+RECORDED_AS = b"hive"
+"""What our server was called when they were recorded."""
+
+
+def recorded(path: Path) -> list[bytes]:
+    own = OWN_SERVER.encode()
+    text = path.read_bytes().replace(b"mcp__" + RECORDED_AS + b"__", b"mcp__" + own + b"__")
+    return text.replace(b'{"name":"' + RECORDED_AS + b'"', b'{"name":"' + own + b'"').splitlines()
+
+
+LINES = [line for path in sorted(TRANSCRIPTS.glob("*.jsonl")) for line in recorded(path)]
 
 
 class Clock:
@@ -43,8 +54,7 @@ class Clock:
 
 def read(name: str) -> tuple[Reader, list[TurnEvent]]:
     reader = Reader(Clock())
-    recorded = (TRANSCRIPTS / f"{name}.jsonl").read_bytes().splitlines()
-    events = [event for line in recorded for event in reader.feed(line)]
+    events = [event for line in recorded(TRANSCRIPTS / f"{name}.jsonl") for event in reader.feed(line)]
     return reader, events + reader.closing()
 
 
@@ -261,3 +271,19 @@ def test_no_number_of_the_cli_makes_a_turns_end_undecodable(number: object) -> N
         assert total is not None
         end = EndTurn(1, Outcome.DONE, usage=total)
         assert msgspec.json.decode(msgspec.json.encode(end), type=EndTurn) == end
+
+
+def test_a_further_server_that_is_not_there_is_told_and_ours_is_not_mistaken_for_it() -> None:
+    servers = [
+        {"name": OWN_SERVER, "status": "connected"},
+        {"name": "weather", "status": "connected"},
+        {"name": "missing", "status": "failed"},
+        {"name": "x" * 200, "status": "needs-auth" * 50},
+    ]
+    reader = Reader(Clock())
+    events = reader.feed(line(type="system", subtype="init", session_id="s", mcp_servers=servers))
+    texts = [event.text for event in events if isinstance(event, Noted)]
+    assert len(texts) == len(events) == 2
+    assert texts[0] == "the MCP server missing is not there (failed): this turn goes on without its tools"
+    assert len(texts[1]) < 250
+    assert not reader.tools_missing()

@@ -35,9 +35,13 @@ class Scripted:
     def __init__(self, *script: Script) -> None:
         self._script = iter(script)
         self.ran: list[tuple[str, int]] = []
+        self.models: list[str | None] = []
 
-    async def run(self, delivery: wire.Delivery, emit: Emit, stop: TurnStop) -> Report:
+    async def run(
+        self, delivery: wire.Delivery, emit: Emit, stop: TurnStop, model: str | None = None
+    ) -> Report:
         self.ran.append((delivery.message.body, delivery.attempt))
+        self.models.append(model)
         emit(Said(0, 0, "working"))
         part = next(self._script, None)
         return Report(await part(stop) if part else Verdict(Outcome.DONE))
@@ -306,7 +310,9 @@ async def test_a_turn_that_cannot_begin_is_left_to_the_broker(place: Path) -> No
 
 async def test_a_turns_end_tells_its_tools_and_the_size_of_the_notes(place: Path) -> None:
     class Busy(Scripted):
-        async def run(self, delivery: wire.Delivery, emit: Emit, stop: TurnStop) -> Report:
+        async def run(
+            self, delivery: wire.Delivery, emit: Emit, stop: TurnStop, model: str | None = None
+        ) -> Report:
             for tool in ("Bash", "send", "Bash"):
                 emit(ToolCalled(0, 0, "c", tool, "", "{}"))
             return await super().run(delivery, emit, stop)
@@ -324,7 +330,9 @@ async def test_the_tools_speak_for_the_agent_while_its_cli_runs_and_not_after(pl
     hub, during = Hub(place), []  # type: Hub, list[bool]
 
     class Sending(Scripted):
-        async def run(self, delivery: wire.Delivery, emit: Emit, stop: TurnStop) -> Report:
+        async def run(
+            self, delivery: wire.Delivery, emit: Emit, stop: TurnStop, model: str | None = None
+        ) -> Report:
             during.append((await toolbox().call("send", {"to": "operator", "body": "x"})).is_error)
             return await super().run(delivery, emit, stop)
 
@@ -434,3 +442,14 @@ async def test_it_says_how_it_is_when_it_is_asked(place: Path) -> None:
         hub.command("iris", wire.ProveHealth(41))
         await trio.sleep(1)
         assert hub.health[-1] == ("iris", wire.ReportHealth(41))
+
+
+async def test_a_turn_uses_the_model_that_was_chosen_when_it_began(place: Path) -> None:
+    hub, runner = Hub(place), Scripted()
+    async with hub.up("iris"), looping(hub, runner):
+        hub.write("iris", "one")
+        await ended(hub, 1)
+        hub.models["iris"] = "opus"
+        hub.write("iris", "two")
+        await ended(hub, 2)
+    assert runner.models == [None, "opus"]

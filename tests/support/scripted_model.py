@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Json = dict[str, Any]
-TOOL_PREFIX = "mcp__hive__"
+TOOL_PREFIX = "mcp__hyperhive__"
 PARTS = 3
 """Pieces in which a text is streamed."""
 CHARS_PER_TOKEN = 4
@@ -169,6 +169,24 @@ def count(request: Request, conversation: Conversation) -> Answer:
     return say(f"wakes={len(conversation.wakes())}")
 
 
+def script(request: Request, conversation: Conversation) -> Answer:
+    """Do what the last message says, where that is a JSON list of tool calls: one in each round.
+
+    COMMIT in an argument is the newest commit that a call of this turn has said. Other messages are just said back.
+    """
+    wakes = conversation.wakes()
+    body = wakes[-1].body if wakes else ""
+    if not body.startswith("[["):
+        return echo(request, conversation)
+    calls, done = json.loads(body), conversation.rounds()
+    if done >= len(calls):
+        return say("Done.")
+    name, given = calls[done]
+    said = [part for message in conversation.messages for part in blocks(message)]
+    commits = re.findall(r"\b[0-9a-f]{40}\b", json.dumps([part.get("content") for part in said]))
+    return call((name, json.loads(json.dumps(given).replace("COMMIT", commits[-1] if commits else "COMMIT"))))
+
+
 Scenario = Callable[[Request, Conversation], Answer]
 SCENARIOS: dict[str, Scenario] = {
     "echo": echo,
@@ -177,6 +195,7 @@ SCENARIOS: dict[str, Scenario] = {
     "loop": loop,
     "think": think,
     "count": count,
+    "script": script,
     "fail": echo,  # after its failures it is an echo
     "drop": echo,
 }
