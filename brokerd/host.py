@@ -19,6 +19,7 @@ from brokerd.live.rates import Rates
 from brokerd.live.room import Room
 from brokerd.live.scheduler import Scheduler
 from brokerd.live.shares import Shares
+from brokerd.live.standing import StandingReminders
 from brokerd.live.sweeping import Sweeping
 from brokerd.live.tellings import Tellings
 from brokerd.live.together import Together
@@ -77,6 +78,7 @@ class Host:
         self.egress = Egress()
         self.privd = Client(settings.swarm)
         self.health = Health(self.harnesses, log)
+        self.standing = StandingReminders(self.feed, self.scheduler, self.health, log)
         self.decisions = Decisions(self.feed, inboxes, roster, told)
 
     def _arrived(self, entry: Entry) -> None:
@@ -106,6 +108,7 @@ async def open_host(settings: BrokerSettings, store: Store, boot: str, log: Log)
             )
         else:
             roster.know(row.known)
+    roster.models |= await store.read(agents.chosen_models)
     told = await store.read(decisions.read_all)
     host = Host(settings, store, place, inboxes, roster, hops, told, log)
     host.behind.must_begin_anew = await store.read(behind.is_ahead)

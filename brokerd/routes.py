@@ -34,6 +34,7 @@ from protocol.agent import (
 )
 from protocol.brokerd import (
     Backup,
+    ChooseModel,
     CloseThread,
     EditReminder,
     FireReminder,
@@ -152,6 +153,7 @@ OPERATOR_ROUTES: tuple[Route[Host], ...] = (
     Backup.answered_by(backups.back_up, callers=Role.OPERATOR),
     PauseAgent.answered_by(guards.pause_agent, callers=Role.OPERATOR),
     ResumeAgent.answered_by(guards.resume_agent, callers=Role.OPERATOR),
+    ChooseModel.answered_by(agents.choose_model, callers=Role.OPERATOR),
     ListAccounts.answered_by(accounts.list_accounts, callers=Role.OPERATOR),
     ResumeAccount.answered_by(accounts.resume_account, callers=Role.OPERATOR),
     ListEgress.answered_by(egress.list_egress, callers=Role.OPERATOR),

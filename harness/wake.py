@@ -156,6 +156,8 @@ def _about(facts: dict[str, str]) -> int | None:
 def _who(message: Message) -> str:
     """Who wrote the body, and what its words are worth."""
     match message.event:
+        case SystemEvent.REMINDER if message.sender == SYSTEM:
+            return "the hive itself: it is a reminder that your configuration sets"
         case SystemEvent.REMINDER if message.sender == message.to:
             return "yourself, earlier: it is a reminder that you set"
         case SystemEvent.REMINDER:
@@ -199,10 +201,12 @@ def _advice(message: Message) -> str:
         case SystemEvent.EXPIRED:
             return f"{NO_ANSWER} The question is closed: decide without it, ask again, or let it be."
         case SystemEvent.REMINDER:
+            if message.sender == SYSTEM:
+                return f"{NO_ANSWER} It comes again; if that should end or change, tell the manager."
             end = (
                 f"A reminder that repeats is ended by the cancel_reminder tool with reminder={message.about}."
             )
-            if message.sender in {message.to, SYSTEM}:
+            if message.sender == message.to:
                 return f"{NO_ANSWER} {end}"
             return f"{_how_to_write(message)} {end}"
         case SystemEvent.REBUILT:

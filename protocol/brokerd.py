@@ -22,7 +22,7 @@ from protocol.reminders import (
     ZoneName,
 )
 from protocol.rpc import Call, Watch
-from protocol.settings import AgentRole
+from protocol.settings import AgentRole, ModelName
 from protocol.statistics import Statistics
 from protocol.turns import AnyTurnEvent, Outcome, Turn
 
@@ -69,6 +69,8 @@ class Agent(Struct, frozen=True):
     """The model account whose limit holds the agent; `parked`, `until_ms` and `detail` say the same in words."""
     attached: bool = False
     """Whether its harness is there."""
+    model: ModelName | None = None
+    """What the operator chose for its turns, until its settings name another; None is what they say."""
 
     def after(self, turn: Turn) -> "Agent":
         """The agent once it is known that one of its turns began or ended, which TurnChanged alone tells."""
@@ -309,6 +311,16 @@ class ResumeAgent(Call[Marked], frozen=True):
     """Let an agent go on that is paused, or that a limit of its model account holds: others stay held."""
 
     agent: AgentName
+
+
+class ChooseModel(Call[Marked], frozen=True):
+    """Use a model for the turns of an agent that begin from now on; without one, what its settings say again.
+
+    The choice survives every restart, and ends when a deployment changes the model that the settings say.
+    """
+
+    agent: AgentName
+    model: ModelName | None = None
 
 
 class ListAccounts(Call[tuple[ModelAccount, ...]], frozen=True):

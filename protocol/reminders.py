@@ -59,7 +59,7 @@ class Reminder(Struct, frozen=True, forbid_unknown_fields=True):
     agent: str
     """Who is reminded."""
     set_by: str
-    """`operator` or an agent."""
+    """`operator`, an agent, or `system` for what the agent's configuration sets."""
     body: str
     schedule: AnySchedule
     state: ReminderState
@@ -77,6 +77,8 @@ class Reminder(Struct, frozen=True, forbid_unknown_fields=True):
     """… and whose delivery is dead."""
     skipped: int = 0
     """… and which `only_if` ended; and occurrences that came while the one before still waited."""
+    standing: str | None = None
+    """Its name in the agent's configuration, when that sets it."""
 
 
 class ReminderRollup(Struct, frozen=True):

@@ -82,7 +82,7 @@ class StandingReminder(Struct, frozen=True, forbid_unknown_fields=True):
     every_s: EverySeconds | None = None
     cron: CronExpression | None = None
     zone: ZoneName | None = None
-    """Of `cron`; None is the hive's."""
+    """Of `cron`; None is UTC."""
     only_if: OnlyIf | None = None
 
 

@@ -233,6 +233,9 @@ class Identity(Struct, frozen=True):
     runner: Runner
     model: str
     allowed_recipients: tuple[str, ...] | None
+    icon: str = ""
+    pronouns: str = ""
+    """As its configuration says; an agent that chose them itself wrote them into its profile."""
 
 
 class WhoAmI(Tool[Identity], frozen=True):
@@ -246,6 +249,8 @@ class AgentCard(Struct, frozen=True):
     role: AgentRole
     state: str
     status: str
+    icon: str = ""
+    pronouns: str = ""
 
 
 class ListAgents(Tool[tuple[AgentCard, ...]], frozen=True):

@@ -9,7 +9,7 @@ from brokerd.policy.recipients import manager_of
 from brokerd.store import agents, news
 from brokerd.store.feed import FeedLog
 from protocol.agent import AnyCommand, ReportHealth, ReportParked, Unpark, WatchCommands
-from protocol.brokerd import WakeParked
+from protocol.brokerd import Agent, ChooseModel, Marked, WakeParked
 from protocol.messages import SystemEvent
 from protocol.problem import Problem, Refused
 from protocol.rpc import Caller
@@ -24,14 +24,34 @@ async def set_status(request: SetStatus, caller: Caller, host: Host) -> None:
 
 async def who_am_i(request: WhoAmI, caller: Caller, host: Host) -> Identity:
     settings = host.roster.of(agent_of(caller)).settings
+    model = host.roster.models.get(settings.name, settings.model)
     return Identity(
-        settings.name, settings.role, settings.runner, settings.model, settings.allowed_recipients
+        settings.name,
+        settings.role,
+        settings.runner,
+        model,
+        settings.allowed_recipients,
+        settings.icon,
+        settings.pronouns,
     )
 
 
 async def list_agents(request: ListAgents, caller: Caller, host: Host) -> tuple[AgentCard, ...]:
-    known = await host.store.read(agents.read_all)
-    return tuple(AgentCard(agent.name, agent.role, agent.activity.value, agent.status) for agent in known)
+    return tuple(_card(agent, host) for agent in await host.store.read(agents.read_all))
+
+
+def _card(agent: Agent, host: Host) -> AgentCard:
+    known = host.roster.get(agent.name)
+    icon, pronouns = ("", "") if known is None else (known.settings.icon, known.settings.pronouns)
+    return AgentCard(agent.name, agent.role, agent.activity.value, agent.status, icon, pronouns)
+
+
+async def choose_model(request: ChooseModel, caller: Caller, host: Host) -> Marked:
+    """The running turn keeps the model that it began with."""
+    settings = host.roster.of(request.agent).settings
+    seq = await host.feed.write(agents.choose_model, request.agent, request.model, settings.model)
+    host.roster.choose(request.agent, request.model)
+    return Marked(seq)
 
 
 async def report_parked(request: ReportParked, caller: Caller, host: Host) -> None:

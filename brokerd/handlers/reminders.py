@@ -4,7 +4,7 @@ from brokerd.handlers.deliveries import agent_of
 from brokerd.host import Host
 from brokerd.policy.bodies import check_body
 from brokerd.policy.pages import fitting
-from brokerd.policy.reminders import check_cancel, listed, reminded
+from brokerd.policy.reminders import check_cancel, check_condition, listed, reminded
 from brokerd.policy.schedules import Wish
 from brokerd.store import deliveries, firing, keys, occurrences, reminders
 from brokerd.store.reminders import NewReminder
@@ -26,6 +26,7 @@ async def remind(request: Remind, caller: Caller, host: Host) -> Reminder:
         return first
     check_body(request.text)
     agent = reminded(sender, request.agent, host.roster.roles)
+    check_condition(sender, agent, host.roster.of(agent).settings.allowed_commands, request.only_if)
     wish = Wish(request.in_s, request.at, request.every_s, request.cron, request.zone)
     new = NewReminder(asked, digest, agent, request.text, wish, _command(request.only_if))
     host.room.admit(len(request.text))

@@ -58,7 +58,7 @@ async def begin(request: BeginTurn, caller: Caller, host: Host) -> TurnBegun:
     agent = agent_of(caller)
     lease = host.leases.proven(agent, request.delivery, request.token)
     if lease.turn is not None:
-        return TurnBegun(lease.turn)
+        return TurnBegun(lease.turn, host.roster.models.get(agent))
     costs = host.rates.begin(agent)
     lease.is_beginning = True
     try:
@@ -75,7 +75,7 @@ async def begin(request: BeginTurn, caller: Caller, host: Host) -> TurnBegun:
             turns.end, agent, lease.turn, Ending(Outcome.CRASHED, "its lease ended as it began")
         )
         raise Refused(Problem.CONFLICT, f"the lease of delivery {request.delivery} was lost: take it again")
-    return TurnBegun(lease.turn)
+    return TurnBegun(lease.turn, host.roster.models.get(agent))
 
 
 @light

@@ -11,6 +11,7 @@ import trio
 from brokerd.live.harnesses import Harnesses
 from protocol.agent import ProveHealth, ReportHealth
 from protocol.configuration import ConfirmHealth
+from protocol.limits import DETAIL_CHARS_MAX
 from protocol.problem import Problem, Refused
 from runtime.client import Client, Disconnected
 from runtime.log import Log
@@ -30,6 +31,7 @@ class Health:
         self._started: dict[str, int] = {}
         self._checked: set[str] = set()
         self._found: dict[str, ConfirmHealth] = {}
+        self._lacking: dict[str, str] = {}
         self._came = trio.Event()
 
     def runs(self, agent: str, started_ms: int | None) -> None:
@@ -54,9 +56,17 @@ class Health:
         if agent in self._checked and started_ms is not None:
             self._harnesses.command(agent, ProveHealth(started_ms))
 
+    def lacks(self, agent: str, fault: str) -> None:
+        """What of an agent's settings is not in force here, and why; nothing when all is. It is no more well then."""
+        if fault:
+            self._lacking[agent] = fault[:DETAIL_CHARS_MAX]
+        else:
+            self._lacking.pop(agent, None)
+
     def report(self, agent: str, report: ReportHealth) -> None:
-        """What a harness found."""
-        self._found[agent] = ConfirmHealth(agent, report.started_ms, report.fault)
+        """What a harness found, and what we did."""
+        fault = report.fault or self._lacking.get(agent, "")
+        self._found[agent] = ConfirmHealth(agent, report.started_ms, fault)
         self._came.set()
 
     async def tell_on(self, privd: Client) -> None:

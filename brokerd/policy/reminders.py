@@ -47,9 +47,27 @@ def check_cancel(sender: Sender, reminder: Reminder) -> None:
     """
     if not may_see(sender, reminder.agent):
         raise not_found(reminder.id)
+    if reminder.standing is not None and sender.role is not None:
+        raise Refused(
+            Problem.DENIED,
+            f"reminder {reminder.id} stands in {reminder.agent}'s configuration, as {reminder.standing}: the "
+            "manager may propose another one",
+        )
     is_managed = sender.role is AgentRole.MANAGER and reminder.set_by != OPERATOR
     if sender.role is not None and sender.name != reminder.set_by and not is_managed:
         raise Refused(Problem.DENIED, f"reminder {reminder.id} was set by {reminder.set_by}: ask there")
+
+
+def check_condition(
+    sender: Sender, agent: str, commands: tuple[str, ...] | None, only_if: str | None
+) -> None:
+    """Refuse (`denied`) a check that an agent sets in a cage whose shell commands are limited: it would be one more."""
+    if only_if is not None and sender.role is not None and commands is not None:
+        raise Refused(
+            Problem.DENIED,
+            f"only_if: {agent} may run some shell commands only, and a check is one; leave it out, or have the "
+            "operator set this reminder",
+        )
 
 
 def not_found(reminder: int) -> Refused:

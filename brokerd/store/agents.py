@@ -27,7 +27,8 @@ LAST_TURN_MS: Final = (
 COLUMNS: Final = (
     "name, role, attached, instance, since_ms, status, t.id AS turn, t.began_ms AS turn_ms, "
     f"parked, agents.until_ms, agents.detail, {LAST_TURN_MS} AS last_turn_ms, "
-    "limited_by, limit_until_ms, lifted, EXISTS (SELECT 1 FROM pauses WHERE pauses.agent = agents.name) AS paused"
+    "limited_by, limit_until_ms, lifted, model, model_over, "
+    "EXISTS (SELECT 1 FROM pauses WHERE pauses.agent = agents.name) AS paused"
 )
 FROM: Final = "FROM agents LEFT JOIN turns AS t ON t.agent = agents.name AND t.ended_ms IS NULL"
 READ: Final = f"SELECT {COLUMNS} {FROM} WHERE name = ?"
@@ -36,11 +37,12 @@ READ_KNOWN: Final = "SELECT name, harness_uid, settings FROM agents ORDER BY nam
 INSERT: Final = "INSERT INTO agents (name, role, harness_uid, settings, since_ms) VALUES (?, ?, ?, ?, ?)"
 UPDATE: Final = (
     "UPDATE agents SET role = ?, attached = ?, instance = ?, since_ms = ?, status = ?, "
-    "parked = ?, until_ms = ?, detail = ?, limited_by = ?, limit_until_ms = ?, lifted = ? "
-    "WHERE name = ?"
+    "parked = ?, until_ms = ?, detail = ?, limited_by = ?, limit_until_ms = ?, lifted = ?, "
+    "model = ?, model_over = ? WHERE name = ?"
 )
 UPDATE_KNOWN: Final = "UPDATE agents SET harness_uid = ?, settings = ? WHERE name = ?"
 DELETE: Final = "DELETE FROM agents WHERE name = ?"
+CHOSEN: Final = "SELECT name, model FROM agents WHERE model IS NOT NULL"
 LIMITED: Final = "SELECT name FROM agents WHERE limited_by IS NOT NULL"
 
 _encoder = msgspec.json.Encoder()
@@ -78,6 +80,9 @@ class Row(Struct, frozen=True):
     limit_until_ms: int | None
     lifted: str | None
     """The account in spite of whose limit it goes on, because the operator said so."""
+    model: str | None
+    """What the operator chose for its turns, over what its settings said then."""
+    model_over: str | None
 
     @property
     def activity(self) -> Activity:
@@ -112,6 +117,8 @@ def _row(row: sqlite3.Row) -> Row:
         limited_by=row["limited_by"],
         limit_until_ms=row["limit_until_ms"],
         lifted=row["lifted"],
+        model=row["model"],
+        model_over=row["model_over"],
     )
 
 
@@ -131,6 +138,7 @@ def agent_from(row: Row) -> Agent:
         paused=row.paused,
         limited_by=row.limited_by,
         attached=row.attached,
+        model=row.model,
     )
 
 
@@ -184,6 +192,8 @@ def _write(db: Db, log: FeedLog, before: Row, changes: dict[str, Any]) -> None:
             after.limited_by,
             after.limit_until_ms,
             after.lifted,
+            after.model,
+            after.model_over,
             after.name,
         ),
     )
@@ -203,10 +213,27 @@ def know(db: Db, log: FeedLog, known: Iterable[Known]) -> None:
         row = find(db, each.name)
         if row is not None:
             db.execute(UPDATE_KNOWN, (each.harness_uid, settings, each.name))
-            _write(db, log, row, {"role": each.settings.role})
+            _write(db, log, row, {"role": each.settings.role, **_choice(row, each.settings.model)})
             continue
         db.execute(INSERT, (each.name, each.settings.role.value, each.harness_uid, settings, log.at_ms))
         log.append(each.name, AgentChanged(agent_from(read(db, each.name))))
+
+
+def _choice(row: Row, model: str) -> dict[str, None]:
+    """What becomes of a chosen model when the settings say this one."""
+    return {} if row.model_over in (None, model) else {"model": None, "model_over": None}
+
+
+def choose_model(db: Db, log: FeedLog, name: str, model: str | None, over: str) -> int:
+    """Note the operator's choice, over what the settings say; the place in the feed after which it is known."""
+    is_choice = model not in (None, over)
+    change(db, log, name, model=model if is_choice else None, model_over=over if is_choice else None)
+    return log.last()
+
+
+def chosen_models(db: Db) -> dict[str, str]:
+    """The operator's choices that hold, by agent."""
+    return {row["name"]: row["model"] for row in db.execute(CHOSEN)}
 
 
 def forget(db: Db, log: FeedLog, names: Iterable[str]) -> None:

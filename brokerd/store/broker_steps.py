@@ -338,3 +338,23 @@ def broker_013_keys_in_order(db: Database) -> None:
         ALTER TABLE ordered_keys RENAME TO keys;
         """
     )
+
+
+@broker()
+def broker_014_standing(db: Database) -> None:
+    """Reminders that configurations set, and models that the operator chose for a while."""
+    db.executescript(
+        """
+        ALTER TABLE reminders ADD COLUMN standing TEXT;         -- its name in its agent's configuration
+        CREATE TABLE standing_reminders (
+            agent TEXT NOT NULL,
+            name TEXT NOT NULL,
+            reminder INTEGER NOT NULL,
+            said BLOB NOT NULL,                 -- StandingReminder as JSON, as it was when it was set
+            PRIMARY KEY (agent, name)
+        ) STRICT, WITHOUT ROWID;
+
+        ALTER TABLE agents ADD COLUMN model TEXT;               -- the operator's choice
+        ALTER TABLE agents ADD COLUMN model_over TEXT;          -- what the settings said then: it ends with that
+        """
+    )

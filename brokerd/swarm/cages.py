@@ -108,6 +108,7 @@ async def _changed(cages: Iterable[Cage], host: Host, doors: Doors) -> None:
     for known in here:
         host.roster.know(known)
         doors.open(known)
+    await host.standing.deployed(here)
     await host.accounts.deployed(here)
     for cage in cages:
         outcome = end_by_power(cage.power)
@@ -123,6 +124,7 @@ async def _forget(agent: str, host: Host, doors: Doors) -> None:
     host.roster.forget(agent)
     host.health.runs(agent, None)
     doors.close(agent)
+    await host.standing.gone(agent)
     await host.feed.write(agents.forget, [agent])
 
 

@@ -15,15 +15,28 @@ class Roster:
         self.roles: dict[str, AgentRole] = {}
         self.drafts: set[str] = set()
         """Names under which there is a proposed configuration and no agent yet."""
+        self.models: dict[str, str] = {}
+        """Those that the operator chose over what the settings say."""
         self._known: dict[str, Known] = {}
 
     def know(self, known: Known) -> None:
+        before = self._known.get(known.name)
+        if before is None or before.settings.model != known.settings.model:
+            self.models.pop(known.name, None)
         self._known[known.name] = known
         self.roles[known.name] = known.settings.role
+
+    def choose(self, name: str, model: str | None) -> None:
+        """The operator wants this model for an agent's turns; None is what its settings say."""
+        if model is None or model == self.of(name).settings.model:
+            self.models.pop(name, None)
+        else:
+            self.models[name] = model
 
     def forget(self, name: str) -> None:
         self._known.pop(name, None)
         self.roles.pop(name, None)
+        self.models.pop(name, None)
 
     def get(self, name: str) -> Known | None:
         return self._known.get(name)
