@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hivectl import files, history, limited, proposals, questions, reminders, statistics, tables
+from hivectl import approvers, files, history, limited, proposals, questions, reminders, statistics, tables
 from protocol.brokerd import (
     Backup,
     ChooseModel,
@@ -36,6 +36,7 @@ from protocol.brokerd import (
 from protocol.configuration import (
     CancelDeployment,
     Deny,
+    ListApprovers,
     ListDeployments,
     ListProposals,
     ListRefs,
@@ -43,6 +44,7 @@ from protocol.configuration import (
     ReadDiff,
     ReadFile,
     ReadLog,
+    RevokeApprover,
     RollBack,
     WithdrawProposal,
 )
@@ -93,6 +95,7 @@ class Command:
 DESTROYS = "destroys the cage of {agent}; its notes and credentials are kept"
 CLOSES = "gives up what thread {thread} holds; `retry` brings single deliveries back"
 REMINDS = "have a message sent to an agent later: --agent, and one of --in-s, --at, --every-s and --cron"
+REVOKES = "lets the key {name} decide nothing any more, for good; without another key nothing can be approved"
 ROLLS_BACK = "deploys generation {generation} of {agent} again"
 PURGES = "deletes for good everything that {agent} left behind"
 
@@ -107,6 +110,7 @@ ABOUT = {
     "commit": "40 digits, as git shows them",
     "description": "why",
     "generation": "its number, as `deployments` shows it",
+    "name": "the key's name, as `approvers` shows it",
     "number": "its number, as `proposals` and `deployments` show it",
     "reason": "why; whoever asked is told",
     "template": "without a commit: the role template that it begins with",
@@ -170,7 +174,9 @@ CATALOGUE = (
     Command("withdraw", WithdrawProposal, "privd", proposals.proposal),
     Command("deployments", ListDeployments, "privd", proposals.deployments, plain=frozenset({"agent"})),
     Command("cancel-deployment", CancelDeployment, "privd", proposals.deployment),
-    Command("rollback", RollBack, "privd", proposals.approved, confirm=ROLLS_BACK),
+    Command("rollback", RollBack, "privd", proposals.begun, confirm=ROLLS_BACK),
+    Command("approvers", ListApprovers, "privd", approvers.approvers, said="keys that decide proposals"),
+    Command("revoke", RevokeApprover, "privd", approvers.approver, confirm=REVOKES),
     Command("refs", ListRefs, "privd", history.refs, plain=frozenset({"agent"})),
     Command("history", ReadLog, "privd", history.commits, plain=frozenset({"agent"})),
     Command("diff", ReadDiff, "privd", proposals.files_diff),
