@@ -85,6 +85,8 @@ def listed(state: Path, most: int, agent: str) -> list[Action]:
 
 def verify(state: Path, known: Head | None) -> Report:
     """Everything. The record is read first: what it tells, the log told before."""
+    if not (state / "cages").is_dir():
+        raise ValueError(f"{state}: no hive is in this folder")
     faults: list[str] = []
     notices: list[str] = []
     approvers = _approvers(state, faults)

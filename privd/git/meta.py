@@ -53,7 +53,7 @@ def history(repository: Applied) -> Iterator[tuple[str, dict[str, Live]]]:
     while at is not None:
         live = {}
         for path, blob in blobs(repository, at).items():
-            if path.startswith(FOLDER):
+            if path.startswith(FOLDER) and path.count("/") == 1:
                 if blob.id not in known:
                     known[blob.id] = msgspec.json.decode(repository.read(Kind.BLOB, blob.id), type=Live)
                 live[path.removeprefix(FOLDER).removesuffix(".json")] = known[blob.id]
