@@ -132,6 +132,6 @@ def read_head(written: bytes) -> Head:
     """ValueError where it is none."""
     number, _, found = written.decode("ascii").rstrip("\n").partition(" ")
     head = Head(int(number), found)
-    if head_line(head) != written:
+    if head_line(head) != written or len(found) != len(NOTHING):
         raise ValueError("it is no head")
     return head
