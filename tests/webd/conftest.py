@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from privd import deploying
 from tests.webd.support.hive import WebHive, web_hive
 
 
@@ -16,7 +17,13 @@ def short_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def hive(short_folder: Path, anyio_backend: object) -> AsyncIterator[WebHive]:
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents are made by the dozen here: privd looks after a new one's health more often."""
+    monkeypatch.setattr(deploying, "LOOK_S", 0.01)
+
+
+@pytest.fixture
+async def hive(short_folder: Path, soon: None, anyio_backend: object) -> AsyncIterator[WebHive]:
     """privd, brokerd and webd, all up, without agents."""
     async with web_hive(short_folder) as hive:
         yield hive

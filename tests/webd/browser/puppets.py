@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 import trio
 
 from protocol.agent import Attach, BeginTurn, Delivery, EndTurn, TakeDelivery
-from protocol.privd import CreateAgent, DestroyCage, PurgeAgent
+from protocol.privd import DestroyCage, PurgeAgent, StopCage
 from protocol.rpc import Call
+from protocol.settings import Runner
 from protocol.tools import Send, Sent
 from protocol.turns import Outcome
 from runtime.client import Client
 from runtime.clock import new_key
 from tests.support.hive import RunningHive
+from tests.support.spawning import ended, spawn
 
 TAKE_S = 10
 ATTACH_S = 10.0
@@ -98,6 +100,12 @@ class Puppet:
             os.setegid(0)
 
 
+async def spawned(hive: RunningHive, name: str) -> None:
+    """An agent whose own harness is about to make room for the test."""
+    async with Client(hive.socket("privd")) as privd:
+        await ended(privd, await spawn(privd, name, runner=Runner.DEMO))
+
+
 async def taken(client: Client) -> Delivery:
     delivery = (await client.call(TakeDelivery(wait_s=TAKE_S))).delivery
     assert delivery is not None, "nothing was delivered"
@@ -107,7 +115,8 @@ async def taken(client: Client) -> Delivery:
 @contextmanager
 def puppet(hive: RunningHive, ask: Callable[[str, Call[Any]], Any], name: str) -> Iterator[Puppet]:
     """A puppet that is there for one test; nothing of it is kept."""
-    cage = ask("privd", CreateAgent(agent=name))
+    trio.run(spawned, hive, name)
+    cage = ask("privd", StopCage(agent=name))
     made = Puppet(name, cage.harness_uid, hive.places.run / "agents" / name / "broker" / "broker.sock")
     try:
         made.attach()

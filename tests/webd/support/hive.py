@@ -18,13 +18,23 @@ from brokerd.policy.guards import Guards
 from brokerd.service import serve_broker
 from brokerd.settings import BrokerSettings
 from privd.cages.identity import Identity, single
-from privd.cages.spec import Places
+from privd.cages.spec import CageSpec, Places
 from privd.host import Host as PrivdHost
 from privd.routes import ROUTES as PRIVD_ROUTES
 from privd.settings import Peers, PrivdSettings
-from protocol.agent import Attach, BeginTurn, Delivery, EndTurn, PublishEvents, TakeDelivery, WatchCommands
+from protocol.agent import (
+    Attach,
+    BeginTurn,
+    Delivery,
+    EndTurn,
+    PublishEvents,
+    ReportHealth,
+    TakeDelivery,
+    WatchCommands,
+)
+from protocol.approvals import DeploymentState
 from protocol.names import MANAGER_NAME
-from protocol.privd import CreateAgent, StartCage
+from protocol.privd import ListCages
 from protocol.rpc import Caller, Role
 from protocol.tools import Send
 from protocol.turns import AnyTurnEvent, Outcome, Said
@@ -35,7 +45,8 @@ from runtime.service import Service
 from runtime.session import Surface
 from runtime.sockets import bind_unix
 from tests.support.daemon import running_service
-from tests.support.fake_cages import FakeBackend
+from tests.support.fake_cages import FakeBackend, FakeCage
+from tests.support.spawning import ended, spawn
 from tests.support.waiting import until
 from tests.webd.support.browser import Browser
 from webd.service import serve_webd
@@ -47,6 +58,12 @@ USUAL = Guards()
 
 class OneUidBackend(FakeBackend):
     """Cages whose users are all this process's, so that a test may be the harness; boxes are never root's."""
+
+    async def start(self, spec: CageSpec, places: Places) -> FakeCage:
+        """Each start has a time of its own."""
+        cage = await super().start(spec, places)
+        cage.started_ms = len(self.cages)
+        return cage
 
     def identity(self, uid_base: int) -> Identity:
         own = single(os.geteuid(), os.getegid())
@@ -180,9 +197,11 @@ class WebHive:
         """An agent whose cage runs and whose harness is the test."""
         privd = self.client(self.folder / "privd" / "operator.sock")
         (self.folder / "agents" / name / "broker").mkdir(parents=True, exist_ok=True)
-        await privd.call(CreateAgent(agent=name))
-        await privd.call(StartCage(agent=name))
-        return await self.harness(name)
+        begun = await spawn(privd, name)
+        harness = await self.harness(name)
+        await self.is_well(harness)
+        assert (await ended(privd, begun)).state is DeploymentState.DEPLOYED
+        return harness
 
     def state_of(self, name: str) -> Path:
         """The state folder of an agent, which the agent may look into."""
@@ -202,6 +221,18 @@ class WebHive:
         """The journal that privd serves for a cage."""
         return Places(self.folder / "state" / "cages" / name).journal
 
+    async def is_well(self, harness: "Harness", fault: str = "") -> None:
+        """Say how the harness of a cage is that has started since this was last said, before the hive asks."""
+        privd = self.operator("privd")
+
+        async def started_ms() -> int | None:
+            cages = await privd.call(ListCages())
+            found = next((cage.started_ms for cage in cages if cage.agent == harness.name), None)
+            return None if found == harness.started_ms else found
+
+        harness.started_ms = await until(started_ms, what=f"the start of {harness.name}")
+        await harness.client.call(ReportHealth(harness.started_ms, fault))
+
     async def send(self, to: str, body: str = "hello", **more: object) -> int:
         request = Send(to=to, body=body, key=new_key(), **more)  # type: ignore[arg-type]  # what a test varies
         return (await self.operator("brokerd").call(request)).message
@@ -214,6 +245,8 @@ class Harness:
     name: str
     client: Client
     events: int = 0
+    started_ms: int | None = None
+    """Of the cage whose health was said last."""
 
     async def take(self) -> Delivery:
         delivery = (await self.client.call(TakeDelivery(wait_s=10))).delivery

@@ -1,0 +1,22 @@
+"""An agent's proposed repository, edited and committed with real git by whoever owns it, as the manager does."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.support.repositories import Repository
+
+FILE = "agent.toml"
+
+
+def commit(state: Path, agent: str, change: Callable[[str], str], path: str = FILE) -> str:
+    """Change one file and commit it; the commit's id. `state` is privd's folder."""
+    folder = state / "agents" / agent / "config"
+    for above in (state.parent, state, folder.parent.parent, folder.parent):
+        above.chmod(0o711)
+    found = object.__new__(Repository)
+    found.folder, found.uid, found.inner = folder, folder.stat().st_uid, folder / ".git"
+    file = folder / path
+    file.write_text(change(file.read_text() if file.exists() else ""))
+    found.git("add", path)
+    found.git("commit", "-q", "-m", f"change {path}")
+    return found.git("rev-parse", "HEAD")
