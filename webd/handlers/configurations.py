@@ -100,7 +100,7 @@ async def _live(host: Host, main: str | None) -> list[Live]:
     held = [each.path for each in await host.ask_privd(ReadDiff(commit=main))]
     found = []
     for path in held:
-        if path.startswith(_LIVE) and path.endswith(_LIVE_END):
+        if path.startswith(_LIVE) and path.endswith(_LIVE_END) and path.count("/") == 1:
             page = await host.ask_privd(ReadFile(commit=main, path=path))
             agent = path.removeprefix(_LIVE).removesuffix(_LIVE_END)
             found.append(msgspec.convert({**msgspec.json.decode(page.data), "agent": agent}, Live))

@@ -20,7 +20,8 @@ export interface RecordDocument {
   proposed_ms?: number;
   expires_ms?: number;
   at_ms?: number;
-  proof?: string | Record<string, unknown>;
+  words?: Word[];
+  word?: Word;
   end?: string;
   reason?: string;
   cancelled?: boolean;
@@ -30,6 +31,14 @@ export interface RecordDocument {
   approved?: RecordDocument | null;
   begun?: RecordDocument | null;
   [more: string]: unknown;
+}
+
+/** One approver's yes, whole; a key is as it was enrolled, null with a click and at the terminal. */
+export interface Word {
+  at_ms: number;
+  document: string;
+  proof: { kind: string; [more: string]: unknown };
+  approver: Approver | null;
 }
 
 export interface LogEntry {

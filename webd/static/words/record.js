@@ -68,9 +68,11 @@ export function aboutOf(tag) {
   return asked.description || (again ? `the content of generation ${again} again` : (begunOf(tag).kind ?? asked.kind ?? ""));
 }
 
-/** @param {unknown} proof */
-const proofWords = (proof) =>
-  typeof proof === "string" ? proof : proof === null || proof === undefined ? "" : JSON.stringify(proof);
+/** Whose word it was: `passkey laptop`, `click`. @param {import("../types/configuration").Word} word */
+export const wordOf = ({ proof, approver }) => (approver ? `${proof.kind} ${approver.name}` : proof.kind);
+
+/** Everybody who has agreed so far. @param {Tagged} tag */
+const wordsOf = (tag) => (tag.document.word ? [tag.document.word] : (approvedOf(tag).words ?? []));
 
 /**
  * What its document says, as terms and values; times stay numbers.
@@ -90,7 +92,7 @@ export function factsOf(tag) {
     { term: "asked", ms: asked.proposed_ms },
     { term: "why", text: asked.description },
     { term: "of generation", text: begun.of ? String(begun.of) : undefined },
-    { term: "decided by", text: document.end ? document.by : proofWords(approved.proof) },
+    { term: "decided by", text: document.end ? document.by : wordsOf(tag).map(wordOf).join(" and ") },
     { term: "approved", ms: approved.at_ms },
     { term: "begun", ms: begun.began_ms },
     { term: "ended", ms: ended ? document.at_ms : undefined },
