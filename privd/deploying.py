@@ -65,6 +65,10 @@ class Agents(Protocol):
         """The settings that a commit says."""
         ...
 
+    async def build(self, agent: str, commit: str, say: Callable[[str], None]) -> None:
+        """Build what a commit needs; the cage may run meanwhile."""
+        ...
+
     async def take_up(self, agent: str, step: Step) -> bool:
         """Give the agent its new settings, made anew where there was none. Whether a cage runs now."""
         ...
@@ -183,6 +187,8 @@ class Deploying:
                 self._build_log.say(
                     f"the settings are well: model {reading.settings.model}, runner {reading.settings.runner}"
                 )
+                if begun.kind is not DeploymentKind.INIT:
+                    await self._agents.build(self.agent, begun.commit, self._build_log.say)
                 record = None if standing is Standing.NOBODY else self._agents.keeper(self.agent).record
                 step = Step(
                     number=self.number,

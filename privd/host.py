@@ -1,6 +1,7 @@
 """What privd's handlers act on: the agents of this hive, their keepers, and what is published about them."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -241,6 +242,14 @@ class Host:
     def last_lines(self, agent: str, count: int) -> tuple[str, ...]:
         return self.journal(agent).last(count)
 
+    async def build(self, agent: str, commit: str, say: Callable[[str], None]) -> None:
+        """Build what a commit needs, before anything is switched."""
+        files = await self.repositories.files(agent, commit)
+        await self.backend.build(agent, files, Places(self._registry.folder(agent)), say)
+
+    async def _aim(self, agent: str, commit: str) -> None:
+        await self.backend.aim(agent, await self.repositories.files(agent, commit))
+
     async def take_up(self, agent: str, step: Step) -> bool:
         """Give an agent its new settings, made anew where there was none. Whether a cage runs now."""
         kind = step.begun.kind
@@ -252,6 +261,7 @@ class Host:
             raise Refused(Problem.CONFLICT, f"{agent} was destroyed meanwhile")
         if kind is DeploymentKind.INIT:
             return False
+        await self._aim(agent, step.begun.commit)
         wanted = step.wanted or kind is DeploymentKind.SPAWN
         row = await self.keeper(agent).switch(step.after, self.settings.stop_grace_s, wanted=wanted)
         return row.power is Power.RUNNING
@@ -260,6 +270,8 @@ class Host:
         """Make an agent what it was before."""
         match step.standing, step.before:
             case Standing.LIVING, AgentSettings() as before:
+                if step.main is not None:
+                    await self._aim(agent, step.main)
                 await self.keeper(agent).switch(before, self.settings.stop_grace_s, wanted=step.wanted)
             case Standing.DRAFT, AgentSettings() as before:
                 await self.keeper(agent).switch(before, 0, wanted=False, draft=True)

@@ -18,6 +18,7 @@ from privd.git.meta import Live
 from privd.policy.admission import Admitted
 from privd.policy.configuration import Ground, Reading
 from privd.policy.configuration import read as read_settings
+from privd.policy.nar import Content
 from privd.policy.record import Deployed, Mark, generation_of
 from runtime.log import Log
 
@@ -60,6 +61,10 @@ class Repositories:
         return await self.ledger(agent).work(
             lambda applied: read_settings(contents.files(applied, commit), ground)
         )
+
+    async def files(self, agent: str, commit: str) -> dict[str, Content]:
+        """All files of a commit."""
+        return await self.ledger(agent).work(lambda applied: contents.whole(applied, commit))
 
     async def ingest(self, agent: str, commit: str, proposed: Proposed) -> Admitted:
         """Take a commit of a proposed repository into an agent's applied one; nothing points at it yet."""

@@ -27,7 +27,10 @@ async def serve_privd(service: Service, settings: PrivdSettings) -> None:
         service.start_background(task, name="attend")
 
     host = Host(
-        settings, await choose(settings.backend, settings.cages, Path(settings.state)), attend, service.log
+        settings,
+        await choose(settings.backend, settings.cages, Path(settings.state), settings.nixos),
+        attend,
+        service.log,
     )
     service.resources.callback(host.close)
     await host.open()

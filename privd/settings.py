@@ -45,6 +45,20 @@ class ModelApi(Struct, frozen=True, forbid_unknown_fields=True):
     key_file: AbsolutePath | None = None
 
 
+class FlakeInput(Struct, frozen=True, forbid_unknown_fields=True):
+    """A folder of the store that systems are built from, and its hash as Nix writes it."""
+
+    path: AbsolutePath
+    nar_hash: Annotated[str, Meta(pattern=r"\Asha256-[A-Za-z0-9+/]{43}=\Z")]
+
+
+class NixosInputs(Struct, frozen=True, forbid_unknown_fields=True):
+    """What every agent's system is built from; the NixOS module writes it."""
+
+    hyperhive: FlakeInput
+    nixpkgs: FlakeInput
+
+
 class PrivdSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that privd is told at its start."""
 
@@ -77,6 +91,8 @@ class PrivdSettings(Struct, frozen=True, forbid_unknown_fields=True):
     stop_grace_s: Annotated[int, Meta(ge=1, le=600)] = 30
     rebuild_stale: bool = True
     """Whether cages that were made from an older hyperhive or system are rebuilt by themselves."""
+    nixos: NixosInputs | None = None
+    """With NixOS containers; without it no agent's system can be built."""
 
 
 def template(

@@ -7,12 +7,13 @@
 `choose` in privd.cages.probe picks one for this machine.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from privd.cages.identity import Identity
 from privd.cages.limit_counts import LimitCounts
 from privd.cages.spec import CageSpec, Exit, Places
+from privd.policy.nar import Content
 
 
 class RunningCage(Protocol):
@@ -78,6 +79,19 @@ class Backend(Protocol):
 
     def base(self, programs: Mapping[str, str]) -> dict[str, str]:
         """What a cage that is made now is made from; *programs* are folders of ours that it would see, by part."""
+        ...
+
+    async def build(
+        self, agent: str, files: Mapping[str, Content], places: Places, say: Callable[[str], None]
+    ) -> None:
+        """Build what a configuration needs before anything is switched; the cage may run meanwhile.
+
+        Each line that the build prints is told as it comes. Nothing to do where cages show the machine's own programs.
+        """
+        ...
+
+    async def aim(self, agent: str, files: Mapping[str, Content]) -> None:
+        """From the next start on this configuration counts."""
         ...
 
     async def prepare(self, spec: CageSpec, places: Places) -> None:

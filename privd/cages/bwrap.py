@@ -6,7 +6,7 @@ outlives privd, and privd ends it by its init.
 """
 
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Final
 
 import trio
@@ -19,6 +19,7 @@ from privd.cages.identity import AGENT_UID, Identity, single
 from privd.cages.launch import STAGE
 from privd.cages.skeleton import host_binds
 from privd.cages.spec import Bind, CageSpec, Exit, Places
+from privd.policy.nar import Content
 
 TMPFS_BYTES_MAX: Final = {"/tmp": 512 << 20, "/var": 64 << 20, "/run": 16 << 20, "/dev/shm": 64 << 20}  # noqa: S108 - as in nspawn.py
 ONE_USER: Final = (
@@ -49,6 +50,14 @@ class Bwrap(Struct, frozen=True):
 
     def base(self, programs: Mapping[str, str]) -> dict[str, str]:
         return bases.of_host(programs)
+
+    async def build(
+        self, agent: str, files: Mapping[str, Content], places: Places, say: Callable[[str], None]
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aim(self, agent: str, files: Mapping[str, Content]) -> None:
+        await trio.lowlevel.checkpoint()
 
     async def prepare(self, spec: CageSpec, places: Places) -> None:
         await trio.to_thread.run_sync(running.prepare, spec, places)

@@ -1,7 +1,9 @@
-"""Cages by `nixos-container`, on a NixOS host: an agent's system is built from the meta flake, its store path pinned.
+"""Cages by `nixos-container`, on a NixOS host: an agent's system is built from its own flake, its store path pinned.
 
-    start    nothing pinned: create or update from META#AGENT → conf and drop-in of ours → start → look at its init
-    clear    unpins, so that the next start builds what is deployed anew
+    build    a system is built while the cage runs on, each line told as it comes
+    aim      another flake counts from the next start on
+    start    nothing pinned, or another flake: create or update from FLAKE#AGENT → conf and drop-in of ours → start
+    clear    unpins, so that the next start builds what is deployed anew, over the newest ground
     remove   destroy, then look, and finish what it left
 
 `nixos-container` says with its exit code little and sometimes something false, so each call is followed by a look at
@@ -9,7 +11,7 @@ what it was to do. It is never asked to enter a container, nor to change one tha
 """
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -23,6 +25,7 @@ from privd.cages.control_groups import of_process
 from privd.cages.identity import Identity, mapped
 from privd.cages.journal import Journal
 from privd.cages.nixos_conf import (
+    BUILT_FROM,
     FLAKE,
     OWNER,
     SYSTEM,
@@ -34,12 +37,14 @@ from privd.cages.nixos_conf import (
     read_conf,
     unit_of,
 )
+from privd.cages.nixos_flakes import Flakes
 from privd.cages.nixos_host import (
     BUILD_S,
     BUILD_WORDS,
     CONF_MODE,
     RESULT,
     NixosHost,
+    attribute,
     link_of,
     own_folder,
     remove_even_immutable,
@@ -50,6 +55,8 @@ from privd.cages.nixos_running import NixosCage, Record, end_unit, leader_fault,
 from privd.cages.processes import Process, boot_id
 from privd.cages.running import COUNTED
 from privd.cages.spec import CageSpec, Exit, How, Places
+from privd.policy.flakes import Ground
+from privd.policy.nar import Content
 from protocol.problem import Problem, Refused
 from runtime.clock import now_ms
 
@@ -58,11 +65,12 @@ NO_QUOTAS: Final = "the container's unit sets no quotas"
 
 
 class Nixos(Struct, frozen=True):
-    """The nixos backend of one hive. `meta` is its meta flake: root's own, one attribute for each agent."""
+    """The nixos backend of one hive. `ground` is what systems are built from; without one nothing can be deployed."""
 
     hive: str
-    meta: Path
+    flakes: Flakes
     host: NixosHost = NixosHost()
+    ground: Ground | None = None
 
     @property
     def name(self) -> str:
@@ -75,7 +83,23 @@ class Nixos(Struct, frozen=True):
         return mapped(uid_base)
 
     def base(self, programs: Mapping[str, str]) -> dict[str, str]:
-        return {}
+        """An agent's system brings its programs: those of the host do not count."""
+        return self.ground.base() if self.ground is not None else {}
+
+    async def build(
+        self, agent: str, files: Mapping[str, Content], places: Places, say: Callable[[str], None]
+    ) -> None:
+        flake = await trio.to_thread.run_sync(self.flakes.write, agent, files, self._ground())
+        places.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with own_folder(places) as work:
+            if not await self.host.build(work, f"{flake}#{attribute(agent)}", say):
+                raise Refused(Problem.FAILED, f"the system of {agent} could not be built; the log says why")
+
+    async def aim(self, agent: str, files: Mapping[str, Content]) -> None:
+        def aim() -> None:
+            self.flakes.aim(agent, self.flakes.write(agent, files, self._ground()))
+
+        await trio.to_thread.run_sync(aim)
 
     async def prepare(self, spec: CageSpec, places: Places) -> None:
         """Folders only: what is built is built by the first start, which somebody watches."""
@@ -125,6 +149,8 @@ class Nixos(Struct, frozen=True):
         async with self._alone(places):
             await self._check_stopped(agent)
             self._check_owner(agent)
+            if self.ground is not None:
+                await trio.to_thread.run_sync(self.flakes.renew, agent, self.ground)
             conf = self.host.conf(agent)
             if conf.exists():
                 lines = conf.read_text().splitlines(keepends=True)
@@ -144,6 +170,7 @@ class Nixos(Struct, frozen=True):
                 await self._destroy(agent, places, lock)
                 await self._forget_unit(agent)
             await trio.to_thread.run_sync(folders.remove, places.root)
+            await trio.to_thread.run_sync(self.flakes.forget, agent)
             Journal(places.journal).remove()
             places.record.unlink(missing_ok=True)
             places.lock.unlink(missing_ok=True)
@@ -156,7 +183,8 @@ class Nixos(Struct, frozen=True):
             values = read_conf(self.host.conf(agent).read_text())
         except FileNotFoundError:
             return False
-        return values.get(OWNER) == self.hive or values.get(FLAKE) == str(self.meta)
+        flake = Path(values.get(FLAKE, "/"))
+        return values.get(OWNER) == self.hive or flake.parent == self.flakes.folder / agent
 
     def _check_owner(self, agent: str) -> None:
         conf = self.host.conf(agent)
@@ -185,19 +213,30 @@ class Nixos(Struct, frozen=True):
 
     # ------------------------------------------------------------------------------------------------- building
 
+    def _ground(self) -> Ground:
+        if self.ground is None:
+            raise Refused(
+                Problem.FAILED, "privd is not told what systems are built from: [nixos] in its settings"
+            )
+        return self.ground
+
     def _pinned(self, agent: str) -> str | None:
-        """The system that this cage starts; None when there is none, or when it is not in the store any more."""
+        """The system that this cage starts; None when none was built from its flake, or the store has it no more."""
         try:
-            system = read_conf(self.host.conf(agent).read_text()).get(SYSTEM, "")
+            conf = read_conf(self.host.conf(agent).read_text())
         except FileNotFoundError:
+            return None
+        system, flake = conf.get(SYSTEM, ""), self.flakes.aimed(agent)
+        if flake is None or conf.get(BUILT_FROM) != flake.name:
             return None
         return system if is_system(system, self.host.store) and Path(system).is_dir() else None
 
     async def _build(self, agent: str, places: Places, lock: int) -> str:
         """Create the container, or update it while it is stopped; the store path of what was built."""
-        if not (self.meta / "flake.nix").is_file():
+        flake = self.flakes.aimed(agent)
+        if flake is None or not (flake / "flake.nix").is_file():
             raise Refused(
-                Problem.FAILED, f"nothing is deployed for {agent}: there is no {self.meta}/flake.nix"
+                Problem.FAILED, f"nothing is deployed for {agent}: no flake in {self.flakes.folder}/{agent}"
             )
         is_new = link_of(self.host.profile(agent)) is None
         if is_new:
@@ -206,7 +245,7 @@ class Nixos(Struct, frozen=True):
         before, begun = link_of(profile), journal.end()
         verb = "create" if is_new else "update"
         with own_folder(places) as work:
-            words = (verb, container_of(agent), "--flake", f"{self.meta}#{agent}", *BUILD_WORDS)
+            words = (verb, container_of(agent), "--flake", f"{flake}#{agent}", *BUILD_WORDS)
             worked = await self.host.call(work, places, lock, words, BUILD_S)
             built = str((work / RESULT).readlink()) if (work / RESULT).is_symlink() else None
         system = os.path.realpath(profile)
@@ -230,7 +269,7 @@ class Nixos(Struct, frozen=True):
     async def _configure(self, spec: CageSpec, places: Places, system: str) -> None:
         """Write conf and drop-in, and let systemd read them."""
         conf, drop_in = self.host.conf(spec.agent), self.host.drop_in(spec.agent)
-        write_whole(conf, conf_text(spec, places, system=system, owner=self.hive))
+        write_whole(conf, self._conf_text(spec, places, system))
         text = drop_in_text(spec, places)
         if not drop_in.is_file() or drop_in.read_text() != text:
             drop_in.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -241,6 +280,12 @@ class Nixos(Struct, frozen=True):
             raise Refused(
                 Problem.FAILED, f"systemd does not heed {drop_in}: {unit_of(spec.agent)} was not started"
             )
+
+    def _conf_text(self, spec: CageSpec, places: Places, system: str | None) -> str:
+        flake = self.flakes.aimed(spec.agent)
+        return conf_text(
+            spec, places, system=system, owner=self.hive, flake="" if flake is None else flake.name
+        )
 
     async def _boot(self, spec: CageSpec, places: Places, lock: int) -> NixosCage:
         agent, journal = spec.agent, Journal(places.journal)
@@ -269,6 +314,7 @@ class Nixos(Struct, frozen=True):
             degraded=(*self.degraded(), *limits.degraded, *disk),
             groups=limits.folders,
             held=limits.held,
+            base=self.flakes.base(agent),
         )
         record.write(places)
         return NixosCage(self.host, agent, places, record, held)
@@ -278,7 +324,7 @@ class Nixos(Struct, frozen=True):
         agent = spec.agent
         conf, drop_in, system = self.host.conf(agent), self.host.drop_in(agent), self._pinned(agent)
         wanted = {
-            conf: conf_text(spec, places, system=system, owner=self.hive),
+            conf: self._conf_text(spec, places, system),
             drop_in: drop_in_text(spec, places),
         }
         for file, text in wanted.items():

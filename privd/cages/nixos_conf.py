@@ -23,6 +23,8 @@ FROM_CLOSURE: Final = "/opt/hive/"
 OWNER: Final = "HIVE_OWNER"
 SYSTEM: Final = "SYSTEM_PATH"
 FLAKE: Final = "FLAKE"
+BUILT_FROM: Final = "HIVE_FLAKE"
+"""The name of the flake that the pinned system was built from."""
 FLAGS: Final = "EXTRA_NSPAWN_FLAGS"
 COVERED: Final = ("/nix/var/nix/daemon-socket:ro", "/nix/var/nix/profiles:mode=0755,size=1M",
                   "/nix/var/nix/gcroots:mode=0755,size=1M")  # fmt: skip
@@ -99,7 +101,7 @@ def flags(spec: CageSpec, places: Places) -> tuple[str, ...]:
     )
 
 
-def conf_text(spec: CageSpec, places: Places, *, system: str | None, owner: str) -> str:
+def conf_text(spec: CageSpec, places: Places, *, system: str | None, owner: str, flake: str = "") -> str:
     """The whole conf. Without FLAKE: the unit would build what it says, as root, where a profile is missing.
 
     COPY_RESOLV_CONF is said because some versions of the unit's script end where it is not.
@@ -111,7 +113,7 @@ def conf_text(spec: CageSpec, places: Places, *, system: str | None, owner: str)
         **dict.fromkeys(NOTHING, ""),
         "PRIVATE_USERS": str(spec.uid_base),
         "COPY_RESOLV_CONF": "0",
-        **({SYSTEM: system} if system is not None else {}),
+        **({SYSTEM: system, BUILT_FROM: flake} if system is not None else {}),
     }
     lines = [f"{name}={_word(value) if value else ''}" for name, value in values.items()]
     return "\n".join([*lines, f'{FLAGS}="{" ".join(flags(spec, places))}"', ""])

@@ -1,6 +1,6 @@
 """A NixOS machine as the `nixos` backend uses it: its programs, its folders, and what systemd says of a unit.
 
-Every program is absolute, its words are fixed but for a container's name, a unit's name and the meta flake, and its
+Every program is absolute, its words are fixed but for a container's name, a unit's name and the agent's flake, and its
 environment is the same every time. `nixos-container` leaves its result as `.tmp` in the folder it is run in, so each
 call has one of its own: where calls shared one, two thirds of them got another agent's system.
 """
@@ -11,7 +11,7 @@ import shutil
 import signal
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -49,6 +49,8 @@ BUILD_WORDS: Final = (
     "raw",
     *(word for name, value in NIX_OPTIONS.items() for word in ("--option", name, value)),
 )
+FLAKE_WORDS: Final = ("--extra-experimental-features", "nix-command flakes")
+LINE_BYTES_MAX: Final = 16 * 1024
 EXITED: Final = "1"
 """CLD_EXITED, as systemd shows how a main process ended; 2 and 3 are signals."""
 ENDED: Final = ("inactive", "failed")
@@ -139,6 +141,39 @@ class NixosHost(Struct, frozen=True):
                     await process.wait()
         return process.returncode == 0
 
+    async def build(self, work: Path, installable: str, say: Callable[[str], None]) -> bool:
+        """Let Nix build something that *work* holds; each line it prints is told as it comes. Whether it worked.
+
+        Nothing of a container is touched. It is ended with all that it started when nobody waits for it any more.
+        """
+        words = ("build", "-o", RESULT, *FLAKE_WORDS, *BUILD_WORDS, "--print-build-logs", "--", installable)
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        async with trio.lowlevel.FdStream(reading) as printed:
+            try:
+                process = await trio.lowlevel.open_process(
+                    (str(self.programs / "nix"), *words),
+                    stdin=nothing,
+                    stdout=writing,
+                    stderr=writing,
+                    cwd=work,
+                    env=self.environment(work),
+                    start_new_session=True,
+                )
+            finally:
+                os.close(writing)
+                os.close(nothing)
+            try:
+                with trio.move_on_after(BUILD_S):
+                    await tell_lines(printed, say)
+                    await process.wait()
+            finally:
+                if process.returncode is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    with trio.CancelScope(shield=True):
+                        await process.wait()
+        return process.returncode == 0
+
     async def ask(self, program: str, *words: str) -> str:
         """What a quick program answers; empty when it refuses, or says nothing in time."""
         with trio.move_on_after(ASK_S):
@@ -170,6 +205,25 @@ class NixosHost(Struct, frozen=True):
             "machinectl", "show", "--property=Leader", "--value", "--", container_of(agent)
         )
         return int(answer) if answer.strip().isdecimal() else None
+
+
+async def tell_lines(source: trio.abc.ReceiveStream, say: Callable[[str], None]) -> None:
+    """Each line as soon as it is whole; one that does not end is told in pieces."""
+    rest = b""
+    async for block in source:
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            say(line.decode("utf-8", "replace"))
+        if len(rest) > LINE_BYTES_MAX:
+            say(rest.decode("utf-8", "replace"))
+            rest = b""
+    if rest:
+        say(rest.decode("utf-8", "replace"))
+
+
+def attribute(agent: str) -> str:
+    """The system of an agent in its flake, as `nixos-container` asks for it."""
+    return f'nixosConfigurations."{agent}".config.system.build.toplevel'
 
 
 @contextmanager

@@ -4,7 +4,7 @@ nspawn runs without systemd (`--register=no --keep-unit`) and without a notify s
 table; what varies in them was checked by `privd.cages.spec`, and paths are those of the launcher's stage.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Final
 
 import trio
@@ -17,6 +17,7 @@ from privd.cages.identity import RANGE_UIDS, Identity, mapped
 from privd.cages.launch import STAGE
 from privd.cages.skeleton import host_binds
 from privd.cages.spec import CageSpec, Exit, Places
+from privd.policy.nar import Content
 
 TMPFS_BYTES_MAX: Final = {"/tmp": 512 << 20, "/var": 64 << 20, "/dev/shm": 64 << 20}  # noqa: S108 - inside the cage
 CAPABILITIES_KEPT: Final = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
@@ -56,6 +57,14 @@ class Nspawn(Struct, frozen=True):
 
     def base(self, programs: Mapping[str, str]) -> dict[str, str]:
         return bases.of_host(programs)
+
+    async def build(
+        self, agent: str, files: Mapping[str, Content], places: Places, say: Callable[[str], None]
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aim(self, agent: str, files: Mapping[str, Content]) -> None:
+        await trio.lowlevel.checkpoint()
 
     async def prepare(self, spec: CageSpec, places: Places) -> None:
         await trio.to_thread.run_sync(running.prepare, spec, places)

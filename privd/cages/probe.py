@@ -21,13 +21,14 @@ from privd.cages.children import Children
 from privd.cages.identity import RANGE_UIDS, UID_LAST, hive_tag
 from privd.cages.launch import limit_disk
 from privd.cages.nixos import Nixos
+from privd.cages.nixos_flakes import Flakes, ground_of
 from privd.cages.nixos_host import NixosHost
 from privd.cages.nspawn import Nspawn
 from privd.cages.running import QUOTAS
 from privd.cages.skeleton import LINKED
 from privd.cages.syscalls import program
 from privd.cages.units import Units
-from privd.settings import BackendChoice, Launching
+from privd.settings import BackendChoice, Launching, NixosInputs
 from protocol.problem import Problem, Refused
 from protocol.settings import CageLimits
 
@@ -63,7 +64,9 @@ class Report(Struct, frozen=True):
     findings: tuple[Finding, ...]
 
 
-async def choose(choice: BackendChoice, launching: Launching, state: Path) -> Backend:
+async def choose(
+    choice: BackendChoice, launching: Launching, state: Path, inputs: NixosInputs | None = None
+) -> Backend:
     """The backend for the hive in this folder. `failed` with the reason when the machine cannot do it."""
     hive = hive_tag(str(state.resolve()))
     tried: list[Finding] = []
@@ -75,12 +78,15 @@ async def choose(choice: BackendChoice, launching: Launching, state: Path) -> Ba
     if good is None:
         reasons = "; ".join(f"{finding.subject}: {finding.what} ({finding.mend})" for finding in tried)
         raise Refused(Problem.FAILED, f"this machine can make no cage: {reasons}")
-    return _backend(good.subject, launching, hive, state)
+    return _backend(good.subject, launching, hive, state, inputs)
 
 
-def _backend(subject: str, launching: Launching, hive: str, state: Path) -> Backend:
+def _backend(
+    subject: str, launching: Launching, hive: str, state: Path, inputs: NixosInputs | None = None
+) -> Backend:
     if subject == NIXOS_CONTAINER:
-        return Nixos(hive, state.resolve() / "meta", NIXOS)
+        ground = None if inputs is None else ground_of(inputs, os.uname().machine)
+        return Nixos(hive, Flakes(state.resolve() / "flakes"), NIXOS, ground)
     program_path = _find(subject)
     if program_path is None:
         raise Refused(Problem.FAILED, f"{subject} is gone")

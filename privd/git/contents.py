@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from privd.git.applied import Applied
+from privd.policy.nar import Content
 from privd.policy.objects import Kind, parse_commit, parse_tree
 from privd.policy.objects_made import Made
 from protocol.problem import Problem, Refused
@@ -42,6 +43,14 @@ def files(applied: Applied, commit: str | None) -> dict[str, bytes]:
     if commit is None:
         return {}
     return {path: applied.read(Kind.BLOB, blob.id) for path, blob in blobs(applied, commit).items()}
+
+
+def whole(applied: Applied, commit: str) -> dict[str, Content]:
+    """All files by path, with what makes a program of one."""
+    return {
+        path: Content(applied.read(Kind.BLOB, blob.id), blob.executable)
+        for path, blob in blobs(applied, commit).items()
+    }
 
 
 def file(applied: Applied, commit: str, path: str) -> bytes:

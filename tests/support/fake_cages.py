@@ -1,6 +1,6 @@
 """The `fake` backend: cages that are only remembered, for what is decided about them. Real ones are tested for real."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import trio
@@ -9,6 +9,7 @@ from privd.cages import folders
 from privd.cages.identity import Identity, mapped
 from privd.cages.limit_counts import LimitCounts
 from privd.cages.spec import CageSpec, Exit, How, Places
+from privd.policy.nar import Content
 from protocol.problem import Problem, Refused
 
 
@@ -62,6 +63,9 @@ class FakeBackend:
     cleared: int = 0
     found_wrong: str | None = None
     """What a look at the skeleton finds wrong."""
+    build_fails: str = ""
+    aimed: dict[str, dict[str, Content]] = field(default_factory=dict)
+    """What the next start of each would be built from."""
     system: str = "made up"
     """What the machine's own system is just now."""
 
@@ -73,6 +77,19 @@ class FakeBackend:
 
     def base(self, programs: Mapping[str, str]) -> dict[str, str]:
         return {**programs, "host": self.system}
+
+    async def build(
+        self, agent: str, files: Mapping[str, Content], places: Places, say: Callable[[str], None]
+    ) -> None:
+        """Says how many files there are; `build_fails` makes it fail."""
+        await trio.lowlevel.checkpoint()
+        say(f"building {len(files)} files")
+        if self.build_fails:
+            raise Refused(Problem.FAILED, self.build_fails)
+
+    async def aim(self, agent: str, files: Mapping[str, Content]) -> None:
+        await trio.lowlevel.checkpoint()
+        self.aimed[agent] = dict(files)
 
     async def prepare(self, spec: CageSpec, places: Places) -> None:
         """Make the folders of an agent as a real one does."""

@@ -21,8 +21,12 @@ import trio.testing
 from privd.cages import nixos_conf
 from privd.cages.identity import hive_tag
 from privd.cages.nixos import Nixos
+from privd.cages.nixos_flakes import Flakes
+from privd.cages.nixos_host import tell_lines
 from privd.cages.nixos_running import NixosCage
 from privd.cages.spec import Bind, CageSpec, Exit, How, Places
+from privd.policy.flakes import Ground, Pin
+from privd.policy.nar import Content
 from protocol.problem import Problem, Refused
 from tests.privd.cages.hive import DEADLINE_S, DriverProcess, Layout
 from tests.support.corpus import rows
@@ -95,11 +99,11 @@ def left(folder: Path) -> list[str]:
 
 
 class TestStart:
-    async def test_it_is_created_from_the_meta_flake_and_its_system_pinned(
+    async def test_it_is_created_from_its_flake_and_its_system_pinned(
         self, world: World, cage: NixosCage
     ) -> None:
         create = world.fake.calls()[0]["argv"]
-        assert create[:4] == ["create", "h-iris", "--flake", f"{world.fake.meta}#iris"]
+        assert create[:4] == ["create", "h-iris", "--flake", f"{world.fake.flake('iris')}#iris"]
         assert "nixos-system-iris" in world.pinned()
         assert os.path.realpath(world.fake.host.profile("iris")) == world.conf()["SYSTEM_PATH"]
         assert Path(f"/proc/{cage.leader_pid}/root").exists()
@@ -160,7 +164,12 @@ class TestStart:
         assert not (world.fake.host.roots / "h-iris").exists()
         await (await world.start()).kill()
         assert world.pinned() != first
-        assert world.fake.calls()[2]["argv"][:4] == ["update", "h-iris", "--flake", f"{world.fake.meta}#iris"]
+        assert world.fake.calls()[2]["argv"][:4] == [
+            "update",
+            "h-iris",
+            "--flake",
+            f"{world.fake.flake('iris')}#iris",
+        ]
         assert not (world.fake.folder / "state" / "h-iris.reloaded").exists()
 
     async def test_a_running_one_is_neither_cleared_nor_removed(self, world: World, cage: NixosCage) -> None:
@@ -189,7 +198,7 @@ class TestStart:
             await each.kill()
 
     async def test_nothing_deployed_is_told(self, world: World) -> None:
-        (world.fake.meta / "flake.nix").unlink()
+        (world.fake.flake("iris") / "flake.nix").unlink()
         with pytest.raises(Refused, match="nothing is deployed for iris") as refused:
             await world.start()
         assert refused.value.problem is Problem.FAILED
@@ -464,7 +473,7 @@ class TestAdoption:
     async def test_a_stranger_s_running_container_is_left_alone(self, world: World) -> None:
         first = await world.start()
         first.let_go()
-        stranger = Nixos("0therone", world.fake.folder / "elsewhere", world.fake.host)
+        stranger = Nixos("0therone", Flakes(world.fake.folder / "elsewhere"), world.fake.host)
         assert await stranger.adopt(world.places()) is None
         assert world.state()["active"] == "active"
         with pytest.raises(Refused, match="did not make"):
@@ -542,14 +551,14 @@ async def test_remove_leaves_nothing(world: World) -> None:
 
 def enumerated(world: World) -> list[re.Pattern[str]]:
     """Every command line that may ever be seen, by program."""
-    meta = re.escape(str(world.fake.meta))
+    flake = re.escape(str(world.fake.flakes.folder)) + "/[a-z0-9]+/[a-z0-9]+"
     name, unit = r"h-[a-z][a-z0-9]{0,8}", r"container@h-[a-z][a-z0-9]{0,8}\.service"
     build = (
         "--no-update-lock-file --log-format raw --option accept-flake-config false --option "
         "allow-import-from-derivation false --option max-silent-time 1200 --option timeout 7200"
     )
     return [
-        re.compile(rf"nixos-container (create|update) {name} --flake {meta}#[a-z][a-z0-9]{{0,8}} {build}"),
+        re.compile(rf"nixos-container (create|update) {name} --flake {flake}#[a-z][a-z0-9]{{0,8}} {build}"),
         re.compile(rf"nixos-container (start|stop|destroy) {name}"),
         re.compile(rf"systemctl show --property=[A-Za-z,]+ -- {unit}"),
         re.compile(rf"systemctl (kill --kill-whom=all --signal=SIGKILL|stop) -- {unit}"),
@@ -568,7 +577,7 @@ FLAG = re.compile(
 CONF_NAMES = (
     "HIVE_OWNER", "AUTO_START", "PRIVATE_NETWORK", "HOST_ADDRESS", "LOCAL_ADDRESS", "HOST_ADDRESS6", "LOCAL_ADDRESS6",
     "LOCAL_MAC_ADDRESS", "HOST_BRIDGE", "HOST_PORT", "INTERFACES", "MACVLANS", "NETWORK_NAMESPACE_PATH",
-    "PRIVATE_USERS", "COPY_RESOLV_CONF", "SYSTEM_PATH", "EXTRA_NSPAWN_FLAGS",
+    "PRIVATE_USERS", "COPY_RESOLV_CONF", "SYSTEM_PATH", "HIVE_FLAKE", "EXTRA_NSPAWN_FLAGS",
 )  # fmt: skip
 
 
@@ -643,6 +652,7 @@ async def test_the_conf_holds_what_is_enumerated_and_nothing_else(world: World, 
         "PRIVATE_USERS": str(world.spec().uid_base),
         "COPY_RESOLV_CONF": "0",
         "SYSTEM_PATH": os.path.realpath(world.fake.host.profile("iris")),
+        "HIVE_FLAKE": world.fake.flake("iris").name,
     }
     assert flags[0] == flags[-1] == '"'
     for flag in flags.strip('"').split(" "):
@@ -688,3 +698,102 @@ async def test_a_state_folder_that_no_flag_can_name_is_refused(world: World, sta
             Places(layout.cages / "iris"),
         )
     assert not (layout.folder / "agents").exists()
+
+
+# ------------------------------------------------------------------------------------------- built while it runs
+
+
+CONFIGURATION = {"agent.toml": Content(b'model = "opus"\n')}
+PIN = Pin("/nix/store/x", f"sha256-{'A' * 43}=")
+GROUND = Ground(PIN, PIN, "x86_64-linux")
+
+
+class TestBuild:
+    """A system is built from a flake of privd's own before anything is switched."""
+
+    @pytest.fixture
+    def backend(self, world: World) -> Nixos:
+        return msgspec.structs.replace(world.backend, ground=GROUND)
+
+    def offer(self, backend: Nixos, content: str = "second") -> Path:
+        """What stands for the flake's system, where the made-up Nix looks for it."""
+        flake = backend.flakes.write("iris", CONFIGURATION, GROUND)
+        (flake / "systems").mkdir(exist_ok=True)
+        (flake / "systems" / "iris").write_text(f"iris {content}")
+        return flake
+
+    async def test_each_line_is_told_as_it_comes_while_the_cage_runs_on(
+        self, world: World, backend: Nixos, cage: NixosCage
+    ) -> None:
+        flake, gate, said = self.offer(backend), world.fake.folder / "gate", list[str]()
+        world.fake.turn(gate=str(gate))
+        async with trio.open_nursery() as building:
+            building.start_soon(backend.build, "iris", CONFIGURATION, world.places(), said.append)
+            await until_true(lambda: any("building '" in line for line in said))
+            assert not any("copying path" in line for line in said)
+            gate.touch()
+        assert any("copying path" in line for line in said)
+        (call,) = (each for each in world.fake.calls("nix") if "--print-build-logs" in each["argv"])
+        assert call["argv"][-1] == f'{flake}#nixosConfigurations."iris".config.system.build.toplevel'
+        assert "--no-update-lock-file" in call["argv"]
+        assert world.fake.verbs() == ["create", "start"], "nothing of the container was touched"
+        assert Path(f"/proc/{cage.leader_pid}/root").exists()
+        assert not list(world.places().folder.glob("call-*"))
+
+    async def test_a_build_that_fails_is_told_line_by_line(self, world: World, backend: Nixos) -> None:
+        self.offer(backend, "fail")
+        said: list[str] = []
+        with pytest.raises(Refused, match="could not be built"):
+            await backend.build("iris", CONFIGURATION, world.places(), said.append)
+        assert "iris> error: the build failed" in said
+
+    async def test_a_build_that_is_given_up_ends_with_all_that_it_started(
+        self, world: World, backend: Nixos
+    ) -> None:
+        self.offer(backend)
+        world.fake.turn(gate=str(world.fake.folder / "never"))
+        said: list[str] = []
+        async with trio.open_nursery() as building:
+            building.start_soon(backend.build, "iris", CONFIGURATION, world.places(), said.append)
+            await until_true(lambda: any("building '" in line for line in said))
+            building.cancel_scope.cancel()
+        assert [
+            each for each in Path("/proc").glob("[0-9]*/cmdline") if str(world.folder) in _words(each)
+        ] == []
+
+    async def test_the_next_start_builds_what_was_aimed_at(self, world: World, backend: Nixos) -> None:
+        await (await world.start()).kill()
+        first = world.pinned()
+        self.offer(backend)
+        await backend.aim("iris", CONFIGURATION)
+        self.offer(backend)
+        running = await backend.start(world.spec(), world.places())
+        assert world.pinned() != first
+        assert world.fake.verbs() == ["create", "start", "update", "start"]
+        assert running.base == backend.base({}) == GROUND.base()
+        assert await backend.fault(world.spec(), world.places()) is None
+        running.let_go()
+        adopted = await backend.adopt(world.places())
+        assert isinstance(adopted, NixosCage)
+        assert adopted.base == GROUND.base()
+        await adopted.kill()
+
+    async def test_without_a_ground_nothing_is_built(self, world: World) -> None:
+        with pytest.raises(Refused, match=r"\[nixos\] in its settings"):
+            await world.backend.build("iris", CONFIGURATION, world.places(), print)
+
+    async def test_lines_without_an_end_are_told_in_pieces(self) -> None:
+        said: list[str] = []
+        sender, receiver = trio.testing.memory_stream_one_way_pair()
+        await sender.send_all(b"a" * 40_000 + b"\nlast \xff")
+        await sender.aclose()
+        await tell_lines(receiver, said.append)
+        assert "".join(said) == "a" * 40_000 + "last \ufffd"
+        assert max(map(len, said)) <= 40_000
+
+
+def _words(cmdline: Path) -> str:
+    try:
+        return cmdline.read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

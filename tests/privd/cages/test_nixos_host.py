@@ -31,10 +31,10 @@ def system_of(fake: FakeHost, agent: str) -> str:
 
 
 def test_create_sets_the_profile_and_forgets_the_attribute(fake: FakeHost) -> None:
-    assert create(fake, "h-iris", f"{fake.meta}#iris") == 0
+    assert create(fake, "h-iris", f"{fake.flake('iris')}#iris") == 0
     assert fake.host.conf("iris").read_text() == (
         f"PRIVATE_NETWORK=1\nHOST_ADDRESS=10.233.1.1\nLOCAL_ADDRESS=10.233.1.2\nHOST_BRIDGE=\nHOST_PORT=\n"
-        f"AUTO_START=0\nFLAKE={fake.meta}\n"
+        f"AUTO_START=0\nFLAKE={fake.flake('iris')}\n"
     )
     assert "nixos-system-iris" in system_of(fake, "iris")
     assert (fake.folder / ".tmp").is_symlink(), "left behind: a root of the garbage collector"
@@ -44,7 +44,7 @@ def test_create_sets_the_profile_and_forgets_the_attribute(fake: FakeHost) -> No
 def test_two_creates_in_one_folder_get_one_system(fake: FakeHost) -> None:
     fake.turn(rendezvous=2)
     both = [
-        threading.Thread(target=create, args=(fake, f"h-{agent}", f"{fake.meta}#{agent}"))
+        threading.Thread(target=create, args=(fake, f"h-{agent}", f"{fake.flake(agent)}#{agent}"))
         for agent in ("iris", "moth")
     ]
     for each in both:
@@ -59,7 +59,7 @@ def test_two_creates_in_folders_of_their_own_do_not(fake: FakeHost, tmp_path: Pa
     both = []
     for agent in ("iris", "moth"):
         (tmp_path / agent).mkdir()
-        words = (fake, f"h-{agent}", f"{fake.meta}#{agent}", tmp_path / agent)
+        words = (fake, f"h-{agent}", f"{fake.flake(agent)}#{agent}", tmp_path / agent)
         both.append(threading.Thread(target=create, args=words))
     for each in both:
         each.start()
@@ -84,26 +84,26 @@ def test_two_creates_in_folders_of_their_own_do_not(fake: FakeHost, tmp_path: Pa
     ],
 )
 def test_exit_codes(fake: FakeHost, words: tuple[str, ...], code: int) -> None:
-    assert create(fake, "h-iris", f"{fake.meta}#iris") == 0
+    assert create(fake, "h-iris", f"{fake.flake('iris')}#iris") == 0
     assert fake.run("nixos-container", *words).returncode == code
 
 
 def test_a_failed_build_leaves_conf_and_profile_folder(fake: FakeHost) -> None:
     fake.deploy("iris", "fail")
-    assert create(fake, "h-iris", f"{fake.meta}#iris") == 2
+    assert create(fake, "h-iris", f"{fake.flake('iris')}#iris") == 2
     assert fake.host.conf("iris").exists()
     assert (fake.host.profiles / "h-iris").is_dir()
-    assert create(fake, "h-iris", f"{fake.meta}#moth") == 25
+    assert create(fake, "h-iris", f"{fake.flake('iris')}#moth") == 25
 
 
 def test_a_profile_that_cannot_be_set_removes_everything(fake: FakeHost) -> None:
     fake.turn(nix_env_fails=True)
-    assert create(fake, "h-iris", f"{fake.meta}#iris") == 2
+    assert create(fake, "h-iris", f"{fake.flake('iris')}#iris") == 2
     assert [path for path in fake.host.remains("iris") if path.exists()] == []
 
 
 def test_destroy_says_nothing_of_what_it_leaves(fake: FakeHost) -> None:
-    assert create(fake, "h-iris", f"{fake.meta}#iris") == 0
+    assert create(fake, "h-iris", f"{fake.flake('iris')}#iris") == 0
     (fake.host.roots / "h-iris").mkdir()
     fake.turn(destroy_leaves=["root"])
     assert fake.run("nixos-container", "destroy", "h-iris").returncode == 0
@@ -112,13 +112,13 @@ def test_destroy_says_nothing_of_what_it_leaves(fake: FakeHost) -> None:
 
 
 def test_a_line_break_ends_up_in_the_conf(fake: FakeHost) -> None:
-    assert create(fake, "h-iris", f"{fake.meta}\nEXTRA_NSPAWN_FLAGS=--bind=/#iris") == 2
+    assert create(fake, "h-iris", f"{fake.flake('iris')}\nEXTRA_NSPAWN_FLAGS=--bind=/#iris") == 2
     assert "\nEXTRA_NSPAWN_FLAGS=--bind=/\n" in fake.host.conf("iris").read_text()
 
 
 def test_an_empty_conf_of_anybody_ends_every_create(fake: FakeHost) -> None:
     fake.host.conf("other").touch()
-    assert create(fake, "h-iris", f"{fake.meta}#iris") == 255
+    assert create(fake, "h-iris", f"{fake.flake('iris')}#iris") == 255
 
 
 # ---------------------------------------------------------------------------------------- which hosts get such cages
@@ -135,7 +135,7 @@ async def test_a_nixos_host_gets_nixos_cages(
     monkeypatch.setattr("privd.cages.probe.NIXOS", fake.host)
     chosen = await choose(BackendChoice.AUTO, Launching.CHILDREN, tmp_path)
     assert isinstance(chosen, Nixos)
-    assert chosen.meta == tmp_path / "meta"
+    assert chosen.flakes.folder == tmp_path / "flakes"
     assert (await report()).backend == "nixos"
     (fake.folder / "bin" / "nixos-container").unlink()
     assert (await choose(BackendChoice.AUTO, Launching.CHILDREN, tmp_path)).name != "nixos"

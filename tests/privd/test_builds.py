@@ -1,0 +1,82 @@
+"""What a deployment builds before it switches anything: its lines in the log, its failure before a cage is touched."""
+
+import pytest
+import trio
+
+from privd.handlers import deployments as handlers
+from protocol.approvals import DeploymentState, ProposalKind
+from protocol.configuration import CancelDeployment, ReadBuildLog
+from protocol.privd import Power
+from tests.support.configuring import OPERATOR, Desk, desk, ground, toml, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.root, pytest.mark.cage]
+
+
+async def lines(at: Desk, number: int) -> list[str]:
+    page = await handlers.read_log(ReadBuildLog("iris", number), OPERATOR, at.host)
+    return [line.text for line in page.lines]
+
+
+async def test_what_was_approved_is_built_and_then_aimed_at() -> None:
+    with ground() as place:
+        async with desk(place) as at:
+            await at.spawned("iris")
+            first = at.backend.aimed["iris"]
+            commit = at.commit("iris", toml(at.host, "iris", model="opus"))
+            ended = await at.healthy(await at.approve(await at.propose("iris", ProposalKind.CONFIG, commit)))
+            assert ended.state is DeploymentState.DEPLOYED
+            said = await lines(at, ended.number)
+            assert said.index("building 1 files") < said.index("switching: the running turn may end first")
+            assert b'"opus"' in at.backend.aimed["iris"]["agent.toml"].data
+            assert at.backend.aimed["iris"] != first
+
+
+async def test_a_build_that_fails_touches_nothing() -> None:
+    with ground() as place:
+        async with desk(place) as at:
+            await at.spawned("iris")
+            aimed, cage = at.backend.aimed["iris"], at.backend.cages[-1]
+            at.backend.build_fails = "error: undefined variable 'pkg'"
+            commit = at.commit("iris", toml(at.host, "iris", model="opus"))
+            ended = await at.ended(await at.approve(await at.propose("iris", ProposalKind.CONFIG, commit)))
+            assert (ended.state, ended.detail) == (DeploymentState.RETURNED, at.backend.build_fails)
+            assert (cage.stops, len(at.backend.cages)) == ([], 1)
+            assert at.backend.aimed["iris"] == aimed
+            assert at.host.keeper("iris").power is Power.RUNNING
+
+
+async def test_what_does_not_come_up_is_aimed_back() -> None:
+    with ground() as place:
+        async with desk(place) as at:
+            await at.spawned("iris")
+            aimed = at.backend.aimed["iris"]
+            commit = at.commit("iris", toml(at.host, "iris", model="opus"))
+            proposal = await at.propose("iris", ProposalKind.CONFIG, commit)
+            at.backend.fails = 1
+            ended = await at.ended(await at.approve(proposal))
+            assert ended.state is DeploymentState.RETURNED
+            assert at.backend.aimed["iris"] == aimed
+
+
+async def test_a_build_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ground() as place:
+        async with desk(place) as at:
+            await at.spawned("iris")
+            began, given_up = trio.Event(), trio.Event()
+
+            async def slow(*_: object) -> None:
+                began.set()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    given_up.set()
+
+            monkeypatch.setattr(at.backend, "build", slow)
+            commit = at.commit("iris", toml(at.host, "iris", model="opus"))
+            begun = await at.approve(await at.propose("iris", ProposalKind.CONFIG, commit))
+            await began.wait()
+            await handlers.cancel(CancelDeployment("iris", begun.number), OPERATOR, at.host)
+            ended = await at.ended(begun)
+            assert (ended.state, given_up.is_set()) == (DeploymentState.CANCELLED, True)
+            await until(lambda: at.host.deployments.is_idle("iris"))
+            assert (at.backend.cages[0].stops, len(at.backend.cages)) == ([], 1)
