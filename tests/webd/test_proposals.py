@@ -59,10 +59,10 @@ async def page_of(browser: Browser, agent: str, number: int) -> Any:
     return answer.json
 
 
-async def proposed(hive: WebHive, agent: str, text: str, **more: str) -> int:
+async def proposed(hive: WebHive, agent: str, text: str, description: str = "") -> int:
     """A proposal to begin an agent's agent.toml with another line."""
     made = commit(hive.folder / "state", agent, lambda file: text + file)
-    asked = Propose(agent, ProposalKind.CONFIG, made, **more)
+    asked = Propose(agent, ProposalKind.CONFIG, made, description=description)
     return (await hive.operator("privd").call(asked)).number
 
 
@@ -227,7 +227,8 @@ async def test_what_privd_does_while_webd_is_away_is_known_when_it_is_back(
     await ended(hive, "iris", number)
 
     async def state() -> bool:
-        return (await topic(browser, "deployments"))[f"iris/{number}"]["state"] == "deployed"
+        row = (await topic(browser, "deployments"))[f"iris/{number}"]
+        return bool(row["state"] == "deployed")
 
     await until(state, what="the end on the dashboard")
 

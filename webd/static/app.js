@@ -1,7 +1,7 @@
 /** Where a page begins: the boot block fills the store, the stream keeps it true, the page is drawn. */
 import { effect, html, render } from "./html.js";
 import { loadDismissed, session } from "./act/deeds.js";
-import { keys, startKeyboard, step } from "./act/keyboard.js";
+import { keys, press, startKeyboard, step } from "./act/keyboard.js";
 import { followAddress } from "./act/place.js";
 import { tell } from "./act/toasts.js";
 import { loadZone, setServerTime, startClock, toggleZone } from "./live/clock.js";
@@ -30,6 +30,12 @@ import { showCount } from "./parts/badge.js";
 
 /** @import {Boot} from "./types/wire" */
 /** @import {ComponentChildren} from "./vendor/preact.js" */
+
+/** What every page follows. */
+const COMMON = [
+  ...["hive", "agents", "flow", "questions", "parked", "reminders", "accounts", "refusals", "limits", "kept"],
+  ...["drafts", "proposals", "deployments", "builds"],
+];
 
 /** @returns {Boot} */
 function bootBlock() {
@@ -75,12 +81,15 @@ function bindKeys({ agent }) {
     { keys: "g s", does: "swarm", run: go("/#swarm") },
     { keys: "g c", does: "your call", run: go("/#calls") },
     { keys: "g m", does: "message flow", run: go("/#matrix") },
+    { keys: "g d", does: "deployments", run: go("/#deploys") },
     { keys: "g q", does: "questions", run: go("/#questions") },
     { keys: "g r", does: "reminders", run: go("/#schedules") },
     { keys: "g j", does: "journal", run: () => location.assign(`/agent/${agent ?? manager.peek()}/journal`) },
     { keys: "j", does: "next row", run: () => step(1) },
     { keys: "k", does: "row before", run: () => step(-1) },
     { keys: "enter", does: "open the row", run: () => {} },
+    { keys: "a", does: "approve the proposal in focus", run: () => press("a") },
+    { keys: "d", does: "deny it, with a reason", run: () => press("d") },
     { keys: "/", does: "filter", run: () => document.getElementById("filter")?.focus() },
     { keys: "w", does: "write a message", run: () => document.getElementById("compose")?.focus() },
     { keys: "t", does: "local time or UTC", run: toggleZone },
@@ -132,7 +141,7 @@ function begin() {
   startClock();
   const stream = openStream(
     {
-      topics: ["hive", "agents", "flow", "questions", "parked", "reminders", "accounts", "refusals", "limits", "kept", ...topics],
+      topics: [...COMMON, ...topics],
       cursor: boot.cursor,
       snapshot: (snapshot, at) => accept({ snapshot, at }),
       arrival: (arrival, at) => accept({ arrival, at }),

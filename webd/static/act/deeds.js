@@ -10,6 +10,7 @@ import { tell } from "./toasts.js";
 
 /** @import {Signal} from "../vendor/signals-core.js" */
 /** @import {Message} from "../types/wire" */
+/** @import {Did} from "./post.js" */
 
 /** A spinner does not outlive the reply by more than this, should the stream not tell. */
 const SETTLE_MS = 3_000;
@@ -24,7 +25,7 @@ export const session = { onSignedOut: () => {} };
  * @param {string} path
  * @param {Record<string, unknown>} body
  * @param {{said?: string, refused?: string}} [words]   told when it is done; what stands before the reason of a no
- * @returns {Promise<{seq: string, id?: number} | null>}   null when it was refused: the operator has been told why
+ * @returns {Promise<Did | null>}   null when it was refused: the operator has been told why
  */
 export async function doing(name, path, body, { said, refused = name } = {}) {
   if (underWay.peek().has(name)) return null;
@@ -104,13 +105,6 @@ export const purge = (agent) =>
     { confirm: agent },
     { said: `${agent} is purged: nothing of it is kept` },
   );
-
-/**
- * @param {string} name
- * @param {string | null} runner     null: what drove it before, else what the hive's settings say
- */
-export const create = (name, runner) =>
-  doing(`create ${name}`, "/api/v1/agents", { name, runner }, { said: `${name} is being made` });
 
 /**
  * @param {string} name     of the deed: the place it is sent from

@@ -84,3 +84,9 @@ export function step(by) {
   row.focus();
   row.scrollIntoView({ block: "nearest" });
 }
+
+/** Presses the button of the focused card that a letter stands for. @param {string} letter */
+export function press(letter) {
+  const button = document.activeElement?.closest(".call")?.querySelector(`[data-letter="${letter}"]`);
+  if (button instanceof HTMLElement) button.click();
+}

@@ -3,6 +3,11 @@
  * that a click is neither lost nor done twice.
  */
 
+/**
+ * What webd answers: where the effect will have passed, what was made, whether somebody else must act first.
+ * @typedef {{seq: string, id?: number, waits?: boolean}} Did
+ */
+
 /** Waits between the tries of one intent. */
 const RETRY_MS = [400, 1_200, 3_000];
 const KEY_BYTES = 16;
@@ -31,7 +36,7 @@ export function newKey() {
 /**
  * @param {string} path
  * @param {Record<string, unknown>} body
- * @returns {Promise<{seq: string, id?: number}>}
+ * @returns {Promise<Did>}
  */
 export async function post(path, body) {
   for (let tries = 0; ; tries++) {
@@ -47,7 +52,7 @@ export async function post(path, body) {
  * One try: the answer, null when another try makes sense, a Refusal otherwise.
  * @param {string} path
  * @param {Record<string, unknown>} body
- * @returns {Promise<{seq: string, id?: number} | null>}
+ * @returns {Promise<Did | null>}
  */
 async function attempt(path, body) {
   /** @type {Response} */

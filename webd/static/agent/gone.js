@@ -2,7 +2,8 @@
  * What is left of a destroyed agent: its history or its files above, and the form that purges its kept state once its name is typed.
  */
 import { html, useState, valueTo } from "../html.js";
-import { create, purge } from "../act/deeds.js";
+import { spawn } from "../act/decisions.js";
+import { purge } from "../act/deeds.js";
 import { kept } from "../live/store.js";
 import { Deed } from "../parts/buttons.js";
 
@@ -19,7 +20,7 @@ export function Gone({ name }) {
     <form class="prompt gone" aria-label=${`what is kept of ${name}`} onSubmit=${submit}>
       <p><b>${name} is destroyed.</b> its notes, credentials and configuration are kept until they are purged.</p>
       <div class="row">
-        <${Deed} deed=${`create ${name}`} doing="coming back…" run=${() => create(name, null)}>bring back<//>
+        <${Deed} deed=${`spawn ${name}`} doing="coming back…" run=${() => spawn(name)}>bring back<//>
         <label>type its name to purge <input class="field" autocomplete="off" spellcheck=${false} value=${typed}
           onInput=${valueTo(setTyped)} /></label>
         <${Deed} deed=${`purge ${name}`} tone="stop" doing="purging…" disabled=${typed !== name}

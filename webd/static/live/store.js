@@ -7,7 +7,7 @@ import { now_ms, setServerTime } from "./clock.js";
 import { judge, opening } from "./link.js";
 import { extended, merge, message_id, renewed, trimmed, wanting } from "./rows.js";
 
-/** @import {Account, Agent, Arrival, Broken, EgressRefusal, LimitHit, Hive, Kept, Message, ParkedThread, Question, Reminder, Snapshot} from "../types/wire" */
+/** @import {Account, Agent, Arrival, Broken, Build, Deployment, EgressRefusal, LimitHit, Hive, Kept, Message, ParkedThread, Proposal, Question, Reminder, Snapshot} from "../types/wire" */
 /** @import {Signal} from "../vendor/signals-core.js" */
 /** @import {Link} from "./link.js" */
 /** @import {Window} from "./rows.js" */
@@ -93,8 +93,22 @@ export const refusals = signal(new Map());
 /** What cages ran out of, by agent and resource. @type {Rows<LimitHit>} */
 export const limits = signal(new Map());
 
+/** Agents that are configured and were never spawned. @type {Rows<Kept>} */
+export const drafts = signal(new Map());
+/** By agent and number, `iris/3`; a proposal, its deployment and that one's log have the same key. @type {Rows<Proposal>} */
+export const proposals = signal(new Map());
+/** @type {Rows<Deployment>} */
+export const deployments = signal(new Map());
+/** @type {Rows<Build>} */
+export const builds = signal(new Map());
+
 /** @type {Record<string, Signal<ReadonlyMap<string, any>>>} */
-const STATES = { questions, parked, reminders, accounts, refusals, limits, kept };
+const STATES = { questions, parked, reminders, accounts, refusals, limits, kept, drafts, proposals, deployments, builds };
+
+/** Proposals that wait for the operator, the oldest first. */
+export const proposed = computed(() =>
+  [...proposals.value.values()].filter((row) => row.state === "open").sort((a, b) => a.proposed_ms - b.proposed_ms),
+);
 
 const whole = computed(() => [...questions.value.values()].filter((row) => !("fault" in row)));
 
@@ -126,7 +140,12 @@ export const broken = computed(() =>
 
 export const callCount = computed(
   () =>
-    troubled.value.length + letters.value.length + parked.value.size + asked.value.length + broken.value.length,
+    troubled.value.length +
+    letters.value.length +
+    parked.value.size +
+    asked.value.length +
+    broken.value.length +
+    proposed.value.length,
 );
 
 /** @param {string} name */

@@ -1,41 +1,27 @@
 /**
- * Y3R C4LL: what waits for the operator in one queue, longest waiting first: agents in trouble, letters, failed deliveries,
- * threads that went on for too long.
+ * Y3R C4LL: what waits for the operator in one queue, longest waiting first: proposals, agents in trouble, letters,
+ * failed deliveries, threads that went on for too long.
  */
 import { html, useRef, useState } from "../html.js";
 import { dismiss, markAllRead, markRead, retry, settleThread, wake, wield } from "../act/deeds.js";
 import { draft } from "../act/drafts.js";
 import { heldOrder, unreadDelivery } from "../live/rows.js";
-import { callCount, letters, parked, troubled } from "../live/store.js";
+import { callCount, letters, parked, proposed, troubled } from "../live/store.js";
 import { Armed, Deed } from "../parts/buttons.js";
+import { Card } from "../parts/card.js";
 import { Guarded } from "../parts/guarded.js";
 import { useHeld } from "../parts/held.js";
 import { Empty, Head } from "../parts/head.js";
-import { Icon, Sigil } from "../parts/pictures.js";
+import { Icon } from "../parts/pictures.js";
 import { Folding } from "../parts/prose.js";
 import { down, tone } from "../parts/state.js";
-import { Since } from "../parts/times.js";
 import { Writing } from "../parts/writing.js";
 import { count } from "../words/amounts.js";
 import { eventMark } from "../words/events.js";
+import { ProposalCard } from "./proposal.js";
 
 /** @import {Agent, Message, ParkedThread} from "../types/wire" */
 /** @import {ComponentChildren} from "../vendor/preact.js" */
-
-/**
- * @typedef {{id: string, colour: string, name: string, tone?: string, kind: string, since_ms: number}} CardProps
- * @param {CardProps & {says: ComponentChildren, children?: ComponentChildren}} props
- */
-const Card = ({ id, colour, name, tone: shade, kind, since_ms, says, children }) => html`
-  <article class=${`card call ${colour}`} aria-labelledby=${id}>
-    <header>
-      <${Sigil} name=${name} tone=${shade} />
-      <h3 id=${id} tabindex="-1" data-step><span class="kind">${kind}</span> · ${name}</h3>
-      <${Since} ms=${since_ms} as="wait" />
-      <p>${says}</p>
-    </header>
-    ${children}
-  </article>`;
 
 /** @param {{message: Message}} props */
 const Numbered = ({ message }) => html`<a href=${`/?thread=${message.thread}#matrix`}>#${message.id}</a>`;
@@ -135,6 +121,13 @@ function queue() {
           { since_ms: agent.since_ms, card: html`<${Trouble} agent=${agent} />` },
         ]),
     ),
+    ...proposed.value.map(
+      (proposal) =>
+        /** @type {[string, any]} */ ([
+          `proposal ${proposal.agent}/${proposal.number}`,
+          { since_ms: proposal.proposed_ms, card: html`<${ProposalCard} proposal=${proposal} />` },
+        ]),
+    ),
     ...[...parked.value.values()].map(
       (thread) =>
         /** @type {[string, any]} */ ([
@@ -189,7 +182,7 @@ export function Calls() {
       ${
         !shown.current.length &&
         !callCount.value &&
-        html`<${Empty} title="nothing waits for you.">agents in trouble, questions and messages to you land here.<//>`
+        html`<${Empty} title="nothing waits for you.">proposals, agents in trouble, questions and messages to you land here.<//>`
       }
     </section>`;
 }

@@ -1,6 +1,7 @@
 /** K3PT ST4T3: what destroyed agents left, how much it is, and what can become of it. Not shown while nothing is kept. */
 import { html, useEffect, useState, valueTo } from "../html.js";
-import { create, purge } from "../act/deeds.js";
+import { spawn } from "../act/decisions.js";
+import { purge } from "../act/deeds.js";
 import { Files, sizeWords } from "../live/files.js";
 import { kept } from "../live/store.js";
 import { Deed } from "../parts/buttons.js";
@@ -49,7 +50,7 @@ function Row({ row: { name, since_ms, model, runner } }) {
         before="destroyed " after=" ago" /></small></span>
       <span class="acts">
         <a class="btn quiet" href=${`/agent/${name}/state`}>files<span class="sr"> of ${name}</span></a>
-        <${Deed} deed=${`create ${name}`} doing="coming back…" run=${() => create(name, null)}>bring back<span
+        <${Deed} deed=${`spawn ${name}`} doing="coming back…" run=${() => spawn(name)}>bring back<span
           class="sr"> ${name}</span><//>
         <button class="btn stop" type="button" aria-expanded=${purging ? "true" : "false"}
           onClick=${() => setPurging(!purging)}>purge…<span class="sr"> ${name}</span></button>

@@ -3,7 +3,7 @@ import { html, signal, useLayoutEffect, useMemo, useRef, useState, valueTo } fro
 import { cancelTurn, pause, signOut, wield } from "../act/deeds.js";
 import { toggleSingleKeys, singleKeys } from "../act/keyboard.js";
 import { toggleZone, zone } from "../live/clock.js";
-import { agents, judged, kept, manager, names } from "../live/store.js";
+import { agents, drafts, judged, kept, manager, names } from "../live/store.js";
 import { Icon } from "../parts/pictures.js";
 import { down } from "../parts/state.js";
 import { fit, marked } from "../words/fuzzy.js";
@@ -71,9 +71,11 @@ function everything() {
     })),
     { text: "swarm", icon: "swarm", keys: "g s", href: "/#swarm" },
     { text: "your call", icon: "call", keys: "g c", href: "/#calls" },
+    { text: "deployments", icon: "deploy", keys: "g d", href: "/#deploys" },
     { text: "questions", icon: "question", keys: "g q", href: "/#questions" },
     { text: "schedules, reminders", icon: "clock", keys: "g r", href: "/#schedules" },
     { text: "matrix, message flow", icon: "matrix", keys: "g m", href: "/#matrix" },
+    ...(drafts.value.size ? [{ text: "drafts", icon: /** @type {const} */ ("box"), href: "/#drafts" }] : []),
     ...(kept.value.size ? [{ text: "kept state", icon: /** @type {const} */ ("box"), href: "/#kept" }] : []),
     ...(manager.value
       ? [

@@ -1,9 +1,10 @@
 /** The strip on top: the hive's name, the panes, the way to jump, the clock and the link. */
 import { html, useDerived, useEffect } from "../html.js";
 import { toggleZone, zone, now_ms } from "../live/clock.js";
-import { agents, callCount, judged, kept, manager } from "../live/store.js";
+import { agents, callCount, deployments, judged, drafts, kept, manager } from "../live/store.js";
 import { pane } from "../act/place.js";
 import { Icon, Mark } from "../parts/pictures.js";
+import { runs } from "../words/decisions.js";
 import { absolute, age, timeOfDay } from "../words/times.js";
 import { openPalette } from "./palette.js";
 
@@ -36,6 +37,7 @@ const Pane = ({ href, icon, title, plain, current, tally = 0, hot = false, more 
 function Panes({ kind, agent }) {
   const here = kind === "swarm" ? pane.value || "swarm" : kind === "journal" ? "journal" : "swarm";
   const cage = agent ?? manager.value;
+  const going = [...deployments.value.values()].filter(runs).length;
   return html`
     <nav class="panes" aria-label="panes">
       <ul>
@@ -44,7 +46,10 @@ function Panes({ kind, agent }) {
         <${Pane} href="/#calls" icon="call" title="Y3R C4LL" plain="your call" current=${here === "calls" || here === "questions"}
           tally=${callCount.value} hot />
         <${Pane} href="/#matrix" icon="matrix" title="M4TR1X" plain="message flow" current=${here === "matrix"} />
-        <${Pane} href="/#schedules" icon="clock" title="SCH3DUL3S" plain="schedules" current=${here === "schedules"} />
+        <${Pane} href="/#deploys" icon="deploy" title="D3PL0Y" plain="deployments" current=${here === "deploys"} tally=${going} />
+        <${Pane} href="/#schedules" icon="clock" title="SCH3DUL3S" plain="schedules" current=${here === "schedules"} more />
+        ${drafts.value.size > 0 &&
+        html`<${Pane} href="/#drafts" icon="box" title="DR4FTS" plain="drafts" current=${here === "drafts"} tally=${drafts.value.size} more />`}
         ${kept.value.size > 0 &&
         html`<${Pane} href="/#kept" icon="box" title="K3PT ST4T3" plain="kept state" current=${here === "kept"} more />`}
         ${cage &&
@@ -81,7 +86,7 @@ function useScrollSpy() {
       (seen) => seen.forEach((entry) => entry.isIntersecting && narrow.matches && (pane.value = entry.target.id)),
       { rootMargin: "-35% 0px -60% 0px" },
     );
-    for (const id of ["swarm", "calls", "questions", "schedules", "matrix", "kept"]) {
+    for (const id of ["swarm", "calls", "questions", "deploys", "schedules", "matrix", "drafts", "kept"]) {
       const section = document.getElementById(id);
       if (section) spy.observe(section);
     }

@@ -21,16 +21,17 @@ const CARELESS_MS = 300;
  * @property {string} [doing]             shown while under way
  * @property {boolean} [disabled]
  * @property {string} [role]
+ * @property {string} [letter]            the key that presses it while its card is focused
  * @property {ComponentChildren} [children]
  */
 
 /** @param {DeedProps} props */
-export function Deed({ deed, run, tone = "", label, doing, disabled = false, role, children }) {
+export function Deed({ deed, run, tone = "", label, doing, disabled = false, role, letter, children }) {
   const busy = underWay.value.has(deed);
   const off = disabled || !judged.value.usable;
   return html`
     <button class=${`btn ${tone}`} type="button" role=${role} aria-label=${label} aria-busy=${busy ? "true" : undefined}
-      disabled=${off && !busy} onClick=${() => !busy && run()}>
+      data-letter=${letter} disabled=${off && !busy} onClick=${() => !busy && run()}>
       ${busy && doing ? doing : children}
     </button>`;
 }

@@ -1,5 +1,7 @@
 /** What crosses the wire between webd and the page: the types of docs/reference/http.md, written once for `tsc`. */
 
+import type { FileDiff } from "./configuration";
+
 export type AgentState =
   | "idle" | "thinking" | "starting" | "stopping" | "offline" | "crashed" | "failed" | "limited" | "parked";
 
@@ -34,13 +36,105 @@ export interface Agent {
   egress_hosts: string[];
 }
 
-/** What a destroyed agent left. */
+/** An agent without a cage: what a destroyed one left, or a draft. */
 export interface Kept {
   name: string;
   role: "agent" | "manager";
   since_ms: number;
   runner: "demo" | "claude";
   model: string | null;
+}
+
+export type ProposalKind = "init" | "spawn" | "config";
+export type ProposalState = "open" | "denied" | "withdrawn" | "expired" | "approved" | "deployed" | "failed";
+
+/** One thing that a configuration would change in what the agent may or has. null: not there. */
+export interface CapabilityChange {
+  subject: string;
+  before: string | null;
+  after: string | null;
+  /** Worth a look: it gives more than there was, or names something outside. */
+  notable: boolean;
+}
+
+export interface Proposal {
+  agent: string;
+  number: number;
+  kind: ProposalKind;
+  state: ProposalState;
+  commit: string;
+  tree: string;
+  /** What was deployed when it was made. */
+  base: string | null;
+  by: "manager" | "operator";
+  description: string;
+  proposed_ms: number;
+  expires_ms: number;
+  /** In a list only the first ones. */
+  capabilities: CapabilityChange[];
+  decided_ms: number | null;
+  proof: string;
+  /** Who has approved while it still waits for another one. */
+  approvals: string[];
+  reason: string;
+}
+
+/** A key that decides proposals; bytes are base64. */
+export interface Approver {
+  name: string;
+  key: { kind: "ssh"; line: string } | { kind: "passkey"; credential: string; public_key: string };
+  fingerprint: string;
+  enrolled_ms: number;
+  revoked_ms: number | null;
+}
+
+/** Everything that is needed to decide; `digest` may be approved once. */
+export interface ProposalPage {
+  proposal: Proposal;
+  current_base: string | null;
+  diff: FileDiff[];
+  /** What a key signs, as it is. Empty once it was decided. */
+  document: string;
+  digest: string;
+  code: string;
+  /** Keys that may decide it; empty while a click is enough. */
+  approvers: Approver[];
+}
+
+export type DeploymentState =
+  | "waiting" | "building" | "switching" | "checking" | "deployed" | "returned" | "cancelled";
+
+export interface Deployment {
+  agent: string;
+  number: number;
+  kind: "init" | "spawn" | "config" | "rollback";
+  state: DeploymentState;
+  commit: string;
+  began_ms: number;
+  since_ms: number;
+  ended_ms: number | null;
+  /** With a rollback: the generation whose content it is. */
+  of: number | null;
+  /** Why it was returned, or what it waits for. */
+  detail: string;
+}
+
+export interface BuildLine {
+  /** The byte where it starts: its identity and its order. */
+  offset: number;
+  text: string;
+}
+
+/** The newest lines of one deployment's log. */
+export interface Build {
+  agent: string;
+  number: number;
+  lines: BuildLine[];
+}
+
+export interface BuildPage {
+  lines: BuildLine[];
+  before: number | null;
 }
 
 export interface StateEntry {
@@ -328,6 +422,8 @@ export interface Hive {
   version: string;
   backend: string;
   separated: boolean;
+  /** A click is enough to approve: no key is enrolled. */
+  click: boolean;
   notices: string[];
   operator: string;
   daemons: Record<string, "up" | "down">;
@@ -351,6 +447,11 @@ export interface Topics {
   accounts?: Record<string, Account>;
   refusals?: Record<string, EgressRefusal>;
   limits?: Record<string, LimitHit>;
+  kept?: Record<string, Kept>;
+  drafts?: Record<string, Kept>;
+  proposals?: Record<string, Proposal>;
+  deployments?: Record<string, Deployment>;
+  builds?: Record<string, Build>;
   [topic: string]: unknown;
 }
 
