@@ -53,9 +53,11 @@ def _delivery_changed(body: DeliveryChanged) -> str:
 
 def _turn_changed(body: TurnChanged) -> str:
     turn = body.turn
+    states = ", ".join(f"#{delivery.message} {worded(delivery.state)}" for delivery in body.deliveries)
+    became = f" ({states})" if states else ""
     if turn.outcome is None:
-        return f"{turn.agent}: turn {turn.id} began, woken by {printable(turn.woke_by)}"
-    return f"{turn.agent}: turn {turn.id} {worded(turn.outcome)} {printable(turn.detail)}".rstrip()
+        return f"{turn.agent}: turn {turn.id} began, woken by {printable(turn.woke_by)}{became}"
+    return f"{turn.agent}: turn {turn.id} {worded(turn.outcome)}{became} {printable(turn.detail)}".rstrip()
 
 
 def _agent_changed(body: AgentChanged) -> str:

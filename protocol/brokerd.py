@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from protocol.limited import EgressRefusal, LimitHit, ModelAccount
-from protocol.limits import INTEGER_MAX, PAGE_ROWS_MAX, SEARCH_CHARS_MAX
+from protocol.limits import INTEGER_MAX, PAGE_ROWS_MAX, SEARCH_CHARS_MAX, TURN_DELIVERIES_TOLD_MAX
 from protocol.messages import DeliveryId, Message, MessageId, Receipt
 from protocol.names import AccountName, AgentName
 from protocol.questions import Broken, Question
@@ -144,6 +144,8 @@ class TurnChanged(Struct, frozen=True, tag_field="kind", tag="turn_changed"):
     """A turn began or ended: its whole row. What that changes about the agent is `Agent.after`."""
 
     turn: Turn
+    deliveries: Annotated[tuple[Receipt, ...], Meta(max_length=TURN_DELIVERIES_TOLD_MAX)] = ()
+    """What that changes about deliveries. Of a turn with more than these, the others were told by themselves."""
 
 
 class TurnEventAdded(Struct, frozen=True, tag_field="kind", tag="turn_event_added"):

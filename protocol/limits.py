@@ -31,6 +31,8 @@ LEASE_MS: Final = 10 * 60 * 1000
 STATUS_CHARS_MAX: Final = 200
 DETAIL_CHARS_MAX: Final = 2_000
 TURN_EVENTS_BATCH_MAX: Final = 64
+TURN_DELIVERIES_TOLD_MAX: Final = 32
+"""Deliveries that the end of a turn tells of in one entry of the feed."""
 TURN_TEXT_CHARS_MAX: Final = 8_000
 """Characters of one text field of a turn event; the harness cuts and says so."""
 TURN_LABEL_CHARS_MAX: Final = 300

@@ -6,7 +6,6 @@ from brokerd.live.alarm import Alarm
 from brokerd.live.feed import Feed
 from brokerd.store import questions
 from brokerd.store.feed import Entry
-from protocol.brokerd import DeliveryChanged
 from protocol.messages import DeliveryState
 from runtime.clock import now_ms
 from runtime.log import Log
@@ -31,8 +30,8 @@ class Deadlines:
             self._alarm.bring_forward(deadline_ms)
 
     def follow(self, entry: Entry) -> None:
-        """A delivery was settled; when it was given up, it may be that of a question."""
-        if isinstance(entry.body, DeliveryChanged) and entry.body.delivery.state is DeliveryState.DEAD:
+        """Deliveries were settled; one that was given up may be that of a question."""
+        if any(receipt.state is DeliveryState.DEAD for receipt in entry.deliveries):
             self._alarm.bring_forward(now_ms())
 
     async def expire(self) -> None:

@@ -16,7 +16,7 @@ from brokerd.policy.bodies import bytes_of
 from brokerd.policy.guards import Guards, check_inbox
 from brokerd.store.feed import Entry
 from brokerd.store.pulls import Waiting
-from protocol.brokerd import Agent, AgentChanged, AgentGone, DeliveryChanged, MessageSent
+from protocol.brokerd import Agent, AgentChanged, AgentGone, DeliveryChanged, MessageSent, TurnChanged
 from protocol.messages import DeliveryState
 from runtime.later import Later
 from runtime.reactor import this_reactor
@@ -195,23 +195,24 @@ class Inboxes:
                 if receipt.state is not DeliveryState.HELD:
                     inbox.is_searched = inbox.is_searched or inbox.open == 1
                     inbox.arrive(Waiting(receipt.id, 0, bare))
-        elif isinstance(body, DeliveryChanged):
-            self._follow_delivery(entry, body)
+        elif isinstance(body, DeliveryChanged | TurnChanged):
+            self._follow_deliveries(entry)
         elif isinstance(body, AgentChanged):
             self._follow_agent(body.agent)
         elif isinstance(body, AgentGone):
             self.of(body.name).is_limited = False
 
-    def _follow_delivery(self, entry: Entry, changed: DeliveryChanged) -> None:
-        receipt = changed.delivery
-        inbox = self.of(receipt.recipient)
-        if receipt.state is DeliveryState.QUEUED:
-            inbox.arrive(None)
-        else:
-            inbox.leave(receipt.id)
-        inbox.open += entry.opened
-        inbox.peak = max(inbox.peak, inbox.open)
-        inbox.size += entry.opened * entry.size
+    def _follow_deliveries(self, entry: Entry) -> None:
+        inbox = self.of(entry.agent)
+        for receipt in entry.deliveries:
+            if receipt.state is DeliveryState.QUEUED:
+                inbox.arrive(None)
+            else:
+                inbox.leave(receipt.id)
+        if entry.opened:
+            inbox.open += entry.opened
+            inbox.peak = max(inbox.peak, inbox.open)
+            inbox.size += entry.size
 
     def _follow_agent(self, agent: Agent) -> None:
         inbox = self.of(agent.name)

@@ -192,28 +192,24 @@ class Bound(Struct, frozen=True, gc=False):
         return Receipt(self.id, message_of(self.id), self.recipient, state, turn, attempts, at_ms)
 
 
-def bind(db: Db, log: FeedLog, bound: Sequence[Bound]) -> None:
-    """Put deliveries, which must be waiting, into turns."""
-    db.executemany(BIND, [(each.id, each.turn, each.attempts, log.at_ms) for each in bound])
-    for each in bound:
-        log.append(
-            each.recipient,
-            DeliveryChanged(each.now(DeliveryState.IN_TURN, each.turn, each.attempts, log.at_ms)),
-        )
+def bind(db: Db, bound: Sequence[Bound], at_ms: int) -> list[Receipt]:
+    """Put deliveries, which must be waiting, into turns; whoever asks for it tells what became of them."""
+    db.executemany(BIND, [(each.id, each.turn, each.attempts, at_ms) for each in bound])
+    return [each.now(DeliveryState.IN_TURN, each.turn, each.attempts, at_ms) for each in bound]
 
 
-def settle(db: Db, log: FeedLog, ended: Sequence[tuple[Bound, Outcome]]) -> list[DeliveryState]:
-    """Decide deliveries whose turns end; what becomes of each."""
-    states: list[DeliveryState] = []
-    changed: list[tuple[Any, ...]] = []
+def settle(db: Db, log: FeedLog, ended: Sequence[tuple[Bound, Outcome]]) -> list[Receipt]:
+    """Decide deliveries whose turns end; what becomes of each, which the end of its turn tells."""
+    receipts: list[Receipt] = []
     for bound, outcome in ended:
         settled = settling.settle(outcome, bound.attempts)
         turn = None if settled.state is DeliveryState.QUEUED else bound.turn
-        states.append(settled.state)
-        changed.append((bound.id, settled.state.value, turn, settled.attempts, log.at_ms))
-        _tell(db, log, bound.now(settled.state, turn, settled.attempts, log.at_ms), bound.size)
-    db.executemany(SETTLE, changed)
-    return states
+        receipts.append(bound.now(settled.state, turn, settled.attempts, log.at_ms))
+    db.executemany(SETTLE, [(r.id, r.state.value, r.turn, r.attempts, log.at_ms) for r in receipts])
+    for receipt in receipts:
+        if is_reminder(receipt.id):
+            occurrences.settle(db, log, receipt.message, receipt.state)
+    return receipts
 
 
 def mark_read(db: Db, log: FeedLog, messages: Iterable[int]) -> int:
@@ -313,21 +309,20 @@ def _change(
     *,
     skipped: bool = False,
 ) -> int:
-    """The place in the feed; `opened` as in feed.Entry, by default what the new state says.
+    """The place in the feed; `opened` as in feed.Entry. A reminder's occurrence follows its delivery.
 
     `skipped` is for a reminder's delivery that ends without a turn.
     """
     row = db.execute(CHANGE, (state.value, turn, attempts, log.at_ms, delivery)).fetchone()
-    return _tell(db, log, receipt(row), row["bytes"], opened, skipped=skipped)
-
-
-def _tell(
-    db: Db, log: FeedLog, changed: Receipt, size: int, opened: int | None = None, *, skipped: bool = False
-) -> int:
-    """Say what became of a delivery; the place in the feed. A reminder's occurrence follows it."""
-    if opened is None:
-        opened = 0 if changed.state in OPEN else -1
-    place = log.append(changed.recipient, DeliveryChanged(changed), opened, size)
+    changed = receipt(row)
+    place = tell(log, changed, row["bytes"], opened)
     if is_reminder(changed.id):
         occurrences.settle(db, log, changed.message, changed.state, skipped=skipped)
     return place
+
+
+def tell(log: FeedLog, changed: Receipt, size: int, opened: int | None = None) -> int:
+    """Say by itself what became of a delivery; the place in the feed. `opened` by default what the new state says."""
+    if opened is None:
+        opened = 0 if changed.state in OPEN else -1
+    return log.append(changed.recipient, DeliveryChanged(changed), opened, opened * size)

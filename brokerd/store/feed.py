@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from brokerd.store import rows
-from protocol.brokerd import AnyFeedBody
+from protocol.brokerd import AnyFeedBody, DeliveryChanged, TurnChanged
 from protocol.limits import FEED_BACKLOG_ROWS_MAX, INTEGER_MAX
+from protocol.messages import Receipt
 from protocol.problem import Problem, Refused
 from runtime.clock import new_key
 from runtime.store import Db
@@ -54,9 +55,20 @@ class Entry(Struct, frozen=True, gc=False):
     body: AnyFeedBody
     encoded: bytes
     opened: int = 0
-    """With a delivery that changed: 1 when it waits again, though it was settled, and -1 when it is settled."""
+    """How many deliveries more are open: 1 when one waits again, though it was settled, -1 for each that is settled."""
     size: int = 0
-    """Bytes of its message's body."""
+    """Bytes of their messages' bodies, less than none for those that are settled."""
+
+    @property
+    def deliveries(self) -> tuple[Receipt, ...]:
+        """Those that changed, all of one recipient."""
+        match self.body:
+            case DeliveryChanged(receipt):
+                return (receipt,)
+            case TurnChanged(_, receipts):
+                return receipts
+            case _:
+                return ()
 
 
 class FeedGroup:

@@ -11,6 +11,7 @@ from brokerd.store import deliveries, keys, messages, turns
 from brokerd.store.deliveries import Bound
 from brokerd.store.feed import FeedLog
 from brokerd.store.keys import Asked, First
+from protocol.brokerd import DeliveryChanged
 from protocol.limits import PAGE_BYTES_MAX
 from protocol.messages import Message, Receipt
 from protocol.tools import Received, Recv
@@ -70,11 +71,9 @@ def pull(db: Db, log: FeedLog, agent: str, request: Recv) -> Received:
         return Received(tuple(messages.read(db, each) for each in ids))
     waiting = deliveries.queued(db, agent, request.limit)
     found = tuple(fitting(_read(db, [receipt.message for receipt in waiting]), PAGE_BYTES_MAX))
-    deliveries.bind(
-        db,
-        log,
-        [Bound(receipt.id, agent, request.turn, receipt.attempts + 1) for receipt in waiting[: len(found)]],
-    )
+    bound = [Bound(each.id, agent, request.turn, each.attempts + 1) for each in waiting[: len(found)]]
+    for receipt in deliveries.bind(db, bound, log.at_ms):
+        log.append(agent, DeliveryChanged(receipt))
     if found:
         answer = _encoder.encode([message.id for message in found])
         keys.remember(db, [(asked, First(digest, answer))], log.at_ms)

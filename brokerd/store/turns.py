@@ -12,8 +12,8 @@ from brokerd.store.deliveries import Bound
 from brokerd.store.feed import FeedLog
 from protocol.agent import TurnClosed
 from protocol.brokerd import TurnChanged
-from protocol.limits import INTEGER_MAX
-from protocol.messages import DeliveryState
+from protocol.limits import INTEGER_MAX, TURN_DELIVERIES_TOLD_MAX
+from protocol.messages import DeliveryState, Receipt
 from protocol.problem import Problem, Refused
 from protocol.turns import Outcome, Turn, Usage
 from runtime.store import Db, quick
@@ -209,12 +209,10 @@ def _begin(db: Db, log: FeedLog, woken: Sequence[tuple[OpenTurn, str, int]]) -> 
         message = deliveries.message_of(turn.delivery)
         new.append((turn.id, turn.agent, turn.delivery, turn.token, sender, message, log.at_ms))
     rows.insert(db, INSERT, new)
-    deliveries.bind(
-        db, log, [Bound(turn.delivery, turn.agent, turn.id, attempts) for turn, _, attempts in woken]
-    )
-    for turn, sender, _ in woken:
-        message = deliveries.message_of(turn.delivery)
-        log.append(turn.agent, TurnChanged(Turn(turn.id, turn.agent, sender, message, log.at_ms)))
+    bound = [Bound(turn.delivery, turn.agent, turn.id, attempts) for turn, _, attempts in woken]
+    for (turn, sender, _), receipt in zip(woken, deliveries.bind(db, bound, log.at_ms), strict=True):
+        began = Turn(turn.id, turn.agent, sender, receipt.message, log.at_ms)
+        log.append(turn.agent, TurnChanged(began, (receipt,)))
 
 
 def _last_id(db: Db) -> int:
@@ -273,17 +271,27 @@ def _end(
         for row in of_turn
         if row["delivery"] is not None
     ]
-    became: dict[int, list[DeliveryState]] = {each.turn: [] for each, _ in ending}
-    for (delivery, _), state in zip(bound, deliveries.settle(db, log, bound), strict=True):
-        became[delivery.turn].append(state)
-    closed = {turn: _closed(states) for turn, states in became.items()}
+    became: dict[int, list[tuple[Receipt, int]]] = {each.turn: [] for each, _ in ending}
+    for (delivery, _), receipt in zip(bound, deliveries.settle(db, log, bound), strict=True):
+        became[delivery.turn].append((receipt, delivery.size))
+    closed = {turn: _closed(settled) for turn, settled in became.items()}
     db.executemany(END, [_ended_row(each, closed[each.turn], log.at_ms) for each, _ in ending])
     for each, of_turn in ending:
-        log.append(each.agent, TurnChanged(_ended_turn(each, of_turn[0], log.at_ms)))
+        _tell(log, _ended_turn(each, of_turn[0], log.at_ms), became[each.turn])
     return closed
 
 
-def _closed(states: Sequence[DeliveryState]) -> TurnClosed:
+def _tell(log: FeedLog, turn: Turn, settled: Sequence[tuple[Receipt, int]]) -> None:
+    """Say that a turn ended, and what became of its deliveries, each with the bytes of its message."""
+    for receipt, size in settled[TURN_DELIVERIES_TOLD_MAX:]:
+        deliveries.tell(log, receipt, size)
+    told = settled[:TURN_DELIVERIES_TOLD_MAX]
+    over = [size for receipt, size in told if receipt.state not in deliveries.OPEN]
+    log.append(turn.agent, TurnChanged(turn, tuple([each for each, _ in told])), -len(over), -sum(over))
+
+
+def _closed(settled: Sequence[tuple[Receipt, int]]) -> TurnClosed:
+    states = [receipt.state for receipt, _ in settled]
     return TurnClosed(
         done=states.count(DeliveryState.DONE),
         requeued=states.count(DeliveryState.QUEUED),

@@ -56,6 +56,7 @@ EVENTS: list[tuple[Any, set[str], str]] = [
     (MessageSent(MESSAGE), {"atlas", "iris"}, f"#1  atlas → iris  {SHOWN}  [in turn]"),
     (DeliveryChanged(RECEIPT), {"iris"}, "#1 at iris: in turn (turn 7)"),
     (TurnChanged(TURN), {"iris"}, "iris: turn 7 began, woken by atlas"),
+    (TurnChanged(TURN, (RECEIPT,)), {"iris"}, "iris: turn 7 began, woken by atlas (#1 in turn)"),
     (
         TurnChanged(Turn(7, "iris", "atlas", 1, 0, 9, Outcome.RATE_LIMITED, HOSTILE)),
         {"iris"},

@@ -1,7 +1,7 @@
 """The message flow as the dashboard keeps it: the newest messages without holes, and what waits for the operator."""
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -41,10 +41,15 @@ class Flow:
         self._let_go_of_some()
         return row
 
-    def fetched(self, message: Message) -> None:
-        """A message that had been let go and has changed."""
-        self._rows.setdefault(message.id, message_row(message))
-        self._let_go_of_some(but=message.id)
+    def fetched(self, messages: Sequence[Message]) -> None:
+        """Messages that had been let go and have changed."""
+        for message in messages:
+            self._rows.setdefault(message.id, message_row(message))
+        self._let_go_of_some(but=frozenset(message.id for message in messages))
+
+    def knows(self, message: int) -> bool:
+        """Whether it is in memory."""
+        return message in self._rows
 
     def changed(self, receipt: Receipt) -> MessageRow | None:
         """The message after a change of one delivery; None when it must be fetched first.
@@ -69,11 +74,11 @@ class Flow:
         waiting = [row for row in self._rows.values() if _wants(row, now_ms)]
         return sorted(waiting, key=lambda row: row.id)[:WANTING_MAX]
 
-    def _let_go_of_some(self, but: int = 0) -> None:
+    def _let_go_of_some(self, but: frozenset[int] = frozenset()) -> None:
         """Forget what neither the window nor the operator needs, longest untouched first; never `but`."""
         if len(self._rows) <= KEPT_MAX:
             return
-        needed = {*self._window, but}
+        needed = {*self._window, *but}
         beside = [(number, _unread(row)) for number, row in self._rows.items() if number not in needed]
         spare = [number for number, unread in beside if not unread]
         unread = [number for number, unread in reversed(beside) if unread]

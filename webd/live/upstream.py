@@ -4,7 +4,7 @@ While a daemon is away everything that is known stays shown, the hive's row says
 where it ended as soon as somebody answers. Only a feed that began anew is taken up by a snapshot.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol, TypeVar
 
 import trio
@@ -276,7 +276,7 @@ class Feed:
         try:
             changes = world.heard(event, now_ms)
         except Unknown as unknown:
-            await self._fetch(unknown.message)
+            await self._fetch(unknown.messages)
             changes = world.heard(event, now_ms)
         for change in changes:
             if change.topic.startswith(TAIL):
@@ -287,11 +287,13 @@ class Feed:
             world.schedules.start_from(soonest.reminders, more=soonest.after is not None)
             self._picture.hub.break_off(REMINDERS)
 
-    async def _fetch(self, number: int) -> None:
-        """A message that was let go. One that brokerd itself has let go is shown no more: its change is not either."""
-        page = await _asked(self.client, ListMessages(before=number + 1, limit=1), self.name)
-        for message in page.messages:
-            if message.id == number:
-                self._picture.world.fetched(message)
-                return
-        self._picture.world.expire(number)
+    async def _fetch(self, numbers: Iterable[int]) -> None:
+        """Messages that were let go. One that brokerd itself has let go is shown no more: its change is not either."""
+        found: list[Message] = []
+        for number in numbers:
+            page = await _asked(self.client, ListMessages(before=number + 1, limit=1), self.name)
+            if page.messages and page.messages[0].id == number:
+                found.append(page.messages[0])
+            else:
+                self._picture.world.expire(number)
+        self._picture.world.fetched(found)

@@ -5,7 +5,7 @@ what was last told, so that only a real change goes out.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
@@ -74,8 +74,7 @@ ANEW: Final = (FLOW, QUESTIONS, PARKED, REMINDERS, ACCOUNTS, REFUSALS, LIMITS)
 CAGELESS: Final = frozenset({Power.KEPT, Power.DRAFT})
 """Shown apart from the swarm."""
 CLICK_NOTICE: Final = (
-    "a click is enough to approve: whoever gets at this dashboard decides what your agents may do. "
-    "`hivectl enrol` lets a key of yours decide instead"
+    "a click on this dashboard is enough to approve; after `hivectl enrol` only a key of yours decides"
 )
 LATE_MAX: Final = 5
 LATE_MS: Final = 600_000
@@ -94,11 +93,11 @@ class Change(Struct, frozen=True):
 
 
 class Unknown(Exception):
-    """A change to a message that is not in memory: fetch it, then take the same event in again."""
+    """A change to messages that are not in memory: fetch them, then take the same event in again."""
 
-    def __init__(self, message: int) -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(self, messages: tuple[int, ...]) -> None:
+        super().__init__(messages)
+        self.messages = messages
 
 
 class _Heard:
@@ -222,9 +221,9 @@ class World:
         self.limited.start_from(snapshot)
         return [*self._agent_changes(sorted(before | set(self._heard)), now_ms), *self._hive_changes(now_ms)]
 
-    def fetched(self, message: Message) -> None:
-        """A message that was asked for after Unknown."""
-        self.flow.fetched(message)
+    def fetched(self, messages: Sequence[Message]) -> None:
+        """Messages that were asked for after Unknown, as far as they are still there."""
+        self.flow.fetched(messages)
 
     def expire(self, message: int) -> None:
         """A message that was asked for after Unknown and is no more: nothing is told of it."""
@@ -244,8 +243,8 @@ class World:
                 return self._sent(message, now_ms)
             case DeliveryChanged(receipt):
                 return self._delivery_changed(receipt, now_ms)
-            case TurnChanged(turn):
-                return self._turn_changed(turn, now_ms)
+            case TurnChanged(turn, receipts):
+                return self._turn_changed(turn, receipts, now_ms)
             case TurnEventAdded(agent, turn, added):
                 return self._event_added(agent, turn, added, now_ms)
             case AgentChanged(agent):
@@ -284,15 +283,21 @@ class World:
         return [Change(FLOW, row), *self._agent_changes(recipients, now_ms), *self._hive_changes(now_ms)]
 
     def _delivery_changed(self, receipt: Receipt, now_ms: int) -> list[Change]:
+        self._check_known((receipt,))
         row = self.flow.changed(receipt)
-        if row is None and receipt.message not in self._expired:
-            raise Unknown(receipt.message)
         self._expired.discard(receipt.message)
         self._inboxes.changed(receipt)
         told = [] if row is None else [Change(FLOW, row)]
         return [*told, *self._agent_changes([receipt.recipient], now_ms)]
 
-    def _turn_changed(self, turn: Turn, now_ms: int) -> list[Change]:
+    def _check_known(self, receipts: Iterable[Receipt]) -> None:
+        named = (receipt.message for receipt in receipts)
+        unknown = tuple(each for each in named if not self.flow.knows(each) and each not in self._expired)
+        if unknown:
+            raise Unknown(unknown)
+
+    def _turn_changed(self, turn: Turn, receipts: Sequence[Receipt], now_ms: int) -> list[Change]:
+        self._check_known(receipts)
         heard = self._heard.get(turn.agent)
         if heard is not None:
             heard.agent = heard.agent.after(turn)
@@ -300,8 +305,9 @@ class World:
             if turn.ended_ms is None and turn.id > heard.last_turn:
                 heard.last_turn = turn.id
                 heard.began_ms.append(turn.began_ms)
+        settled = [told for receipt in receipts for told in self._delivery_changed(receipt, now_ms)]
         told = Change(TAIL + turn.agent, {"turn": turn_row(turn)})
-        return [told, *self._agent_changes([turn.agent], now_ms)]
+        return [*settled, told, *self._agent_changes([turn.agent], now_ms)]
 
     def _event_added(self, agent: str, turn: int, added: AnyTurnEvent, now_ms: int) -> list[Change]:
         if isinstance(added, ToolCalled) and agent in self._heard:

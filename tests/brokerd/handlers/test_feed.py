@@ -49,11 +49,13 @@ async def test_the_life_of_a_message_is_told_in_order(hive: Hive) -> None:
     async with hive.operator.watch(WatchFeed(start.epoch, start.seq)) as events:
         told = await read_to(events, end.seq)
     assert [event.seq for event in told] == list(range(start.seq + 1, end.seq + 1))
-    deliveries = [event.body.delivery for event in told if isinstance(event.body, DeliveryChanged)]
-    assert {receipt.id for receipt in deliveries} == {delivery.id}
-    states = [receipt.state for receipt in deliveries]
-    assert [state for state in states if state is not DeliveryState.LEASED] == ["in_turn", "done"]
-    turns = [event.body.turn for event in told if isinstance(event.body, TurnChanged)]
+    changes = [event.body for event in told if isinstance(event.body, TurnChanged)]
+    deliveries = [receipt for change in changes for receipt in change.deliveries]
+    assert [(receipt.id, receipt.state) for receipt in deliveries] == [
+        (delivery.id, DeliveryState.IN_TURN),
+        (delivery.id, DeliveryState.DONE),
+    ]
+    turns = [change.turn for change in changes]
     assert [(each.id, each.outcome) for each in turns] == [(turn, None), (turn, Outcome.DONE)]
     (iris,) = [now.agent for now in start.agents if now.agent.name == "iris"]
     assert [iris.after(each).activity for each in turns] == ["thinking", "idle"]
@@ -84,6 +86,8 @@ def apply(state: dict[str, Any], event: FeedEvent) -> None:
         state["agents"][body.agent.name] = body.agent
     elif isinstance(body, TurnChanged):
         state["agents"][body.turn.agent] = state["agents"][body.turn.agent].after(body.turn)
+        for receipt in body.deliveries:
+            state["messages"].setdefault(receipt.message, {})[receipt.id] = receipt.state
 
 
 async def test_a_snapshot_and_what_follows_it_are_the_whole(hive: Hive) -> None:

@@ -35,7 +35,7 @@ def test_a_turn_begins_durably(db: Db, write: Writer) -> None:
     write.kinds()
     write.now_ms = 2_000
     turn = begin(write, "iris", delivery, TOKEN)
-    assert write.kinds() == ["DeliveryChanged", "TurnChanged"]
+    assert write.kinds() == ["TurnChanged"]
     assert deliveries.read(db, delivery) == Receipt(
         delivery, delivery >> 7, "iris", DeliveryState.IN_TURN, turn, 1, 2_000
     )
@@ -82,7 +82,7 @@ def test_a_turn_ends_once(db: Db, write: Writer) -> None:
     ending = Ending(Outcome.DONE, "well", usage, "c-1", 77)
     closed = write(turns.end, "iris", turn, ending)
     assert closed == TurnClosed(done=1, requeued=0, dead=0)
-    assert write.kinds() == ["DeliveryChanged", "TurnChanged"]
+    assert write.kinds() == ["TurnChanged"]
     assert write(turns.end, "iris", turn, Ending(Outcome.CRASHED)) == closed
     assert write.kinds() == []
     (shown,) = turns.before(db, "iris", None, 10)
@@ -284,7 +284,30 @@ def test_turns_that_end_together_are_each_answered(db: Db, write: Writer) -> Non
     assert answers[:3] == [TurnClosed(2, 0, 0), TurnClosed(0, 1, 0), TurnClosed(2, 0, 0)]
     assert "iris has no turn" in str(answers[3])
     assert answers[4] == done
-    assert write.kinds() == ["DeliveryChanged"] * 3 + ["TurnChanged"] * 2
+    told = [(entry.deliveries, entry.opened, entry.size) for entry in write.told]
+    assert [([receipt.state for receipt in each], opened, size) for each, opened, size in told] == [
+        (["done", "done"], -2, -10),
+        (["queued"], 0, 0),
+    ]
+    assert write.kinds() == ["TurnChanged"] * 2
     assert deliveries.read(db, pulled).state is DeliveryState.DONE
     assert deliveries.read(db, crashed).state is DeliveryState.QUEUED
     assert [turns.before(db, name, None, 1)[0].outcome for name in ("iris", "atlas")] == ["done", "crashed"]
+
+
+def test_a_turn_with_very_many_deliveries_tells_some_of_them_by_themselves(
+    write: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "TURN_DELIVERIES_TOLD_MAX", 2)
+    first, turn = begun(write)
+    pulled = {queued(write) for _ in range(3)}
+    write(pulls.pull, "iris", recv(turn))
+    write.told.clear()
+    write(turns.end, "iris", turn, Ending(Outcome.DONE))
+    assert [(len(entry.deliveries), entry.opened, entry.size) for entry in write.told] == [
+        (1, -1, -5),
+        (1, -1, -5),
+        (2, -2, -10),
+    ]
+    assert {receipt.id for entry in write.told for receipt in entry.deliveries} == {first, *pulled}
+    assert write.kinds() == ["DeliveryChanged"] * 2 + ["TurnChanged"]

@@ -1,7 +1,7 @@
 """The merged picture: state words, and that it does not matter from where one began to listen."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -41,6 +41,7 @@ from webd.live.world import LATE_MS, Change, Unknown, World
 
 NOW = 1_800_000_000_000
 NAMES = ("hm1nd", "iris", "atlas")
+TURN = Turn(1, "iris", "operator", 1, NOW)
 
 
 def cage(name: str = "iris", power: Power = Power.RUNNING, **more: object) -> Cage:
@@ -141,15 +142,14 @@ def test_a_crashed_cage_says_why_itself() -> None:
 def test_what_an_agent_does_is_in_its_words_or_its_tools() -> None:
     picture = world()
     picture.cages_now([cage()], NOW)
-    turn = Turn(1, "iris", "operator", 1, NOW)
     called = ToolCalled(n=0, at_ms=NOW, call="c", tool="Bash", summary="ls \x1b[31m-l", input="{}")
-    heard(picture, AgentChanged(agent()), TurnChanged(turn))
+    heard(picture, AgentChanged(agent()), TurnChanged(TURN))
     assert (picture.agents["iris"].state, picture.agents["iris"].turn) == (AgentState.THINKING, 1)
     heard(picture, TurnEventAdded("iris", 1, called))
     assert picture.agents["iris"].doing == "ls -l"
     heard(picture, AgentChanged(agent(activity=Activity.THINKING, turn=1, status="counting files")))
     assert picture.agents["iris"].doing == "counting files"
-    heard(picture, TurnChanged(replace(turn, ended_ms=NOW, outcome=Outcome.DONE)))
+    heard(picture, TurnChanged(replace(TURN, ended_ms=NOW, outcome=Outcome.DONE)))
     assert picture.agents["iris"].turn is None
     heard(picture, AgentChanged(agent()))
     assert picture.agents["iris"].doing == ""
@@ -188,10 +188,31 @@ def test_a_change_to_a_forgotten_message_asks_for_it_first() -> None:
     event = FeedEvent(1, NOW, DeliveryChanged(receipt(7, DeliveryState.DONE, changed_ms=NOW + 1)))
     with pytest.raises(Unknown) as unknown:
         picture.heard(event, NOW)
-    assert unknown.value.message == 7
-    picture.fetched(message(7, receipt(7, DeliveryState.DONE, changed_ms=NOW + 1)))
+    assert unknown.value.messages == (7,)
+    picture.fetched([message(7, receipt(7, DeliveryState.DONE, changed_ms=NOW + 1))])
     [told] = picture.heard(event, NOW)
     assert told.data.deliveries[0].state == "done"
+
+
+def test_the_end_of_a_turn_asks_for_all_forgotten_messages_before_anything_changes() -> None:
+    """Even when memory is full of others that are not to be let go."""
+    picture = world()
+    picture.cages_now([cage()], NOW)
+    for number in range(10, KEPT_MAX + WINDOW_MESSAGES + 10):
+        heard(picture, MessageSent(message(number, receipt(number, recipient="operator"), to="operator")))
+    heard(picture, AgentChanged(agent()), TurnChanged(TURN))
+    done = tuple(receipt(number, DeliveryState.DONE, changed_ms=NOW + 1) for number in (7, 8))
+    event = FeedEvent(
+        picture.seq + 1, NOW, TurnChanged(replace(TURN, ended_ms=NOW, outcome=Outcome.DONE), done)
+    )
+    with pytest.raises(Unknown) as unknown:
+        picture.heard(event, NOW)
+    assert unknown.value.messages == (7, 8)
+    assert picture.agents["iris"].turn == 1
+    picture.fetched([message(number, receipt(number)) for number in (7, 8)])
+    flow = [change.data for change in picture.heard(event, NOW) if change.topic == "flow"]
+    assert [(row.id, row.deliveries[0].state) for row in flow] == [(7, "done"), (8, "done")]
+    assert picture.agents["iris"].turn is None
 
 
 def test_a_message_is_fetched_even_when_memory_is_full_of_unread_ones() -> None:
@@ -201,13 +222,13 @@ def test_a_message_is_fetched_even_when_memory_is_full_of_unread_ones() -> None:
     change = FeedEvent(picture.seq + 1, NOW, DeliveryChanged(receipt(9_999, DeliveryState.DONE)))
     with pytest.raises(Unknown):
         picture.heard(change, NOW)
-    picture.fetched(message(9_999, receipt(9_999)))
+    picture.fetched([message(9_999, receipt(9_999))])
     assert picture.heard(change, NOW)
 
 
 def test_a_message_fetched_ahead_never_goes_back() -> None:
     picture = world()
-    picture.fetched(message(7, receipt(7, DeliveryState.DONE, changed_ms=NOW + 2)))
+    picture.fetched([message(7, receipt(7, DeliveryState.DONE, changed_ms=NOW + 2))])
     [told] = heard(picture, DeliveryChanged(receipt(7, DeliveryState.LEASED, changed_ms=NOW + 1)))
     assert told.data.deliveries[0].state == "done"
 
@@ -345,7 +366,17 @@ class Broker:
             turns.append(Turn(1 + sum(map(len, self.turns.values())), name, "operator", 1, self.now_ms))
             self.say(TurnEventAdded(name, turns[-1].id, Said(n=0, at_ms=self.now_ms, text="x")))
         self.agents[name] = self.agents[name].after(turns[-1])
-        self.say(TurnChanged(turns[-1]))
+        self.say(TurnChanged(turns[-1], tuple(self.moved(name))))
+
+    def moved(self, name: str) -> Iterator[Receipt]:
+        """Some of what is open for an agent changes with its turn."""
+        for found in tuple(self.messages.values()):
+            delivery = found.deliveries[0]
+            if found.to == name and delivery.state in OPEN and self.chance.randrange(2):
+                state = self.chance.choice([DeliveryState.IN_TURN, DeliveryState.DONE, DeliveryState.QUEUED])
+                moved = replace(delivery, state=state, changed_ms=self.now_ms)
+                self.messages[found.id] = replace(found, deliveries=(moved,))
+                yield moved
 
     def snapshot(self) -> Snapshot:
         wanting = [
@@ -394,7 +425,7 @@ def listening_from(
         try:
             picture.heard(event, event.at_ms)
         except Unknown as unknown:
-            picture.fetched(broker.messages[unknown.message])
+            picture.fetched([broker.messages[number] for number in unknown.messages])
             picture.heard(event, event.at_ms)
     picture.tick(broker.now_ms)
     return picture
