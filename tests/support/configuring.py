@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import trio
@@ -15,7 +16,16 @@ from privd.cages.spec import CageSpec, Places
 from privd.handlers import proposals as verdicts
 from privd.host import Host
 from privd.settings import Peers, PrivdSettings
-from protocol.approvals import Approval, AtTerminal, Click, Deployment, Proposal, ProposalKind, ProposalPage
+from protocol.approvals import (
+    AnyProof,
+    Approval,
+    AtTerminal,
+    Click,
+    Deployment,
+    Proposal,
+    ProposalKind,
+    ProposalPage,
+)
 from protocol.configuration import Approve, Propose, ShowProposal
 from protocol.rpc import Caller, Role
 from runtime.log import logger
@@ -62,13 +72,17 @@ class Desk:
 
     async def approve(self, proposal: Proposal, page: ProposalPage | None = None) -> Deployment:
         shown = page or await self.show(proposal)
-        request = Approve(proposal.agent, proposal.number, shown.digest, Click())
-        return begun(await verdicts.approve(request, OPERATOR, self.host))
+        return begun(await self.prove(proposal, shown, Click()))
+
+    async def prove(
+        self, proposal: Proposal, page: ProposalPage, proof: AnyProof, uid: int = OPERATOR.uid
+    ) -> Approval:
+        """Approve what was shown, with a proof of one's own."""
+        request = Approve(proposal.agent, proposal.number, page.digest, proof)
+        return await verdicts.approve(request, Caller(Role.OPERATOR, uid), self.host)
 
     async def approve_at_terminal(self, proposal: Proposal, uid: int) -> Deployment:
-        shown = await self.show(proposal)
-        request = Approve(proposal.agent, proposal.number, shown.digest, AtTerminal())
-        return begun(await verdicts.approve(request, Caller(Role.OPERATOR, uid), self.host))
+        return begun(await self.prove(proposal, await self.show(proposal), AtTerminal(), uid))
 
     async def ended(self, deployment: Deployment) -> Deployment:
         """The same deployment, when it has come to its end."""
@@ -145,8 +159,12 @@ async def desk(
     backend: CountingBackend | None = None,
     real: Backend | None = None,
     environment: str = "/opt/hive/env",
+    **more: Any,
 ) -> AsyncIterator[Desk]:
-    """A hive in a folder; leaving it is privd's end, however far it has come. `real` makes real cages instead."""
+    """A hive in a folder; leaving it is privd's end, however far it has come. `real` makes real cages instead.
+
+    `more` are settings of privd.
+    """
     uid = os.geteuid()
     settings = PrivdSettings(
         state=str(place),
@@ -155,6 +173,7 @@ async def desk(
         uid_first=block_of("/tests"),
         environment=environment,
     )
+    settings = msgspec.structs.replace(settings, **more)
     used = backend or CountingBackend()
     async with trio.open_nursery() as nursery:
         host = Host(settings, real or used, nursery.start_soon, logger("test"))
