@@ -13,6 +13,7 @@ import trio
 
 from hivectl import (
     approvers,
+    audit,
     build_log,
     doctor,
     files,
@@ -57,6 +58,7 @@ COMPOSED = (
     files,
     verdicts,
     approvers,
+    audit,
     build_log,
     login,
     doctor,

@@ -1,19 +1,17 @@
 """`hivectl restore`: go back to a backup of the broker, while the hive is down."""
 
 import argparse
-import os
-import sys
 from pathlib import Path
+from typing import Final
 
 import msgspec
-import trio
 from msgspec import Struct
 
 from hivectl import requests, tables
-from hivectl.places import Places
-from hivectl.up.become import WITHOUT_NETWORK
-from hivectl.up.supervisor import BECOME
+from hivectl.offline import run_module
 from protocol.problem import Problem, Refused
+
+PROGRAM: Final = "brokerd.restore"
 
 
 class Listed(Struct, frozen=True):
@@ -53,7 +51,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 async def run(values: argparse.Namespace) -> int:
     if values.without_log:
         return await _go_on_without_log(values)
-    there = msgspec.json.decode(await _ask_brokerd(values.places, "--list"), type=list[Listed])
+    there = msgspec.json.decode(await run_module(PROGRAM, _folder(values), "--list"), type=list[Listed])
     if values.list:
         print(tables.document(there) if values.json else _list(there))
         return 0
@@ -68,9 +66,13 @@ async def run(values: argparse.Namespace) -> int:
             f"this puts the backup {wanted}{known[0] if known else ''} in the place of all messages, turns, "
             f"questions and reminders of {values.places.state}; those are moved aside"
         )
-    done = msgspec.json.decode(await _ask_brokerd(values.places, wanted), type=Restored)
+    done = msgspec.json.decode(await run_module(PROGRAM, _folder(values), wanted), type=Restored)
     print(tables.document(done) if values.json else _show(done))
     return 0
+
+
+def _folder(values: argparse.Namespace) -> Path:
+    return Path(values.places.state / "broker")
 
 
 async def _go_on_without_log(values: argparse.Namespace) -> int:
@@ -78,7 +80,7 @@ async def _go_on_without_log(values: argparse.Namespace) -> int:
         requests.ask(
             "this puts the log of all turns and the dashboard's numbers aside; no message is touched"
         )
-    done = msgspec.json.decode(await _ask_brokerd(values.places, "--without-log"), type=Restored)
+    done = msgspec.json.decode(await run_module(PROGRAM, _folder(values), "--without-log"), type=Restored)
     said = f"events.sqlite is in {done.set_aside}" if done.set_aside else "there was no events.sqlite"
     print(tables.document(done) if values.json else said)
     return 0
@@ -96,24 +98,3 @@ def _list(there: list[Listed]) -> str:
 def _show(done: Restored) -> str:
     aside = f"; what was there is in {done.set_aside}" if done.set_aside else ""
     return f"restored {done.name}{aside}"
-
-
-async def _ask_brokerd(places: Places, *words: str) -> bytes:
-    """Run brokerd's own program, as whom its folder belongs to: this command imports nothing of a daemon."""
-    state = places.state / "broker"
-    try:
-        owner = state.stat().st_uid
-    except FileNotFoundError:
-        raise Refused(Problem.NOT_FOUND, f"{state}: no hive is in this folder") from None
-    command = [sys.executable, "-I", "-m", "brokerd.restore", str(state), *words]
-    if owner != os.geteuid():
-        if os.geteuid() != 0:
-            raise Refused(
-                Problem.DENIED, f"{state}: belongs to uid {owner}; restore it as that user, or as root"
-            )
-        command = [sys.executable, "-I", "-S", str(BECOME), str(owner), WITHOUT_NETWORK, *command]
-    done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise Refused(Problem.CONFLICT, said[-1] if said else f"brokerd.restore ended with {done.returncode}")
-    return bytes(done.stdout)
