@@ -19,12 +19,12 @@ export const deedOf = {
  * Approve what was shown with this digest.
  * @param {Proposal} proposal
  * @param {string} digest
- * @param {Record<string, unknown>} [proof]   without one: the click itself
+ * @param {() => Promise<object>} prove   what proves that it is the operator: the click, or what a passkey signs
  */
-export async function approve(proposal, digest, proof) {
+export async function approve(proposal, digest, prove) {
   const { agent, number } = proposal;
   const path = `/api/v1/agents/${agent}/proposals/${number}/approve`;
-  const answer = await doing(deedOf.approve(proposal), path, { digest, ...(proof ? { proof } : {}) }, {
+  const answer = await doing(deedOf.approve(proposal), path, async () => ({ digest, proof: await prove() }), {
     refused: `${agent} is not approved`,
   });
   if (answer) tell(answer.waits ? `${agent}: approved, and another key must agree` : `${agent} is approved`);

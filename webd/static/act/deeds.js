@@ -23,7 +23,7 @@ export const session = { onSignedOut: () => {} };
 /**
  * @param {string} name
  * @param {string} path
- * @param {Record<string, unknown>} body
+ * @param {Record<string, unknown> | (() => Promise<Record<string, unknown>>)} body   or how it is made, which may be refused
  * @param {{said?: string, refused?: string}} [words]   told when it is done; what stands before the reason of a no
  * @returns {Promise<Did | null>}   null when it was refused: the operator has been told why
  */
@@ -35,7 +35,8 @@ export async function doing(name, path, body, { said, refused = name } = {}) {
   }
   underWay.value = new Set([...underWay.peek(), name]);
   try {
-    const answer = await post(path, { key: newKey(), ...body });
+    const whole = typeof body === "function" ? await body() : body;
+    const answer = await post(path, { key: newKey(), ...whole });
     await shown(answer.seq);
     if (said) tell(said);
     return answer;

@@ -11,6 +11,7 @@ import { Capabilities } from "../parts/capabilities.js";
 import { Card } from "../parts/card.js";
 import { Difference } from "../parts/difference.js";
 import { Folding } from "../parts/prose.js";
+import { proofOf, Proving, wayOf } from "../parts/proving.js";
 import { Left } from "../parts/times.js";
 import { short } from "../words/decisions.js";
 import { tally } from "../words/differences.js";
@@ -106,15 +107,17 @@ function Verdict({ proposal, page, stale, deny: openDenial }) {
     const shown = await stillSame(agent, number);
     if (!shown) return;
     seen(agent, number);
-    if (!(await approve(proposal, shown.digest))) void look(agent, number);
+    const answer = await approve(proposal, shown.digest, () => proofOf(shown));
+    if (!answer || answer.waits) void look(agent, number); // what was shown counts once
   };
   return html`
+    ${page && !stale && html`<${Proving} shown=${page} />`}
     <div class="acts">
       ${
         stale || !page
           ? html`<${Deed} deed=${again} run=${() => look(agent, number)} disabled=${!stale && !page}>${stale ? "look again" : "reading…"}<//>`
           : html`<${Deed} deed=${deedOf.approve(proposal)} tone="go" doing="approving…" label=${`approve proposal ${number} of ${agent}`}
-              run=${run} letter="a">◆ APPR0VE <kbd aria-hidden="true">a</kbd><//>`
+              disabled=${wayOf(page) === "terminal"} run=${run} letter="a">◆ APPR0VE <kbd aria-hidden="true">a</kbd><//>`
       }
       ${
         proposal.by === "operator" &&

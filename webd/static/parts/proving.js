@@ -11,7 +11,7 @@ import { credentials } from "../words/passkeys.js";
 /**
  * What is needed of a proposal's page.
  * @typedef {object} Shown
- * @property {{agent: string, number: number, approvals?: string[]}} proposal
+ * @property {{agent: string, number: number}} proposal
  * @property {string} digest
  * @property {string} code
  * @property {Approver[]} approvers     empty while a click is enough
@@ -49,7 +49,7 @@ function AtTerminal({ shown: { proposal, approvers } }) {
 export function Proving({ shown }) {
   const way = wayOf(shown);
   if (way === "click") return null;
-  const { agent, number, approvals = [] } = shown.proposal;
+  const { agent, number } = shown.proposal;
   return html`
     <div class="proving" role="note" aria-label="what proves an approval">
       ${
@@ -58,6 +58,5 @@ export function Proving({ shown }) {
           : html`<${AtTerminal} shown=${shown} />`
       }
       <p class="fine">code <b class="num">${spacedCode(shown.code)}</b>: <code>hivectl show ${agent} ${number}</code> prints the same.</p>
-      ${approvals.length > 0 && html`<p class="fine">approved so far by ${approvals.join(", ")}; one more key must agree.</p>`}
     </div>`;
 }
