@@ -285,7 +285,7 @@ class Host:
     async def went_live(self, text: str, at_ms: int) -> None:
         """One commit more in the meta repository, where something else is live than it says."""
         living = {name for name in self._keepers if self.standing(name) is Standing.LIVING}
-        await self.repositories.went_live(living, text, at_ms)
+        await self.repositories.went_live(living, self.backend.record(sorted(living)), text, at_ms)
         self._tell_rows()
 
     async def fill(self, agent: str, commit: str) -> None:

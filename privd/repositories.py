@@ -4,7 +4,7 @@
 <state>/meta                   what is deployed where
 """
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import trio
@@ -70,7 +70,9 @@ class Repositories:
         """Take a commit of a proposed repository into an agent's applied one; nothing points at it yet."""
         return await self._intake.ingest(commit, proposed, self.applied(agent))
 
-    async def went_live(self, living: Container[str], text: str, at_ms: int) -> None:
+    async def went_live(
+        self, living: Container[str], beside: Mapping[str, bytes], text: str, at_ms: int
+    ) -> None:
         """One commit more in the meta repository, where something else is live than it says."""
         live = {
             each.agent: Live(generation, deployed.begun.commit, deployed.begun.tree, deployed.at_ms)
@@ -80,4 +82,4 @@ class Repositories:
             and isinstance(deployed := each.tags[Mark.DEPLOYED, generation], Deployed)
         }
         async with self._writing_meta:
-            await trio.to_thread.run_sync(meta.write, self.meta, live, text, at_ms)
+            await trio.to_thread.run_sync(meta.write, self.meta, live, text, at_ms, beside)

@@ -7,7 +7,7 @@
 `choose` in privd.cages.probe picks one for this machine.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from privd.cages.identity import Identity
@@ -79,6 +79,10 @@ class Backend(Protocol):
 
     def base(self, programs: Mapping[str, str]) -> dict[str, str]:
         """What a cage that is made now is made from; *programs* are folders of ours that it would see, by part."""
+        ...
+
+    def record(self, agents: Iterable[str]) -> dict[str, bytes]:
+        """What the meta repository holds of these agents beside privd's own files, by path."""
         ...
 
     async def build(

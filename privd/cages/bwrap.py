@@ -6,7 +6,7 @@ outlives privd, and privd ends it by its init.
 """
 
 import os
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Final
 
 import trio
@@ -50,6 +50,9 @@ class Bwrap(Struct, frozen=True):
 
     def base(self, programs: Mapping[str, str]) -> dict[str, str]:
         return bases.of_host(programs)
+
+    def record(self, agents: Iterable[str]) -> dict[str, bytes]:
+        return {}
 
     async def build(
         self, agent: str, files: Mapping[str, Content], places: Places, say: Callable[[str], None]

@@ -11,7 +11,7 @@ what it was to do. It is never asked to enter a container, nor to change one tha
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -55,7 +55,7 @@ from privd.cages.nixos_running import NixosCage, Record, end_unit, leader_fault,
 from privd.cages.processes import Process, boot_id
 from privd.cages.running import COUNTED
 from privd.cages.spec import CageSpec, Exit, How, Places
-from privd.policy.flakes import Ground
+from privd.policy.flakes import Ground, flake
 from privd.policy.nar import Content
 from protocol.problem import Problem, Refused
 from runtime.clock import now_ms
@@ -86,13 +86,18 @@ class Nixos(Struct, frozen=True):
         """An agent's system brings its programs: those of the host do not count."""
         return self.ground.base() if self.ground is not None else {}
 
+    def record(self, agents: Iterable[str]) -> dict[str, bytes]:
+        """One flake with an input for each agent, and its lock."""
+        pins = {name: pin for name in agents if (pin := self.flakes.pin(name)) is not None}
+        return flake(self.ground, pins) if self.ground is not None else {}
+
     async def build(
         self, agent: str, files: Mapping[str, Content], places: Places, say: Callable[[str], None]
     ) -> None:
-        flake = await trio.to_thread.run_sync(self.flakes.write, agent, files, self._ground())
+        place = await trio.to_thread.run_sync(self.flakes.write, agent, files, self._ground())
         places.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with own_folder(places) as work:
-            if not await self.host.build(work, f"{flake}#{attribute(agent)}", say):
+            if not await self.host.build(work, f"{place}#{attribute(agent)}", say):
                 raise Refused(Problem.FAILED, f"the system of {agent} could not be built; the log says why")
 
     async def aim(self, agent: str, files: Mapping[str, Content]) -> None:
@@ -183,8 +188,8 @@ class Nixos(Struct, frozen=True):
             values = read_conf(self.host.conf(agent).read_text())
         except FileNotFoundError:
             return False
-        flake = Path(values.get(FLAKE, "/"))
-        return values.get(OWNER) == self.hive or flake.parent == self.flakes.folder / agent
+        named = Path(values.get(FLAKE, "/"))
+        return values.get(OWNER) == self.hive or named.parent == self.flakes.folder / agent
 
     def _check_owner(self, agent: str) -> None:
         conf = self.host.conf(agent)
@@ -226,15 +231,15 @@ class Nixos(Struct, frozen=True):
             conf = read_conf(self.host.conf(agent).read_text())
         except FileNotFoundError:
             return None
-        system, flake = conf.get(SYSTEM, ""), self.flakes.aimed(agent)
-        if flake is None or conf.get(BUILT_FROM) != flake.name:
+        system, aimed = conf.get(SYSTEM, ""), self.flakes.aimed(agent)
+        if aimed is None or conf.get(BUILT_FROM) != aimed.name:
             return None
         return system if is_system(system, self.host.store) and Path(system).is_dir() else None
 
     async def _build(self, agent: str, places: Places, lock: int) -> str:
         """Create the container, or update it while it is stopped; the store path of what was built."""
-        flake = self.flakes.aimed(agent)
-        if flake is None or not (flake / "flake.nix").is_file():
+        aimed = self.flakes.aimed(agent)
+        if aimed is None or not (aimed / "flake.nix").is_file():
             raise Refused(
                 Problem.FAILED, f"nothing is deployed for {agent}: no flake in {self.flakes.folder}/{agent}"
             )
@@ -245,7 +250,7 @@ class Nixos(Struct, frozen=True):
         before, begun = link_of(profile), journal.end()
         verb = "create" if is_new else "update"
         with own_folder(places) as work:
-            words = (verb, container_of(agent), "--flake", f"{flake}#{agent}", *BUILD_WORDS)
+            words = (verb, container_of(agent), "--flake", f"{aimed}#{agent}", *BUILD_WORDS)
             worked = await self.host.call(work, places, lock, words, BUILD_S)
             built = str((work / RESULT).readlink()) if (work / RESULT).is_symlink() else None
         system = os.path.realpath(profile)
@@ -282,10 +287,9 @@ class Nixos(Struct, frozen=True):
             )
 
     def _conf_text(self, spec: CageSpec, places: Places, system: str | None) -> str:
-        flake = self.flakes.aimed(spec.agent)
-        return conf_text(
-            spec, places, system=system, owner=self.hive, flake="" if flake is None else flake.name
-        )
+        aimed = self.flakes.aimed(spec.agent)
+        name = "" if aimed is None else aimed.name
+        return conf_text(spec, places, system=system, owner=self.hive, flake=name)
 
     async def _boot(self, spec: CageSpec, places: Places, lock: int) -> NixosCage:
         agent, journal = spec.agent, Journal(places.journal)

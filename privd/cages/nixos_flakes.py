@@ -15,7 +15,7 @@ from typing import Final
 from msgspec import Struct
 
 from privd import durable
-from privd.policy.flakes import LOCK, Ground, Pin, base_of, flake
+from privd.policy.flakes import LOCK, Ground, Pin, base_of, flake, pin_of
 from privd.policy.nar import Content, nar_hash
 from privd.settings import NixosInputs
 
@@ -44,6 +44,12 @@ class Flakes(Struct, frozen=True):
         place = self.aimed(agent)
         lock = place / LOCK if place is not None else None
         return base_of(lock.read_bytes()) if lock is not None and lock.exists() else {}
+
+    def pin(self, agent: str) -> Pin | None:
+        """The configuration that counts; None where nothing was deployed."""
+        place = self.aimed(agent)
+        lock = place / LOCK if place is not None else None
+        return pin_of(lock.read_bytes(), agent) if lock is not None and lock.exists() else None
 
     def write(self, agent: str, files: Mapping[str, Content], ground: Ground) -> Path:
         """Make the flake of one configuration, unless it is there; nothing aims at it yet."""

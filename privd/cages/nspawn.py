@@ -4,7 +4,7 @@ nspawn runs without systemd (`--register=no --keep-unit`) and without a notify s
 table; what varies in them was checked by `privd.cages.spec`, and paths are those of the launcher's stage.
 """
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Final
 
 import trio
@@ -57,6 +57,9 @@ class Nspawn(Struct, frozen=True):
 
     def base(self, programs: Mapping[str, str]) -> dict[str, str]:
         return bases.of_host(programs)
+
+    def record(self, agents: Iterable[str]) -> dict[str, bytes]:
+        return {}
 
     async def build(
         self, agent: str, files: Mapping[str, Content], places: Places, say: Callable[[str], None]

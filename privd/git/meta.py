@@ -1,6 +1,7 @@
 """The meta repository: what is deployed where, one commit for each deployment. Root's own, never packed, no git runs.
 
 agents/<name>.json      generation, commit, tree, when
+flake.nix, flake.lock   on NixOS: an input for each agent, everything pinned
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,8 +28,14 @@ class Live(Struct, frozen=True):
     at_ms: int
 
 
-def write(folder: Path, live: Mapping[str, Live], message: str, at_ms: int) -> None:
-    """One commit more, unless the repository says all this already."""
+def write(
+    folder: Path,
+    live: Mapping[str, Live],
+    message: str,
+    at_ms: int,
+    beside: Mapping[str, bytes] | None = None,
+) -> None:
+    """One commit more, unless the repository says all this already. *beside* are files of the backend."""
     repository = Applied(folder)
     repository.make()
     files = {
@@ -37,7 +44,7 @@ def write(folder: Path, live: Mapping[str, Live], message: str, at_ms: int) -> N
     }
     if not files:
         return
-    objects = tree_of(files)
+    objects = tree_of({**files, **(beside or {})})
     head = repository.main()
     if head is not None and tree_id(repository, head) == objects[-1].id:
         return

@@ -57,6 +57,12 @@ def base_of(lock: bytes) -> dict[str, str]:
     return {name: _short(nodes[name]["locked"]["narHash"]) for name in ("hyperhive", "nixpkgs")}
 
 
+def pin_of(lock: bytes, agent: str) -> Pin:
+    """The configuration that a lock of ours pins for an agent."""
+    locked = json.loads(lock)["nodes"][f"agent-{agent}"]["locked"]
+    return Pin(locked["path"], locked["narHash"])
+
+
 def _short(nar_hash: str) -> str:
     return nar_hash.removeprefix("sha256-")[:SHOWN_CHARS]
 

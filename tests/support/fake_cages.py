@@ -1,6 +1,6 @@
 """The `fake` backend: cages that are only remembered, for what is decided about them. Real ones are tested for real."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import trio
@@ -77,6 +77,9 @@ class FakeBackend:
 
     def base(self, programs: Mapping[str, str]) -> dict[str, str]:
         return {**programs, "host": self.system}
+
+    def record(self, agents: Iterable[str]) -> dict[str, bytes]:
+        return {}
 
     async def build(
         self, agent: str, files: Mapping[str, Content], places: Places, say: Callable[[str], None]
