@@ -88,32 +88,17 @@ def verify(state: Path, known: Head | None) -> Report:
     if not (state / "cages").is_dir():
         raise ValueError(f"{state}: no hive is in this folder")
     faults: list[str] = []
-    notices: list[str] = []
     approvers = _approvers(state, faults)
     records = [_checked(path, approvers) for path in sorted((state / "applied").glob("*.git"))]
     faults += [fault for each in records for fault in each.faults]
     faults += _meta_faults(state, {each.agent: each for each in records})
-    marks = {} if known is None else {"the head that was noted": known}
-    chain, rest = read_log(state, marks)
-    if rest:
-        notices.append(
-            f"{rest} bytes at the end of {NAME} are no whole line; privd mends that when it starts"
-        )
+    chain, rest = read_log(state, {} if known is None else {"the head that was noted": known})
     faults += chain.faults
     faults += unexplained(chain, *_made(records))
-    open_ends = chain.without_end
-    if open_ends:
-        told = ", ".join(f"line {each.seq} {each.op} {each.agent}".rstrip() for each in open_ends[-5:])
-        notices.append(f"{len(open_ends)} begun and not ended, because privd ended or still does it: {told}")
-    notices += [
-        f"{each.agent}: generation {each.taken_up[0]} was taken up as it was, with no approval"
-        for each in records
-        if each.taken_up
-    ]
     head = chain.head or FIRST
     return Report(
         faults=tuple(faults[:FAULTS_MAX]),
-        notices=tuple(notices),
+        notices=tuple(_notices(records, chain, rest)),
         lines=(0 if chain.first is None else chain.first.seq, head.seq),
         head=f"{head.seq}:{head.hash}",
         agents=len(records),
@@ -122,28 +107,54 @@ def verify(state: Path, known: Head | None) -> Report:
     )
 
 
+def _notices(records: list[Checked], chain: Chain, rest: int) -> Iterator[str]:
+    """What an end of privd, or an older hyperhive, leaves."""
+    if rest:
+        yield f"{rest} bytes at the end of {NAME} are no whole line; privd mends that when it starts"
+    if chain.first is not None and chain.first.seq == 1:
+        older = sum(1 for at_ms in _made(records)[0].values() if at_ms < chain.first.at_ms)
+        if older:
+            yield f"{older} generations were made before the log begins"
+    if open_ends := chain.without_end:
+        last = ", ".join(f"line {each.seq} {each.op} {each.agent}".rstrip() for each in open_ends[-5:])
+        yield f"{len(open_ends)} begun and not ended, because privd ended or still does it: {last}"
+    for each in records:
+        if each.taken_up:
+            yield f"{each.agent}: generation {each.taken_up[0]} was taken up as it was, with no approval"
+
+
 def read_log(state: Path, marks: dict[str, Head]) -> tuple[Chain, int]:
-    """All lines, and how many bytes after the last one are none."""
-    rest = 0
-    told = state / HEAD_NAME
-    chain_marks = dict(marks)
-    fault = ""
-    if told.exists():
-        try:
-            chain_marks[HEAD_NAME] = read_head(told.read_bytes())
-        except ValueError as error:
-            fault = f"{HEAD_NAME}: {error}"
-    chain = Chain(chain_marks)
+    """All lines, and how many bytes after the last one are none. Read again where privd began another file meanwhile."""
+    while True:
+        there = files(state)
+        found = _read(state, there, marks)
+        if files(state) == there:
+            return found
+
+
+def _read(state: Path, there: list[Path], marks: dict[str, Head]) -> tuple[Chain, int]:
+    told, fault = _told_head(state)
+    chain = Chain(marks if told is None else {**marks, HEAD_NAME: told})
     chain.faults += [fault] if fault else []
-    for path in files(state):
+    rest = 0
+    for path in there:
         if path.exists():
-            content = path.read_bytes()
-            whole, _, tail = content.rpartition(b"\n")
+            whole, _, tail = path.read_bytes().rpartition(b"\n")
             rest = len(tail)
             for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
                 chain.read(f"{path.name}, its line {number}", line)
     chain.end()
     return chain, rest
+
+
+def _told_head(state: Path) -> tuple[Head | None, str]:
+    """What audit.head says, or what is wrong with it."""
+    try:
+        return read_head((state / HEAD_NAME).read_bytes()), ""
+    except FileNotFoundError:
+        return None, ""
+    except ValueError as error:
+        return None, f"{HEAD_NAME}: {error}"
 
 
 def _approvers(state: Path, faults: list[str]) -> tuple[Approver, ...]:
