@@ -124,7 +124,7 @@ def _notices(records: list[Checked], chain: Chain, rest: int) -> Iterator[str]:
 
 
 def read_log(state: Path, marks: dict[str, Head]) -> tuple[Chain, int]:
-    """All lines, and how many bytes after the last one are none. Read again where privd began another file meanwhile."""
+    """All lines, and how many bytes after the last one are none. Read again where a file was begun meanwhile."""
     while True:
         there = files(state)
         found = _read(state, there, marks)
