@@ -21,6 +21,8 @@ from protocol.limits import ONLY_IF_S_MAX
 SHELL: Final = "/bin/sh"
 LAST_WORDS_CHARS_MAX: Final = 500
 WRITES: Final = "test -w ."
+SAYS_ITSELF: Final = "--version"
+"""What a program of a runner answers at once, without a credential and without a trace."""
 END_S: Final = 5.0
 """How long a group may take to end after SIGKILL."""
 
@@ -61,19 +63,23 @@ class AgentErrands:
         """What drives the turns, when it is a program beside our own."""
 
     async def self_test(self) -> str:
-        """See Errands. Both tests run as the agent's user, in its working folder."""
+        """See Errands. All of it runs as the agent's user, in its working folder."""
         state, program = self._places.state, self._program
         if not (await self._run(WRITES)).passed:
             return f"its user cannot write to {state}"
-        if program is not None and not (await self._run(f"test -x {quote(str(program))}")).passed:
+        if program is None:
+            return ""
+        if not (await self._run(f"test -x {quote(str(program))}")).passed:
             return f"the runner's program is not there: {program}"
-        return ""
+        started = await self._run(f"exec {quote(str(program))} {SAYS_ITSELF}")
+        return "" if started.passed else f"the runner's program does not start: {started.detail}"
 
     async def only_if(self, command: str) -> Checked:
         """See Errands."""
-        return await self._run(command)
+        return await self._run(command, "only_if")
 
-    async def _run(self, command: str) -> Checked:
+    async def _run(self, command: str, name: str = "it") -> Checked:
+        """Run a command; what is said of it calls it by this name."""
         shell = Command((SHELL, "-c", command), self._environment, str(self._places.state))
         async with pipes("") as streams:
             try:
@@ -86,10 +92,10 @@ class AgentErrands:
                     stderr=streams.out_in,
                 )
             except NotStarted as fault:
-                return Checked(passed=False, detail=f"only_if did not start: {fault}")
+                return Checked(passed=False, detail=f"{name} did not start: {fault}")
             finally:
                 streams.close_far_ends()
-            return await _checked(child, streams)
+            return await _checked(child, streams, name)
 
     async def notes_bytes(self) -> int | None:
         """See Errands."""
@@ -99,7 +105,7 @@ class AgentErrands:
             return None
 
 
-async def _checked(child: Child, streams: Pipes) -> Checked:
+async def _checked(child: Child, streams: Pipes, name: str) -> Checked:
     tail, code = Tail(), None
     async with trio.open_nursery() as reading:
         reading.start_soon(tail.read, streams.out)
@@ -116,7 +122,7 @@ async def _checked(child: Child, streams: Pipes) -> Checked:
         return Checked(passed=True)
     how = f"took longer than {ONLY_IF_S_MAX} s" if code is None else f"ended with {code}"
     said = tail.text().replace("\0", "�").strip()[-LAST_WORDS_CHARS_MAX:]
-    return Checked(passed=False, detail=f"only_if {how}: {said}" if said else f"only_if {how}")
+    return Checked(passed=False, detail=f"{name} {how}: {said}" if said else f"{name} {how}")
 
 
 def check_environment(given: Mapping[str, str], places: Places, proxy: Mapping[str, str]) -> dict[str, str]:

@@ -49,7 +49,12 @@ async def test_the_self_test_says_what_no_turn_could_do_without(tmp_path: Path) 
         assert await AgentErrands(spawner, places, {}).self_test() == ""
         checks = AgentErrands(spawner, places, {}, program)
         assert await checks.self_test() == f"the runner's program is not there: {program}"
-        program.touch(0o755)
+        program.write_text("#!/bin/sh\necho no room for me >&2; exit 3\n")
+        program.chmod(0o755)
+        assert await checks.self_test() == (
+            "the runner's program does not start: it ended with 3: no room for me"
+        )
+        program.write_text('#!/bin/sh\ntest "$*" = --version\n')
         assert await checks.self_test() == ""
         places.state.rmdir()
         assert await checks.self_test() == f"its user cannot write to {places.state}"
