@@ -2,10 +2,13 @@
 
 from privd.host import Host
 from protocol.privd import Cage, CreateAgent, PurgeAgent
+from protocol.problem import Problem, Refused
 from protocol.rpc import Caller
 
 
 async def create(request: CreateAgent, caller: Caller, host: Host) -> Cage:
+    if not host.approvers.is_click_enough:
+        raise Refused(Problem.DENIED, "keys decide in this hive: propose a spawn, and approve it")
     row = await host.create(request.agent, request.runner, request.model)
     await host.adopt(request.agent)
     return row

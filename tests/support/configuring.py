@@ -113,23 +113,29 @@ class Desk:
         return await self.healthy(await self.approve(await self.propose(agent, ProposalKind.SPAWN)))
 
     def config(self, agent: str) -> Repository:
-        """An agent's proposed repository, as the manager works in it; its folder is opened, as no cage shows it."""
-        for folder in (self.place / "agents", self.place / "agents" / agent):
-            folder.chmod(0o711)
-        folder = self.place / "agents" / agent / "config"
-        owner = folder.stat().st_uid
-        found = object.__new__(Repository)
-        found.folder, found.uid, found.inner = folder, owner, folder / ".git"
-        return found
+        return config_of(self.place, agent)
 
     def commit(self, agent: str, text: str, path: str = "agent.toml") -> str:
-        """Edit a file and commit it there, with real git and the identity that the repository has; the commit's id."""
-        repository = self.config(agent)
-        file = repository.folder / path
-        file.write_text(text)
-        repository.git("add", path)
-        repository.git("commit", "-q", "-m", f"change {path}")
-        return repository.git("rev-parse", "HEAD")
+        return commit_in(self.config(agent), text, path)
+
+
+def config_of(place: Path, agent: str) -> Repository:
+    """An agent's proposed repository, as the manager works in it; its folder is opened, as no cage shows it."""
+    for folder in (place / "agents", place / "agents" / agent):
+        folder.chmod(0o711)
+    folder = place / "agents" / agent / "config"
+    found = object.__new__(Repository)
+    found.folder, found.uid, found.inner = folder, folder.stat().st_uid, folder / ".git"
+    return found
+
+
+def commit_in(repository: Repository, text: str, path: str = "agent.toml") -> str:
+    """Edit a file and commit it there, with real git and the identity that the repository has; the commit's id."""
+    file = repository.folder / path
+    file.write_text(text)
+    repository.git("add", path)
+    repository.git("commit", "-q", "-m", f"change {path}")
+    return repository.git("rev-parse", "HEAD")
 
 
 def begun(approval: Approval) -> Deployment:
