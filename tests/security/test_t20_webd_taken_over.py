@@ -289,3 +289,24 @@ def test_t20_webd_writes_none_of_roots_files(webd: TakenOver) -> None:
     ]
     assert run_as(webd.user, OPEN_FOR_WRITING, *map(str, files)) == ""
     assert not (state / "approvers.json.new").exists()
+
+
+def test_t20_the_operators_own_way_past_webd(webd: TakenOver) -> None:
+    """At the command line, by a key; and once root has revoked that key, not by it any more."""
+    running, key = webd.running, str(webd.operator.ssh.path)
+    proposal = webd.proposed("mine.example")
+    number = str(proposal.number)
+    approved = running.hivectl("approve", "iris", number, "--yes", "--sign", key)
+    assert (approved["proposal"]["state"], approved["deployment"]["number"]) == ("approved", proposal.number)
+    followed = running.hivectl_raw("log", "iris", number, "-f")
+    assert "the harness is well" in followed.stdout, followed
+    [row] = [
+        each for each in running.hivectl("proposals", "iris", "--ended") if each["number"] == int(number)
+    ]
+    assert (row["state"], row["proof"]) == ("deployed", "ssh operator.ssh")
+
+    other = str(webd.proposed("later.example").number)
+    assert "revoked" in running.hivectl_raw("revoke", "operator.ssh", "--yes").stdout
+    refused = running.hivectl_raw("approve", "iris", other, "--yes", "--sign", key)
+    assert (refused.returncode, "operator.ssh was revoked" in refused.stderr) == (1, True), refused
+    assert [each["name"] for each in running.hivectl("approvers") if each["revoked_ms"]] == ["operator.ssh"]
