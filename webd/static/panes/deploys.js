@@ -56,13 +56,13 @@ function Running({ row }) {
         <span class="end fine">began <${Since} ms=${began_ms} after=" ago" /></span></p>
       <progress value=${FAR[state] ?? 0} max=${STEPS} aria-label=${`${agent}: ${state}, step ${FAR[state] ?? 0} of ${STEPS}`}></progress>
       ${detail && html`<p class="fine">${detail}</p>`}
-      ${open ? html`<${Log} row=${row} />` : lines.length > 0 && html`<div class="buildlog tail" aria-hidden="true"><${Lines} lines=${lines.slice(-TAIL_LINES)} /></div>`}
+      ${open ? html`<${Log} row=${row} />` : lines.length > 0 && html`<div class="buildlog last" aria-hidden="true"><${Lines} lines=${lines.slice(-TAIL_LINES)} /></div>`}
       <div class="acts">
         <${LogButton} row=${row} open=${open} toggle=${() => setOpen(!open)} />
         ${
           isGivableUp(row) &&
-          html`<${Armed} deed=${deedOf.cancel(row)} doing="giving up…" label=${`cancel deployment ${number} of ${agent}`}
-            run=${() => cancelDeployment(row)}>cancel<//>`
+          html`<${Armed} deed=${deedOf.cancel(row)} doing="giving up…"
+            run=${() => cancelDeployment(row)}>cancel<span class="sr"> deployment ${number} of ${agent}</span><//>`
         }
       </div>
     </li>`;
@@ -84,7 +84,7 @@ function Ended({ row, newest }) {
           isOlder(row, newest) &&
           agents.value.has(agent) &&
           html`<${Armed} deed=${deedOf.rollBack(row)} tone="quiet" doing="going back…" armed=${`sure? back to ${number}`}
-            label=${`roll ${agent} back to generation ${number}`} run=${() => rollBack(row)}>roll back<//>`
+            run=${() => rollBack(row)}>roll back<span class="sr"> ${agent} to generation ${number}</span><//>`
         }
       </span>
       ${open && html`<${Log} row=${row} />`}

@@ -116,15 +116,15 @@ function Verdict({ proposal, page, stale, deny: openDenial }) {
       ${
         stale || !page
           ? html`<${Deed} deed=${again} run=${() => look(agent, number)} disabled=${!stale && !page}>${stale ? "look again" : "reading…"}<//>`
-          : html`<${Deed} deed=${deedOf.approve(proposal)} tone="go" doing="approving…" label=${`approve proposal ${number} of ${agent}`}
-              disabled=${wayOf(page) === "terminal"} run=${run} letter="a">◆ APPR0VE <kbd aria-hidden="true">a</kbd><//>`
+          : html`<${Deed} deed=${deedOf.approve(proposal)} tone="go" doing="approving…"
+              disabled=${wayOf(page) === "terminal"} run=${run} letter="a">◆ APPR0VE <kbd aria-hidden="true">a</kbd><span class="sr"> approve proposal ${number} of ${agent}</span><//>`
       }
       ${
         proposal.by === "operator" &&
         html`<${Deed} deed=${deedOf.withdraw(proposal)} doing="taking back…" run=${() => withdraw(proposal)}>withdraw<//>`
       }
-      <button class="btn stop" type="button" data-letter="d" aria-expanded="false" aria-label=${`deny proposal ${number} of ${agent}`}
-        onClick=${openDenial}>deny… <kbd aria-hidden="true">d</kbd></button>
+      <button class="btn stop" type="button" data-letter="d" aria-expanded="false"
+        onClick=${openDenial}>deny… <kbd aria-hidden="true">d</kbd><span class="sr"> proposal ${number} of ${agent}</span></button>
     </div>`;
 }
 
