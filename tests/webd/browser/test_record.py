@@ -137,7 +137,7 @@ def test_what_is_live_where_and_since_when(page: Page, numbers: tuple[int, int],
 @pytest.mark.allow_noise("404")
 def test_what_is_not_there_is_said(desk: Page, hive: RunningHive) -> None:
     desk.goto("/agent/iris/config?tag=deployed/999")
-    expect(desk.locator(".bar .problem")).to_contain_text("no tag deployed/999")
+    expect(desk.locator(".bar .problem")).to_contain_text("nothing is recorded of deployed/999")
     desk.goto(f"/agent/iris/config?commit={'0' * 40}")
     expect(desk.locator(".viewer .problem")).to_contain_text("there is no commit")
     desk.goto("/agent/nobody/config")

@@ -89,7 +89,25 @@ test("an answer for what was left is dropped, a refusal is told", async () => {
   assert.equal(repository.opened.value.text, null);
   repository.show({ tag: "deployed/9" });
   assert.equal(repository.opened.value, null);
-  assert.match(repository.fault.value, /no tag deployed\/9/);
+  assert.match(repository.fault.value, /nothing is recorded of deployed\/9/);
+});
+
+test("what is open is drawn again only when its number has come further", async () => {
+  const answers = { "/api/agent-config/iris": RECORD, [`${CONFIG}/diff`]: [], [`${CONFIG}/files`]: [] };
+  const { asked } = webd(answers);
+  const repository = repositoryOf("iris");
+  await repository.load({ tag: "proposal/3" });
+  await settled();
+  const before = repository.opened.value;
+  await repository.load({ tag: "proposal/3" });
+  await settled();
+  assert.equal(repository.opened.value, before);
+  assert.equal(asked.filter((path) => path.startsWith(`${CONFIG}/diff`)).length, 1);
+  const done = { name: "deployed/3", commit: B, document: { at_ms: 4, begun: { kind: "config", base: A, began_ms: 3 } } };
+  answers["/api/agent-config/iris"] = { ...RECORD, main: B, refs: [done] };
+  await repository.load({ tag: "proposal/3" });
+  await settled();
+  assert.deepEqual([repository.opened.value.tag.name, repository.opened.value.commit], ["deployed/3", B]);
 });
 
 test("the log goes on behind what is shown", async () => {

@@ -46,7 +46,11 @@ export class Repository {
     this.opened = signal(null);
   }
 
-  /** All of it anew; then what the address says is open. @param {Place} place */
+  /**
+   * All of it anew, and what the address says is open. What is open already is drawn again only if its number has come
+   * further meanwhile.
+   * @param {Place} place
+   */
   async load(place) {
     try {
       /** @type {R} */
@@ -57,19 +61,27 @@ export class Repository {
         this.more.value = record.log.length >= LOG_ROWS;
         this.fault.value = "";
       });
-      this.show(place);
     } catch (problem) {
       this.fault.value = words(problem);
+      return;
     }
+    const now = this.opened.peek();
+    if (!now || now.fault || this.#tagged(place)?.name !== now.tag?.name) this.show(place);
+  }
+
+  /** The tag of a place: what its number has come to by now. @param {Place} place */
+  #tagged({ tag = "" }) {
+    const number = Number(tag.split("/")[1]);
+    return this.tags.peek().find((each) => each.number === number) ?? null;
   }
 
   /** @param {Place} place */
   show(place) {
-    const tag = this.tags.peek().find(({ name, others }) => name === place.tag || others.includes(place.tag ?? "")) ?? null;
+    const tag = this.#tagged(place);
     const commit = place.commit ?? tag?.commit;
     if (!commit) {
       this.opened.value = null;
-      if (place.tag) this.fault.value = `there is no tag ${place.tag}`;
+      if (place.tag) this.fault.value = `nothing is recorded of ${place.tag}`;
       return;
     }
     /** @type {Opened} */

@@ -1,8 +1,8 @@
 /** The page `/agent/<name>/config`: everything that was proposed, decided and deployed of an agent's configuration. Read only. */
-import { html, useEffect, useMemo } from "../html.js";
+import { html, useDerived, useEffect, useMemo } from "../html.js";
 import { Header } from "../agent/header.js";
 import { repositoryOf } from "../live/repository.js";
-import { agentNow } from "../live/store.js";
+import { agentNow, deployments, proposals } from "../live/store.js";
 import { Icon } from "../parts/pictures.js";
 import { Head } from "../parts/head.js";
 import { Log, Open, Tags } from "../parts/record.js";
@@ -12,16 +12,25 @@ import { placeOf, sha } from "../words/record.js";
 /** @import {Repository} from "../live/repository.js" */
 
 /**
- * What the address says is open, kept so while it changes.
+ * What the address says is open, kept so while it changes; and looked at again when something is decided or deployed.
  * @param {Repository<any>} repository
+ * @param {(agent: string) => boolean} concerns   whose proposals and deployments change it
  */
-export function useAddress(repository) {
+export function useAddress(repository, concerns) {
   const follow = () => repository.show(placeOf(location.search));
+  const standing = useDerived(
+    () =>
+      [...proposals.value.values(), ...deployments.value.values()]
+        .filter(({ agent }) => concerns(agent))
+        .map(({ agent, number, state }) => `${agent}/${number} ${state}`)
+        .join(),
+    [repository],
+  ).value;
   useEffect(() => {
-    void repository.load(placeOf(location.search));
     addEventListener("popstate", follow);
     return () => removeEventListener("popstate", follow);
   }, [repository]);
+  useEffect(() => void repository.load(placeOf(location.search)), [repository, standing]);
   return (/** @type {string} */ href) => {
     history.pushState(null, "", href);
     follow();
@@ -40,7 +49,7 @@ export const RecordBar = ({ repository, says }) => html`
 /** @param {{name: string}} props */
 export function ConfigPage({ name }) {
   const repository = useMemo(() => repositoryOf(name), [name]);
-  const go = useAddress(repository);
+  const go = useAddress(repository, (agent) => agent === name);
   const record = repository.record.value;
   const tags = repository.tags.value;
   const opened = repository.opened.value;

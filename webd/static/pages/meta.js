@@ -33,7 +33,7 @@ const Where = ({ live }) =>
 
 export function MetaPage() {
   const repository = useMemo(metaRepository, []);
-  const go = useAddress(repository);
+  const go = useAddress(repository, () => true);
   const record = repository.record.value;
   const opened = repository.opened.value;
   return html`

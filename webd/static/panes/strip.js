@@ -35,7 +35,8 @@ const Pane = ({ href, icon, title, plain, current, tally = 0, hot = false, more 
 
 /** @param {Boot["page"]} props */
 function Panes({ kind, agent }) {
-  const here = kind === "swarm" ? pane.value || "swarm" : kind === "journal" ? "journal" : "swarm";
+  const here =
+    kind === "swarm" ? pane.value || "swarm" : kind === "journal" ? "journal" : kind === "meta" ? "deploys" : "swarm";
   const cage = agent ?? manager.value;
   const going = [...deployments.value.values()].filter(runs).length;
   return html`

@@ -54,7 +54,7 @@ export function Proving({ shown }) {
     <div class="proving" role="note" aria-label="what proves an approval">
       ${
         way === "passkey"
-          ? html`<p>approving asks for your passkey. it signs exactly what is shown here.</p>`
+          ? html`<p>approving asks for your passkey. it signs this commit, over what is deployed now.</p>`
           : html`<${AtTerminal} shown=${shown} />`
       }
       <p class="fine">code <b class="num">${spacedCode(shown.code)}</b>: <code>hivectl show ${agent} ${number}</code> prints the same.</p>
