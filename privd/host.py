@@ -33,7 +33,7 @@ from privd.proposals import Proposals
 from privd.provision import check_vacant, credentials, give, next_range
 from privd.registry import AgentRecord, Registry
 from privd.repositories import Repositories
-from privd.settings import Launching, PrivdSettings, template
+from privd.settings import BackendChoice, Launching, PrivdSettings, template
 from protocol.approvals import DeploymentKind
 from protocol.configuration import AnyDecision
 from protocol.privd import AnyCageEvent, Cage, CageChanged, CageGone, Power
@@ -233,6 +233,7 @@ class Host:
             limits=self.settings.limits,
             api_base_url=self.settings.model_api.base_url,
             has_claude=self.settings.claude is not None,
+            nixos=self.backend.name == BackendChoice.NIXOS,
         )
 
     async def read(self, agent: str, commit: str) -> Reading:

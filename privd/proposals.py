@@ -22,12 +22,20 @@ from privd.policy import proofs
 from privd.policy import proposals as policy
 from privd.policy.admission import Admitted
 from privd.policy.capabilities import changes
-from privd.policy.configuration import FILE, Reading
+from privd.policy.configuration import FILE, Ground, Reading
 from privd.policy.objects_made import commit_of, tree_of
 from privd.policy.proposals import DAY_MS, Shown, Standing
 from privd.policy.record import Agreed, Approved, Asked, Denied, Mark, Word, agreed_of, proposed_within
+from privd.policy.system_text import FILE as SYSTEM_FILE
 from privd.settings import PrivdSettings
-from protocol.approvals import AnyProof, Proposal, ProposalKind, ProposalPage, ProposalState
+from protocol.approvals import (
+    AnyProof,
+    CapabilityChange,
+    Proposal,
+    ProposalKind,
+    ProposalPage,
+    ProposalState,
+)
 from protocol.configuration import AnyDecision, ProposalChanged, Propose
 from protocol.limits import PAGE_BYTES_MAX
 from protocol.problem import Problem, Refused
@@ -53,6 +61,7 @@ class Agents(Protocol):
     def keeper(self, agent: str) -> Keeper: ...
     def standing(self, agent: str) -> Standing: ...
     def base(self, agent: str) -> str | None: ...
+    def ground(self, agent: str) -> Ground: ...
     async def read(self, agent: str, commit: str) -> Reading: ...
     async def ingest(self, agent: str, commit: str) -> Admitted: ...
 
@@ -84,8 +93,8 @@ class Proposals:
             else:
                 admitted = await self._agents.ingest(agent, asked.commit)
                 commit, tree = admitted.commit, admitted.tree
-            reading = await self._agents.read(agent, commit)
-            return await self._pin(ledger, asked, by, commit, tree, base, reading)
+            summary = await self._summary(agent, commit, base)
+            return await self._pin(ledger, asked, by, commit, tree, base, summary)
 
     async def _pin(
         self,
@@ -95,7 +104,7 @@ class Proposals:
         commit: str,
         tree: str,
         base: str | None,
-        reading: Reading,
+        summary: tuple[CapabilityChange, ...],
     ) -> Proposal:
         at_ms, number = now_ms(), ledger.record().next_number
         document = Asked(
@@ -107,7 +116,7 @@ class Proposals:
             description=asked.description,
             proposed_ms=at_ms,
             expires_ms=at_ms + self._settings.proposal_days * DAY_MS,
-            capabilities=changes(self._settings_now(asked.agent), reading.settings, reading.warnings),
+            capabilities=summary,
         )
         await ledger.write(Mark.PROPOSAL, number, commit, document, at_ms)
         return self._told(ledger, number)
@@ -132,7 +141,15 @@ class Proposals:
         fresh = asked.template or asked.runner or asked.model
         if self._agents.standing(asked.agent) is Standing.KEPT and main is not None and not fresh:
             return contents.files(applied, main)
-        return templates.files(asked.agent, asked.template)
+        nixos = self._agents.ground(asked.agent).nixos
+        return templates.files(asked.agent, asked.template, nixos=nixos)
+
+    async def _summary(self, agent: str, commit: str, base: str | None) -> tuple[CapabilityChange, ...]:
+        """What a commit would change in what the agent may or has."""
+        after, nixos = await self._agents.read(agent, commit), self._agents.ground(agent).nixos
+        old = await self._agents.ledger(agent).work(lambda applied: contents.files(applied, base))
+        systems = (old.get(SYSTEM_FILE, b"").decode() if nixos else "", after.system)
+        return changes(self._settings_now(agent), after.settings, after.warnings, systems)
 
     async def withdraw(self, agent: str, number: int, by: str) -> Proposal:
         """Take an open proposal back."""
@@ -167,8 +184,7 @@ class Proposals:
         ledger, proposal = self._agents.ledger(agent), self.find(agent, number)
         base = self._agents.base(agent)
         diff = await difference(self._agents.boxes, ledger.applied, base, proposal.commit)
-        reading = await self._agents.read(agent, proposal.commit)
-        summary = changes(self._settings_now(agent), reading.settings, reading.warnings)
+        summary = await self._summary(agent, proposal.commit, base)
         if proposal.state is not ProposalState.OPEN:
             return ProposalPage(proposal, base, diff, "", "", "")
         host = os.uname().nodename

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from privd.policy.system_text import FILE, named
 from protocol.approvals import CapabilityChange
 from protocol.names import EVERYONE
 from protocol.settings import AgentSettings, McpServer, StandingReminder
@@ -24,9 +25,15 @@ WORDS: Final = re.compile(
 
 
 def changes(
-    before: AgentSettings | None, after: AgentSettings, warnings: Iterable[str] = ()
+    before: AgentSettings | None,
+    after: AgentSettings,
+    warnings: Iterable[str] = (),
+    systems: tuple[str, str] = ("", ""),
 ) -> tuple[CapabilityChange, ...]:
-    """Every change from one to the other, the notable ones first; before None: the agent is new."""
+    """Every change from one to the other, the notable ones first; before None: the agent is new.
+
+    *systems* are the texts of agent.nix before and after.
+    """
     found = [
         *(_change("left out", None, warning, notable=True) for warning in warnings),
         *_plain(before, after),
@@ -39,6 +46,7 @@ def changes(
         *_each("MCP server", _servers(before), _servers(after), notable=True),
         *_each("reminder", _reminders(before), _reminders(after), notable=False),
         *_prompt(before, after),
+        *_system(*systems),
     ]
     found.sort(key=lambda change: not change.notable)
     if len(found) > CHANGES_MAX:
@@ -183,3 +191,20 @@ def _prompt(before: AgentSettings | None, after: AgentSettings) -> Iterator[Capa
     fresh = sorted({found.lower() for found in WORDS.findall(after.role_prompt)} - had)
     said = f"{len(after.role_prompt)} characters" + (f"; says {', '.join(fresh)}" if fresh else "")
     yield _change("role prompt", f"{len(old)} characters" if old else None, said, notable=bool(fresh))
+
+
+def _system(before: str, after: str) -> Iterator[CapabilityChange]:
+    """What the text names; that it changed at all is notable, since it may compute what it does not name."""
+    if before == after:
+        return
+    yield _change(FILE, _lines(before), _lines(after), notable=bool(after))
+    old, new = named(before), named(after)
+    for name in sorted({*old, *new}):
+        if old.get(name) != new.get(name):
+            yield _change(
+                name, old.get(name), new.get(name), notable=name in new and not name.startswith("package")
+            )
+
+
+def _lines(text: str) -> str | None:
+    return f"{len(text.splitlines())} lines; what they compute only Nix knows" if text else None

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from privd.policy.objects import shown
+from privd.policy.system_text import FILE as SYSTEM_FILE
 from protocol.limits import (
     COMMANDS_MAX,
     EGRESS_CONNECTIONS_MAX,
@@ -125,13 +126,17 @@ class Ground(Struct, frozen=True):
     limits: CageLimits = CageLimits()
     api_base_url: str | None = None
     has_claude: bool = True
+    nixos: bool = False
+    """Whether every agent has a system of its own, which `agent.nix` may say more about."""
 
 
 class Reading(Struct, frozen=True):
-    """An agent's settings, and what of its configuration was left out."""
+    """An agent's settings, what of its configuration was left out, and what its system's text names."""
 
     settings: AgentSettings
     warnings: tuple[str, ...]
+    system: str = ""
+    """The text of agent.nix, where it counts."""
 
 
 def read(files: Mapping[str, bytes], ground: Ground) -> Reading:
@@ -144,6 +149,8 @@ def read(files: Mapping[str, bytes], ground: Ground) -> Reading:
     if runner is Runner.CLAUDE and not ground.has_claude:
         raise _fault(FILE, "runner", "this hive has no Claude Code; `./hive env claude` installs it")
     warnings: list[str] = []
+    if SYSTEM_FILE in files and not ground.nixos:
+        warnings.append(f"{SYSTEM_FILE}: left out: the cages of this hive are not NixOS containers")
     settings = AgentSettings(
         name=ground.name,
         role=ground.role,
@@ -164,7 +171,8 @@ def read(files: Mapping[str, bytes], ground: Ground) -> Reading:
         mcp_servers=_servers(said.mcp_servers, warnings),
         reminders=_reminders(said.reminders, warnings),
     )
-    return Reading(settings, tuple(warnings[:WARNINGS_MAX]))
+    system = files.get(SYSTEM_FILE, b"").decode() if ground.nixos else ""
+    return Reading(settings, tuple(warnings[:WARNINGS_MAX]), system)
 
 
 def _decoded(content: bytes) -> AgentFile:

@@ -7,7 +7,7 @@ from privd.handlers import deployments as handlers
 from protocol.approvals import DeploymentState, ProposalKind
 from protocol.configuration import CancelDeployment, ReadBuildLog
 from protocol.privd import Power
-from tests.support.configuring import OPERATOR, Desk, desk, ground, toml, until
+from tests.support.configuring import OPERATOR, CountingBackend, Desk, desk, ground, toml, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root, pytest.mark.cage]
 
@@ -80,3 +80,30 @@ async def test_a_build_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None
             assert (ended.state, given_up.is_set()) == (DeploymentState.CANCELLED, True)
             await until(lambda: at.host.deployments.is_idle("iris"))
             assert (at.backend.cages[0].stops, len(at.backend.cages)) == ([], 1)
+
+
+async def test_on_nixos_an_agent_has_a_file_for_its_system() -> None:
+    """It comes with the template, is built with the rest, and what it names is shown to whoever decides."""
+    with ground() as place:
+        async with desk(place, CountingBackend(name="nixos")) as at:
+            await at.spawned("iris")
+            assert set(at.backend.aimed["iris"]) == {"agent.nix", "agent.toml"}
+            text = "{ pkgs, ... }: { services.redis.enable = true; hyperhive.packages = [ pkgs.jq ]; }\n"
+            commit = at.commit("iris", text, "agent.nix")
+            proposal = await at.propose("iris", ProposalKind.CONFIG, commit)
+            subjects = {each.subject: each.notable for each in proposal.capabilities}
+            assert subjects == {"agent.nix": True, "package jq": False, "system option services.redis": True}
+            shown = await at.show(proposal)
+            assert shown.proposal.capabilities == proposal.capabilities
+            await at.healthy(await at.approve(proposal, shown))
+            assert at.backend.aimed["iris"]["agent.nix"].data == text.encode()
+
+
+async def test_elsewhere_such_a_file_is_left_out_and_said() -> None:
+    with ground() as place:
+        async with desk(place) as at:
+            await at.spawned("iris")
+            commit = at.commit("iris", "{ }\n", "agent.nix")
+            proposal = await at.propose("iris", ProposalKind.CONFIG, commit)
+            (only,) = proposal.capabilities
+            assert (only.subject, only.notable) == ("left out", True)
