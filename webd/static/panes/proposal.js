@@ -89,8 +89,8 @@ export function ProposalCard({ proposal }) {
       ${proposal.description && html`<div class="why said"><${Folding} text=${proposal.description} /></div>`}
       <${What} proposal=${proposal} page=${page} fault=${fault} />
       ${approvals.length > 0 && html`<p class="why">approved by ${approvals.join(", ")}; another key must agree.</p>`}
-      ${stale && html`<p class="why changed" role="status"><b>changed since you looked:</b> another generation of ${agent} was deployed meanwhile.</p>`}
-      ${!stale && changed && html`<p class="why changed" role="status"><b>changed since you looked:</b> this is how it stands now.</p>`}
+      ${stale && html`<p class="why moved" role="status"><b>changed since you looked:</b> another generation of ${agent} was deployed meanwhile.</p>`}
+      ${!stale && changed && html`<p class="why moved" role="status"><b>changed since you looked:</b> this is how it stands now.</p>`}
       ${
         denying
           ? html`<${Denial} proposal=${proposal} done=${() => setDenying(false)} />`
