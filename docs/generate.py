@@ -32,7 +32,7 @@ from protocol.names import (
 from protocol.problem import PROBLEM_MEANINGS
 from protocol.rpc import Request, Role, Route, Watch
 from protocol.tools import TOOLS
-from runtime.settings import ADDRESS_PATTERN, PATH_PATTERN, SITE_PATTERN, URL_PATTERN
+from runtime.settings import ADDRESS_PATTERN, ORIGIN_PATTERN, PATH_PATTERN, SITE_PATTERN, URL_PATTERN
 
 REFERENCE: Final = Path(__file__).parent / "reference"
 PACKAGES: Final = (
@@ -100,6 +100,7 @@ PATTERN_WORDS: Final = {
     r"\A[^\x00-\x1f\x7f]{0,1024}\Z": "text of at most 1024 characters, none of them a control character",
     SITE_PATTERN: "host or host:port",
     ADDRESS_PATTERN: "address",
+    ORIGIN_PATTERN: "scheme and host of a page",
     URL_PATTERN: "http:// or https:// address",
 }
 """Every pattern that a field may have to match, in words; a new one is a KeyError here."""
