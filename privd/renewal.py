@@ -18,7 +18,7 @@ from protocol.problem import Refused
 from protocol.settings import AgentRole
 from runtime.log import Log
 
-LOOK_S: Final = 0.5
+LOOK_S: Final = 0.1
 """How often a cage that was rebuilt is asked about."""
 NOT_WELL: Final = frozenset({Power.CRASHED, Power.FAILED, Power.STARTING})
 

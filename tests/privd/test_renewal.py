@@ -110,18 +110,31 @@ async def test_a_cage_that_was_stopped_stays_stopped() -> None:
             assert stale(at)["ada"] == "", "it comes up with what there is then"
 
 
-async def test_a_stop_that_comes_first_wins() -> None:
+async def test_a_stop_that_comes_first_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Renewal has decided to rebuild it and waits for its turn while the operator's stop is at work."""
     with ground() as place:
         async with desk(place) as at:
             await at.spawned("iris")
             at.backend.system = "upgraded"
             at.host.look_at_base()
-            keeper = at.host.keeper("iris")
+            keeper, cage, turn_ends = at.host.keeper("iris"), at.backend.cages[-1], trio.Event()
+            stop, renewed = cage.stop, list[bool]()
+
+            async def stop_slowly(grace_s: float) -> Exit:
+                await turn_ends.wait()
+                return await stop(grace_s)
+
+            async def renew() -> None:
+                renewed.append(await keeper.renew(GRACE_S))
+
+            monkeypatch.setattr(cage, "stop", stop_slowly)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(keeper.stop, 0)
-                await trio.lowlevel.checkpoint()
-                assert await keeper.renew(GRACE_S) is False
+                nursery.start_soon(keeper.stop, GRACE_S)
+                await until(lambda: keeper.power is Power.STOPPING)
+                nursery.start_soon(renew)
+                await trio.testing.wait_all_tasks_blocked()
+                turn_ends.set()
+            assert renewed == [False]
             assert (keeper.power, keeper.record.wanted) == (Power.STOPPED, False)
 
 

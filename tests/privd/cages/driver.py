@@ -114,6 +114,7 @@ class Driver:
             "degraded": cage.degraded,
             "held": cage.held,
             "started_ms": cage.started_ms,
+            "base": cage.base,
         }
 
     async def counts(self, agent: str) -> dict[str, int]:

@@ -96,6 +96,7 @@ class Layout:
             command=(*init, *harness),
             settings_json=msgspec.json.encode(AgentSettings(name=agent)),
             environment={"HIVE_AGENT": agent},
+            base={"hyperhive": self.environment.resolve().name},
         )
 
 

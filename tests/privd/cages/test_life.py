@@ -235,6 +235,7 @@ class TestLostPrivd:
         assert hive.driver.ask("start", agent="iris")["problem"] == "conflict"
         adopted = hive.driver.do("adopt", agent="iris")
         assert adopted["leader"] == hive.record()["leader"]["pid"]
+        assert adopted["base"] == {"hyperhive": hive.layout.environment.resolve().name}
         assert inside.harness("value = 2") == 2
         ended = hive.driver.do("stop", agent="iris", grace_s=20)
         assert ended in ({"how": "exit", "code": 7}, {"how": "unknown", "code": 0})
