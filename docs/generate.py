@@ -100,6 +100,7 @@ PATTERN_WORDS: Final = {
     r"\A[^\x00-\x1f\x7f]{0,1024}\Z": "text of at most 1024 characters, none of them a control character",
     SITE_PATTERN: "host or host:port",
     ADDRESS_PATTERN: "address",
+    r"\Asha256-[A-Za-z0-9+/]{43}=\Z": "SHA-256 in base64, as Nix writes it",
     ORIGIN_PATTERN: "scheme and host of a page",
     URL_PATTERN: "http:// or https:// address",
 }
