@@ -2,6 +2,7 @@
 
 from hivectl import history, proposals
 from protocol.approvals import (
+    Approval,
     CapabilityChange,
     Deployment,
     DeploymentKind,
@@ -122,6 +123,20 @@ def test_rows() -> None:
     assert "rollback to 2  returned" in proposals.deployments((made,))
     assert proposals.deployment(made) == "deployment 4 of iris is returned (dead)"
     assert proposals.waiting_lines((row(),)) == ["? proposal 3 of iris (config) waits for you: `show iris 3`"]
+
+
+def test_what_an_approval_came_to() -> None:
+    made = Deployment("iris", 3, DeploymentKind.CONFIG, DeploymentState.WAITING, COMMIT, 0, 0)
+    whole = proposals.approved(Approval(row(ProposalState.APPROVED), made))
+    assert whole.startswith("deployment 3 of iris is waiting; `")
+    assert whole == proposals.begun(made)
+    half = Approval(row(approvals=("anna",)), None)
+    assert (
+        proposals.approved(half) == "proposal 3 of iris is open: anna approved it, and another key must agree"
+    )
+    assert "  approved by anna; another key must agree" in proposals.shown(
+        page(approvals=("anna",)), proposals.painter(coloured=False)
+    )
 
 
 def test_the_record() -> None:
