@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec import inspect as shape
 
 import protocol
-from protocol.approvals import CommitId, Digest
+from protocol.approvals import ApproverName, CommitId, Digest
 from protocol.names import (
     ACCOUNT_PATTERN,
     AGENT_NAME_PATTERN,
@@ -78,6 +78,7 @@ EXAMPLES: Final = {
     _pattern(VariableValue): "C.UTF-8",
     _pattern(CommitId): "0123456789abcdef" * 2 + "01234567",
     _pattern(Digest): "0123456789abcdef" * 4,
+    _pattern(ApproverName): "laptop",
     _pattern(ServerName): "notes",
     _pattern(LineText): "notes-server",
     _pattern(CommandPattern): "git *",
