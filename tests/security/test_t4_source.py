@@ -188,8 +188,8 @@ def test_t4_root_imports_little() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.partition(".")[0])
     assert imported <= {
-        "argparse", "boxes", "collections", "contextlib", "ctypes", "enum", "errno", "fcntl", "functools", "grp",
-        "hashlib", "json", "msgspec", "os", "pathlib", "privd", "protocol", "pwd", "re", "runtime", "secrets",
+        "argparse", "base64", "binascii", "boxes", "collections", "contextlib", "cryptography", "ctypes", "enum",
+        "errno", "fcntl", "functools", "grp", "hashlib", "itertools", "json", "msgspec", "os", "pathlib", "privd", "protocol", "pwd", "re", "runtime", "secrets",
         "select", "shutil", "signal", "socket", "stat", "struct", "sys", "sysconfig", "tempfile", "trio",
         "typing", "zlib",
     }  # fmt: skip
