@@ -269,6 +269,17 @@ def picture(page: Page, name: str) -> None:
     page.screenshot(path=PICTURES / f"{re.sub(r'[^a-z0-9-]+', '-', name.lower())}.png")
 
 
+def width(page: Page) -> int:
+    """Of the window, in pixels."""
+    assert page.viewport_size is not None
+    return page.viewport_size["width"]
+
+
+def sideways(page: Page) -> int:
+    """How far a page is too wide for its window. A phone does not scroll it but zooms out, and `innerWidth` grows."""
+    return int(page.evaluate("document.documentElement.scrollWidth")) - width(page)
+
+
 FAILED = pytest.StashKey[bool]()
 
 

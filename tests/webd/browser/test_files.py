@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.hive import RunningHive
-from tests.webd.browser.conftest import picture
+from tests.webd.browser.conftest import picture, sideways, width
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.cage]
 
@@ -44,15 +44,6 @@ def state(hive: RunningHive) -> Iterator[Path]:
         os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
     yield made
     shutil.rmtree(made)
-
-
-def width(page: Page) -> int:
-    assert page.viewport_size is not None
-    return page.viewport_size["width"]
-
-
-def sideways(page: Page) -> int:
-    return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
 def test_a_folder_and_a_file_of_it(page: Page, state: Path, axe: Axe) -> None:

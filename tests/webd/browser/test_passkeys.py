@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, CDPSession, Page, expect
 
 from tests.support.hive import RunningHive
 from tests.support.hive import hive as started
-from tests.webd.browser.conftest import DESK, PHONE, context, picture, watched
+from tests.webd.browser.conftest import DESK, PHONE, context, picture, sideways, watched
 from tests.webd.support.config import commit
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.cage, pytest.mark.root]
@@ -92,10 +92,6 @@ def proposed(keyed: RunningHive, icon: str) -> int:
 def card(page: Page, number: int) -> Any:
     page.goto("/#calls")
     return page.locator(f"[data-proposal='iris/{number}']")
-
-
-def sideways(page: Page) -> int:
-    return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
 def record(keyed: RunningHive, number: int) -> Any:

@@ -11,7 +11,7 @@ from protocol.approvals import ProposalKind
 from protocol.configuration import Deny, ListProposals, Propose, WithdrawProposal
 from protocol.rpc import Call
 from tests.support.hive import RunningHive
-from tests.webd.browser.conftest import picture
+from tests.webd.browser.conftest import picture, sideways, width
 from tests.webd.support.config import commit
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.cage, pytest.mark.root]
@@ -39,15 +39,6 @@ def numbers(hive: RunningHive, ask: Ask) -> Iterator[tuple[int, int]]:
 
 def _propose(commit_id: str, why: str) -> Propose:
     return Propose("iris", ProposalKind.CONFIG, commit_id, description=why)
-
-
-def width(page: Page) -> int:
-    assert page.viewport_size is not None
-    return page.viewport_size["width"]
-
-
-def sideways(page: Page) -> int:
-    return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
 def test_tags_their_documents_and_what_they_change(page: Page, numbers: tuple[int, int], axe: Axe) -> None:

@@ -1,6 +1,6 @@
 /** The head of an agent's pages: who it is, its views, its state and what can be done to it. */
 import { html } from "../html.js";
-import { kept } from "../live/store.js";
+import { drafts, kept, proposals } from "../live/store.js";
 import { Menu } from "../parts/menu.js";
 import { Sigil } from "../parts/pictures.js";
 import { PowerButtons, PowerItems } from "../parts/power.js";
@@ -30,6 +30,14 @@ const Views = ({ name, view, facts }) => html`
     </button>`}
   </nav>`;
 
+/** What there is of an agent that has no cage. @param {string} name */
+function without(name) {
+  if (kept.value.has(name)) return "destroyed · its state is kept";
+  if (drafts.value.has(name)) return "a draft · no cage yet";
+  const waits = [...proposals.value.values()].some(({ agent, state }) => agent === name && state === "open");
+  return waits ? "proposed · not there yet" : "gone";
+}
+
 /**
  * @param {object} props
  * @param {string} props.name
@@ -47,9 +55,7 @@ export const Header = ({ name, agent, view, facts, armer }) => html`
         agent
           ? html`${agent.role} · ${agent.model ?? `${agent.runner} runner`}${agent.up_since_ms !== null &&
             html` · up <${Since} ms=${agent.up_since_ms} />`}`
-          : kept.value.has(name)
-            ? "destroyed · its state is kept"
-            : "gone"
+          : without(name)
       }</p>
     </div>
     <${Views} name=${name} view=${view} facts=${facts} />

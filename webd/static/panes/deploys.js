@@ -109,7 +109,9 @@ export function Deploys() {
   return html`
     <section id="deploys" aria-labelledby="h-deploys">
       <${Head} id="h-deploys" title="D3PL0Y" plain="deployments: what is made live"
-        says=${going.length ? `${count(going.length, "deployment")} under way` : "nothing is being deployed"} />
+        says=${going.length ? `${count(going.length, "deployment")} under way` : "nothing is being deployed"}>
+        <a class="btn quiet" href="/meta">what is live</a>
+      <//>
       ${!going.length && !ended.length && html`<${Empty} title="nothing was deployed yet.">what you approve becomes live here.<//>`}
       ${
         going.length > 0 &&

@@ -123,12 +123,13 @@ function Body({ opened, options, go }) {
 /** @param {{repository: Repository<any>, opened: Opened, go: Go}} props */
 export function Open({ repository, opened, go }) {
   const { place, tag, commit, text } = opened;
+  const subject = repository.record.value?.log.find((/** @type {LogEntry} */ entry) => entry.commit === commit)?.subject;
   const options = comparable(repository.record.value?.log ?? [], repository.tags.value);
   const up = place.file === undefined ? {} : place.tag ? { tag: place.tag } : { commit };
   return html`
     <section class="viewer" aria-labelledby="h-open">
       <div class="what">
-        <h2 id="h-open" title=${commit}>${place.file ?? tag?.name ?? sha(commit)}</h2>
+        <h2 id="h-open" title=${commit}>${place.file ?? tag?.name ?? subject ?? "a commit"}</h2>
         <p>${text ? `${size(text.bytes)} · ` : ""}<code>${sha(commit)}</code></p>
         <a class="btn quiet icon" href=${href(up)} aria-label=${place.file === undefined ? "close" : "close the file"}
           onClick=${within(go)}><${Icon} name="x" /></a>

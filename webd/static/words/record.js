@@ -8,6 +8,17 @@ const FURTHEST = /** @type {const} */ (["deployed", "failed", "denied", "buildin
 /** @type {Record<Mark, string>} */
 const TONES = { deployed: "ok", failed: "bad", denied: "bad", building: "no", approved: "no", agreed: "no", proposal: "no" };
 
+/** @type {Record<Mark, string>} */
+const STANDS = {
+  deployed: "deployed",
+  failed: "returned",
+  denied: "denied",
+  building: "being made live",
+  approved: "approved, about to be made live",
+  agreed: "approved by one key, another must agree",
+  proposal: "nothing yet: it waits for a verdict",
+};
+
 export const SHA_SHOWN = 10;
 
 /** @param {string} commit */
@@ -86,7 +97,7 @@ export function factsOf(tag) {
   const { document, mark } = tag;
   const ended = mark === "deployed" || mark === "failed" || mark === "denied";
   const facts = [
-    { term: "came to", text: document.end ?? (document.cancelled ? "cancelled" : mark) },
+    { term: "came to", text: document.end ?? (document.cancelled ? "cancelled" : STANDS[mark]) },
     { term: "kind", text: begun.kind ?? asked.kind },
     { term: "asked by", text: asked.by },
     { term: "asked", ms: asked.proposed_ms },
