@@ -1,17 +1,27 @@
 """Proposals and deployments at the dashboard's port: what a page is told, and what the operator decides there."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from protocol.approvals import Deployment, DeploymentState, ProposalKind
-from protocol.configuration import ListDeployments, ListProposals, Propose
+from protocol.configuration import (
+    Approve,
+    EnrolApprover,
+    ListDeployments,
+    ListProposals,
+    Propose,
+    RevokeApprover,
+)
 from protocol.privd import ListCages, Power
+from tests.support.approvers import SshSigner
 from tests.support.waiting import until
 from tests.webd.support.browser import Answered, Browser
 from tests.webd.support.config import commit
 from tests.webd.support.hive import WebHive
+from webd.live.world import CLICK_NOTICE
 
 pytestmark = pytest.mark.anyio
 
@@ -246,6 +256,41 @@ async def test_a_draft_is_a_row_of_its_own(hive: WebHive, keys: Iterator[str]) -
 
     assert (await until(draft, what="the draft"))["name"] == "iris"
     assert await topic(browser, "agents") == await topic(browser, "kept") == {}
+
+
+async def test_where_keys_decide_a_typed_name_waits_for_one(
+    hive: WebHive, keys: Iterator[str], tmp_path: Path
+) -> None:
+    browser, privd = await hive.browser(), hive.operator("privd")
+
+    async def click() -> bool:
+        return bool((await topic(browser, "hive"))["hive"]["click"])
+
+    assert await click()
+    signer = SshSigner(tmp_path)
+    await privd.call(EnrolApprover("anna", signer.key))
+
+    async def no_click() -> bool:
+        return not await click()
+
+    await until(no_click, what="that a click is not enough any more")
+    assert CLICK_NOTICE not in (await topic(browser, "hive"))["hive"]["notices"]
+    answer = await acted(browser, "agents", name="iris", runner="demo", key=next(keys))
+    assert (answer.json["id"], answer.json["waits"]) == (1, True)
+    assert (await row_of(browser, "iris/1"))["state"] == "open"
+    assert await topic(browser, "deployments") == {}
+    page = await page_of(browser, "iris", 1)
+    assert [key["name"] for key in page["approvers"]] == ["anna"]
+    path = "/api/v1/agents/iris/proposals/1/approve"
+    refused = await browser.post(path, {"key": next(keys), "digest": page["digest"]})
+    assert (refused.status, refused.json["problem"]) == (403, "denied")
+    await privd.call(Approve("iris", 1, page["digest"], signer.sign(page["document"])))
+    await hive.is_well(await hive.harness("iris"))
+    assert (await ended(hive, "iris", 1)).state is DeploymentState.DEPLOYED
+    await privd.call(RevokeApprover("anna"))
+    answer = await acted(browser, "agents", name="atlas", key=next(keys))
+    assert answer.json["waits"]
+    assert not await click()
 
 
 async def test_what_makes_no_sense_is_refused_with_its_reason(hive: WebHive, keys: Iterator[str]) -> None:

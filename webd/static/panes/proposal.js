@@ -6,6 +6,7 @@ import { html, useEffect, useState, valueTo } from "../html.js";
 import { approve, deedOf, deny, withdraw } from "../act/decisions.js";
 import { draft } from "../act/drafts.js";
 import { isStale, look, looked, seen, stillSame } from "../live/looked.js";
+import { hive } from "../live/store.js";
 import { Deed } from "../parts/buttons.js";
 import { Capabilities } from "../parts/capabilities.js";
 import { Card } from "../parts/card.js";
@@ -76,10 +77,11 @@ export function ProposalCard({ proposal }) {
   const it = looked(agent, number).value;
   const [denying, setDenying] = useState(() => draft(`deny ${agent}/${number}`).text.peek() !== "");
   const stale = isStale(it, agent);
-  useEffect(() => {
-    if (!it.page) void look(agent, number);
-  }, [agent, number]);
   const { page, changed, fault } = it;
+  const click = hive.value?.click;
+  useEffect(() => {
+    if (!page || click === page.approvers.length > 0) void look(agent, number); // who may decide has changed
+  }, [agent, number, click]);
   return html`
     <${Card} id=${`call-p${agent}-${number}`} colour="amber" name=${agent} kind=${KIND[kind]} since_ms=${proposal.proposed_ms}
       data=${{ "data-proposal": `${agent}/${number}` }}
