@@ -39,11 +39,12 @@ def reminders(page: ReminderPage) -> str:
     if not page.reminders:
         return "no reminders"
     shown = table(
-        ("#", "AGENT", "NEXT", "SCHEDULE", "SENT", "DONE", "FAILED", "SKIPPED", "TEXT"),
+        ("#", "AGENT", "SET BY", "NEXT", "SCHEDULE", "SENT", "DONE", "FAILED", "SKIPPED", "TEXT"),
         (
             (
                 str(each.id),
                 printable(each.agent),
+                set_by(each),
                 moment(each.next_ms) if each.state is ReminderState.ACTIVE else each.state.value,
                 schedule(each.schedule),
                 str(each.attempted),
@@ -58,6 +59,11 @@ def reminders(page: ReminderPage) -> str:
     more = [f"(later: --after {page.after})"] if page.after is not None else []
     more += [f"(older: --before {page.before})"] if page.before is not None else []
     return "\n".join([shown, *more])
+
+
+def set_by(one: Reminder) -> str:
+    """Who set it, or under which name it stands in its agent's configuration."""
+    return printable(one.set_by) if one.standing is None else f"agent.toml: {printable(one.standing)}"
 
 
 def reminder(one: Reminder) -> str:

@@ -52,12 +52,14 @@ def test_schedules(schedule: AnySchedule, shown: str) -> None:
 
 def test_a_page() -> None:
     over = made(state=ReminderState.ENDED, next_ms=None, attempted=3, delivered=1, failed=1, skipped=1)
-    heads, first, second, later, older = reminders.reminders(
-        ReminderPage((made(Every(60, AT_MS)), over), before=3, after=9)
+    standing = made(set_by="system", standing="rounds")
+    heads, first, second, third, later, older = reminders.reminders(
+        ReminderPage((made(Every(60, AT_MS)), over, standing), before=3, after=9)
     ).splitlines()
-    assert heads.split() == ["#", "AGENT", "NEXT", "SCHEDULE", "SENT", "DONE", "FAILED", "SKIPPED", "TEXT"]
-    assert first.split()[:7] == ["7", "iris", "2027-01-15", "09:00", "every", "1", "min"]
-    assert second.split()[2:8] == ["ended", "once", "3", "1", "1", "1"]
+    assert heads.split() == "# AGENT SET BY NEXT SCHEDULE SENT DONE FAILED SKIPPED TEXT".split()
+    assert first.split()[:8] == ["7", "iris", "operator", "2027-01-15", "09:00", "every", "1", "min"]
+    assert second.split()[3:9] == ["ended", "once", "3", "1", "1", "1"]
+    assert third.split()[2:4] == ["agent.toml:", "rounds"]
     assert first.endswith("look\\x1b[2J")
     assert (later, older) == ("(later: --after 9)", "(older: --before 3)")
     assert reminders.reminders(ReminderPage(())) == "no reminders"
