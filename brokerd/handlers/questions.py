@@ -6,8 +6,9 @@ from brokerd.host import Host
 from brokerd.policy import questions as policy
 from brokerd.policy.bodies import bytes_of
 from brokerd.policy.recipients import Verdict, addressed, may_write, not_allowed
-from brokerd.store import keys, questions
-from brokerd.store.questions import Asking, Form
+from brokerd.store import keys, question_rows, questions
+from brokerd.store.question_rows import Form
+from brokerd.store.questions import Asking
 from protocol.brokerd import ListQuestions, QuestionPage
 from protocol.limits import PAGE_BYTES_MAX
 from protocol.names import OPERATOR, SYSTEM
@@ -76,7 +77,7 @@ async def answer(request: Answer, caller: Caller, host: Host) -> Question:
 
 async def list_questions(request: ListQuestions, caller: Caller, host: Host) -> QuestionPage:
     found = await host.store.read(
-        questions.newest,
+        question_rows.newest,
         request.before,
         request.limit,
         PAGE_BYTES_MAX,

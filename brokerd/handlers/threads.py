@@ -5,8 +5,8 @@ from brokerd.handlers.feed import with_leases
 from brokerd.handlers.questions import tell_broken
 from brokerd.host import Host
 from brokerd.policy.recipients import manager_of
-from brokerd.store import questions, threads
-from brokerd.store.questions import Found
+from brokerd.store import question_rows, threads
+from brokerd.store.question_rows import Found
 from protocol.limits import PAGE_BYTES_MAX
 from protocol.messages import Message
 from protocol.rpc import Caller
@@ -29,7 +29,7 @@ def _open_matters(
 ) -> tuple[tuple[OpenThread, ...], Found]:
     return (
         threads.open_threads(db, agent, manager, at_ms),
-        questions.oldest_open_of(db, agent, QUESTIONS_MAX, PAGE_BYTES_MAX),
+        question_rows.oldest_open_of(db, agent, QUESTIONS_MAX, PAGE_BYTES_MAX),
     )
 
 

@@ -1,10 +1,9 @@
-"""Questions: each a row until retention takes it. A row that cannot be read is shown as broken and hides no other.
+"""Questions: each a row until retention takes it (brokerd.store.question_rows), asked, answered or ended here.
 
 The answer, or that there will be none, reaches the asker as a message of the same transaction.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -12,51 +11,37 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from brokerd.policy import questions as policy
-from brokerd.policy.pages import fitting
 from brokerd.store import keys, messages
 from brokerd.store.feed import FeedLog
 from brokerd.store.keys import Asked, First
 from brokerd.store.messages import Draft
+from brokerd.store.question_rows import (
+    COLUMNS,
+    OLDEST_OPEN_OF,
+    Form,
+    Reply,
+    decoded,
+    read,
+    readable,
+    row_of,
+    unknown,
+)
 from protocol.brokerd import QuestionChanged
 from protocol.messages import SystemEvent
 from protocol.names import OPERATOR, SYSTEM
-from protocol.problem import Problem, Refused
+from protocol.problem import Refused
 from protocol.questions import Broken, Question, QuestionState
 from protocol.tools import Answer
 from runtime.clock import new_request_key
 from runtime.store import Db
 
-COLUMNS: Final = "id, asker, asked_of, state, asked_ms, deadline_ms, ended_ms, message, form, reply"
 INSERT: Final = (
     "INSERT INTO questions (asker, asked_of, state, asked_ms, deadline_ms, form) VALUES (?, ?, ?, ?, ?, ?) "
     "RETURNING id"
 )
 SET_MESSAGE: Final = "UPDATE questions SET message = ? WHERE id = ?"
 END: Final = "UPDATE questions SET state = ?, ended_ms = ?, reply = ? WHERE id = ?"
-READ: Final = f"SELECT {COLUMNS} FROM questions WHERE id = ?"
 COUNT_OPEN: Final = "SELECT count(*) FROM questions WHERE ended_ms IS NULL AND asker = ?"
-NEWEST: Final = f"SELECT {COLUMNS} FROM questions WHERE id < ? ORDER BY id DESC LIMIT ?"
-NEWEST_OPEN: Final = (
-    f"SELECT {COLUMNS} FROM questions WHERE ended_ms IS NULL AND id < ? ORDER BY id DESC LIMIT ?"
-)
-NEWEST_OF_AGENT: Final = (
-    f"SELECT {COLUMNS} FROM questions WHERE asker = ?3 AND id < ?1 "
-    f"UNION ALL SELECT {COLUMNS} FROM questions WHERE asked_of = ?3 AND id < ?1 ORDER BY id DESC LIMIT ?2"
-)
-NEWEST_OPEN_OF_AGENT: Final = (
-    f"SELECT {COLUMNS} FROM questions WHERE ended_ms IS NULL AND (asker = ?3 OR asked_of = ?3) AND id < ?1 "
-    "ORDER BY id DESC LIMIT ?2"
-)
-OLDEST_OPEN_TO: Final = (
-    f"SELECT {COLUMNS} FROM questions WHERE ended_ms IS NULL AND asked_of = ? ORDER BY id LIMIT ?"
-)
-OLDEST_OPEN_NOT_TO: Final = (
-    f"SELECT {COLUMNS} FROM questions WHERE ended_ms IS NULL AND asked_of <> ? ORDER BY id LIMIT ?"
-)
-OLDEST_OPEN_OF: Final = (
-    f"SELECT {COLUMNS} FROM questions WHERE ended_ms IS NULL AND (asker = ?1 OR asked_of = ?1) "
-    "ORDER BY id LIMIT ?2"
-)
 WITH_OPEN: Final = (
     "SELECT asker AS agent FROM questions WHERE ended_ms IS NULL "
     "UNION SELECT asked_of FROM questions WHERE ended_ms IS NULL AND asked_of <> ?"
@@ -76,29 +61,10 @@ UNDELIVERED: Final = (
 )
 """The message of a question has one delivery."""
 
-NEWER_THAN_ALL: Final = 2**62
 UNREADABLE: Final = "(its words cannot be read any more)"
 
 
-class Form(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is asked."""
-
-    text: str
-    options: tuple[str, ...] = ()
-    multi: bool = False
-
-
-class Reply(Struct, frozen=True, forbid_unknown_fields=True):
-    """What was answered, by whom."""
-
-    by: str
-    answer: str
-    choices: tuple[str, ...] = ()
-
-
 _encoder = msgspec.json.Encoder()
-_form_decoder = msgspec.json.Decoder(Form)
-_reply_decoder = msgspec.json.Decoder(Reply)
 _id_decoder = msgspec.json.Decoder(int)
 
 
@@ -176,10 +142,10 @@ def answer(db: Db, log: FeedLog, by: str, request: Answer, hops: int) -> Questio
     Refused: `not_found`, `denied` for anybody but the one who was asked, `malformed` when it does not fit the form,
     `conflict` when the question was answered otherwise or takes no answer any more.
     """
-    row = _row(db, request.question)
-    question = _readable(row)
+    row = row_of(db, request.question)
+    question = readable(row)
     if by not in (OPERATOR, question.asker, question.asked_of):
-        raise _unknown(request.question)
+        raise unknown(request.question)
     policy.check_answerer(question, by)
     choices = policy.check_answer(question, request.answer, request.choices)
     if policy.is_repeated(question, by, request.answer, choices, log.at_ms):
@@ -310,97 +276,3 @@ def _notice(sender: str, to: str, event: SystemEvent, about: int, body: str) -> 
         event=event,
         about=about,
     )
-
-
-def read(db: Db, number: int) -> Question:
-    """One question. Refused: `not_found`, `failed` when its row cannot be read."""
-    return _readable(_row(db, number))
-
-
-def _row(db: Db, number: int) -> sqlite3.Row:
-    row: sqlite3.Row | None = db.execute(READ, (number,)).fetchone()
-    if row is None:
-        raise _unknown(number)
-    return row
-
-
-def _readable(row: sqlite3.Row) -> Question:
-    found = decoded(row)
-    if isinstance(found, Broken):
-        raise Refused(Problem.FAILED, f"question {found.id} is stored but cannot be read: {found.fault}")
-    return found
-
-
-def _unknown(number: int) -> Refused:
-    return Refused(Problem.NOT_FOUND, f"there is no question {number}")
-
-
-def decoded(row: sqlite3.Row) -> Question | Broken:
-    """A row as a question, or what is wrong with it."""
-    try:
-        form = _form_decoder.decode(row["form"])
-        reply = None if row["reply"] is None else _reply_decoder.decode(row["reply"])
-        state = QuestionState(row["state"])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        return Broken(row["id"], str(error))
-    return Question(
-        id=row["id"],
-        asker=row["asker"],
-        asked_of=row["asked_of"],
-        text=form.text,
-        options=form.options,
-        multi=form.multi,
-        state=state,
-        asked_ms=row["asked_ms"],
-        deadline_ms=row["deadline_ms"],
-        answer="" if reply is None else reply.answer,
-        choices=() if reply is None else reply.choices,
-        answered_by=None if reply is None else reply.by,
-        ended_ms=row["ended_ms"],
-    )
-
-
-class Found(Struct, frozen=True):
-    """Questions in the order of a query, those of its rows that cannot be read, and where the next page begins."""
-
-    questions: tuple[Question, ...]
-    broken: tuple[Broken, ...]
-    next: int | None = None
-
-
-def newest(
-    db: Db, before: int | None, limit: int, bytes_max: int, *, open_only: bool, agent: str | None
-) -> Found:
-    """Questions newest first, of everybody or of one agent; `next` is None at the end."""
-    start = NEWER_THAN_ALL if before is None else before
-    if agent is None:
-        rows = db.execute(NEWEST_OPEN if open_only else NEWEST, (start, limit)).fetchall()
-    else:
-        statement = NEWEST_OPEN_OF_AGENT if open_only else NEWEST_OF_AGENT
-        rows = db.execute(statement, (start, limit, agent)).fetchall()
-    return _found(rows, limit, bytes_max)
-
-
-def oldest_open(db: Db, limit: int, bytes_max: int, *, to_operator: bool) -> Found:
-    """Open questions oldest first: those the operator is asked, or those between agents."""
-    statement = OLDEST_OPEN_TO if to_operator else OLDEST_OPEN_NOT_TO
-    return _found(db.execute(statement, (OPERATOR, limit)).fetchall(), limit, bytes_max)
-
-
-def oldest_open_of(db: Db, agent: str, limit: int, bytes_max: int) -> Found:
-    """Open questions that an agent asked or was asked, oldest first."""
-    return _found(db.execute(OLDEST_OPEN_OF, (agent, limit)).fetchall(), limit, bytes_max)
-
-
-def _found(rows: Sequence[sqlite3.Row], limit: int, bytes_max: int) -> Found:
-    shown = list(fitting(_decoded(rows), bytes_max))
-    is_end = len(shown) == len(rows) < limit
-    return Found(
-        questions=tuple(each for each in shown if isinstance(each, Question)),
-        broken=tuple(each for each in shown if isinstance(each, Broken)),
-        next=None if is_end or not shown else shown[-1].id,
-    )
-
-
-def _decoded(rows: Iterable[sqlite3.Row]) -> Iterable[Question | Broken]:
-    return (decoded(row) for row in rows)

@@ -13,7 +13,7 @@ from brokerd.store import (
     limit_hits,
     messages,
     parked,
-    questions,
+    question_rows,
     turn_events,
     turns,
 )
@@ -39,8 +39,8 @@ def take(db: Db, at_ms: int) -> Snapshot:
     place = feed.durable_head(db)
     counts = deliveries.open_counts(db)
     newest, _ = messages.newest(db, None, MESSAGES_MAX, None, None)
-    ours = questions.oldest_open(db, QUESTIONS_MAX, QUESTIONS_BYTES_MAX, to_operator=True)
-    theirs = questions.oldest_open(db, QUESTIONS_MAX, QUESTIONS_BYTES_MAX, to_operator=False)
+    ours = question_rows.oldest_open(db, QUESTIONS_MAX, QUESTIONS_BYTES_MAX, to_operator=True)
+    theirs = question_rows.oldest_open(db, QUESTIONS_MAX, QUESTIONS_BYTES_MAX, to_operator=False)
     return Snapshot(
         epoch=place.epoch,
         seq=place.head,

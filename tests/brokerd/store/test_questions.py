@@ -3,9 +3,10 @@
 import msgspec
 import pytest
 
-from brokerd.store import questions
+from brokerd.store import question_rows, questions
 from brokerd.store.keys import Asked
-from brokerd.store.questions import Asking, Form
+from brokerd.store.question_rows import Form
+from brokerd.store.questions import Asking
 from protocol.problem import Problem, Refused
 from protocol.questions import Question
 from protocol.tools import Answer
@@ -35,12 +36,12 @@ ask.keys = 1_000  # type: ignore[attr-defined]
 
 PLANS = [
     (questions.COUNT_OPEN, ("iris",), "questions_open_of"),
-    (questions.NEWEST_OPEN, (1, 1), "questions_open"),
-    (questions.NEWEST_OF_AGENT, (1, 1, "iris"), "questions_asked_of"),
-    (questions.NEWEST_OPEN_OF_AGENT, (1, 1, "iris"), "questions_open_to"),
-    (questions.OLDEST_OPEN_TO, ("operator", 1), "questions_open_to"),
-    (questions.OLDEST_OPEN_NOT_TO, ("operator", 1), "questions_open"),
-    (questions.OLDEST_OPEN_OF, ("iris", 1), "questions_open_to"),
+    (question_rows.NEWEST_OPEN, (1, 1), "questions_open"),
+    (question_rows.NEWEST_OF_AGENT, (1, 1, "iris"), "questions_asked_of"),
+    (question_rows.NEWEST_OPEN_OF_AGENT, (1, 1, "iris"), "questions_open_to"),
+    (question_rows.OLDEST_OPEN_TO, ("operator", 1), "questions_open_to"),
+    (question_rows.OLDEST_OPEN_NOT_TO, ("operator", 1), "questions_open"),
+    (question_rows.OLDEST_OPEN_OF, ("iris", 1), "questions_open_to"),
     (questions.NEXT_DEADLINE, (), "questions_due"),
     (questions.DUE, (1, 1), "questions_due"),
 ]
@@ -54,7 +55,7 @@ def test_what_is_over_costs_nothing(db: Db, statement: str, values: tuple[object
     assert all("open" in name or "due" in name for name in used) or statement in OF_ALL, plan
 
 
-OF_ALL = {questions.NEWEST_OF_AGENT}
+OF_ALL = {question_rows.NEWEST_OF_AGENT}
 """Looks at what is over as well, a page at a time."""
 
 
@@ -89,9 +90,9 @@ def test_what_is_due_ends_once_the_oldest_deadline_first(db: Db, write: Writer) 
     write.told.clear()
     write.now_ms += 89_999
     assert write(questions.expire, 1) == []
-    assert questions.read(db, asked[1].id).state == "expired"
+    assert question_rows.read(db, asked[1].id).state == "expired"
     write(questions.expire, 10)
-    assert [questions.read(db, each.id).state for each in asked] == ["open", "expired", "expired", "open"]
+    assert [question_rows.read(db, each.id).state for each in asked] == ["open", "expired", "expired", "open"]
     assert write.kinds() == ["QuestionChanged", "MessageSent"] * 2
     assert [row["about"] for row in db.execute("SELECT about FROM messages")] == [asked[1].id, asked[2].id]
     write(questions.expire, 10)
@@ -119,8 +120,8 @@ def test_who_has_something_open(db: Db, write: Writer) -> None:
 @pytest.mark.parametrize("to", ["operator", "atlas"])
 def test_what_is_shown_at_once_is_bounded_and_starts_with_the_oldest(db: Db, write: Writer, to: str) -> None:
     asked = [ask(write, "\x01" * 8_000, to=to) for _ in range(5)]  # 48 000 bytes each, as JSON
-    found = questions.oldest_open(db, 100, 100_000, to_operator=to == "operator")
+    found = question_rows.oldest_open(db, 100, 100_000, to_operator=to == "operator")
     assert found.questions == tuple(asked[:2])
     assert len(msgspec.json.encode(found.questions)) <= 100_000
-    assert questions.oldest_open(db, 3, 2**20, to_operator=to == "operator").questions == tuple(asked[:3])
-    assert questions.oldest_open(db, 100, 2**20, to_operator=to != "operator").questions == ()
+    assert question_rows.oldest_open(db, 3, 2**20, to_operator=to == "operator").questions == tuple(asked[:3])
+    assert question_rows.oldest_open(db, 100, 2**20, to_operator=to != "operator").questions == ()

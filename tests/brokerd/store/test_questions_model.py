@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec import Struct
 
-from brokerd.store import feed, questions, schema
+from brokerd.store import feed, question_rows, questions, schema
 from brokerd.store.keys import Asked
-from brokerd.store.questions import Asking, Form
+from brokerd.store.question_rows import Form
+from brokerd.store.questions import Asking
 from protocol.problem import Problem, Refused
 from protocol.questions import QuestionState
 from protocol.tools import Answer
@@ -157,12 +158,12 @@ class Questions(RuleBasedStateMachine):
 
     @invariant()
     def each_is_as_it_should_be(self) -> None:
-        found = questions.newest(self.db, None, 200, 2**20, open_only=False, agent=None)
+        found = question_rows.newest(self.db, None, 200, 2**20, open_only=False, agent=None)
         assert found.broken == ()
         assert {each.id: each.state for each in found.questions} == {
             number: model.state for number, model in self.model.items()
         }
-        open_ones = questions.newest(self.db, None, 200, 2**20, open_only=True, agent=None).questions
+        open_ones = question_rows.newest(self.db, None, 200, 2**20, open_only=True, agent=None).questions
         assert all(each.state is QuestionState.OPEN for each in open_ones)
         assert len(open_ones) == sum(model.state is QuestionState.OPEN for model in self.model.values())
 
