@@ -20,12 +20,13 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-import outcome
 import trio
+
+from runtime.outcomes import Error, Outcome, Value
 
 T = TypeVar("T")
 
-Done = Callable[[outcome.Outcome[Any]], None]
+Done = Callable[[Outcome[Any]], None]
 
 
 class _Loop(threading.local):
@@ -56,13 +57,13 @@ class Later(Generic[T]):
 
     def __init__(self, *, is_shielded: bool = False) -> None:
         self.is_shielded = is_shielded
-        self._outcome: outcome.Outcome[T] | None = None
+        self._outcome: Outcome[T] | None = None
         self._wake: Callable[[], Any] | None = None
 
     def tell(self, value: T) -> None:
-        self.end(outcome.Value(value))
+        self.end(Value(value))
 
-    def end(self, how: outcome.Outcome[T]) -> None:
+    def end(self, how: Outcome[T]) -> None:
         """Tell a value, or a fault to raise."""
         if self._outcome is None:
             self._outcome = how
@@ -144,9 +145,9 @@ class ByHand:
                 self._work.close()
                 raise TypeError(f"{self._work!r} has no task and may not wait for {waits_for!r}")
         except StopIteration as end:
-            how: outcome.Outcome[Any] = outcome.Value(end.value)
+            how: Outcome[Any] = Value(end.value)
         except BaseException as fault:
-            how = outcome.Error(fault)
+            how = Error(fault)
         else:
             self._waits_for = waits_for
             waits_for.wakes(self.step)

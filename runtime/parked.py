@@ -11,13 +11,13 @@ import os
 from collections.abc import Coroutine
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-import outcome
 import trio
 
 from protocol.frames import encode_refusal
 from protocol.problem import Problem, Refused
 from protocol.rpc import Request
 from runtime.later import ByHand, GivenUp, run_by_hand, soon
+from runtime.outcomes import Error, Outcome
 from runtime.reactor import this_reactor
 from runtime.session import OutOfTurn, Session
 
@@ -151,11 +151,11 @@ class Parked(Generic[H]):
         if self._rest is not None:
             self._rest.give_up()
 
-    def _answer(self, how: outcome.Outcome[Any]) -> None:
+    def _answer(self, how: Outcome[Any]) -> None:
         request, self._request, self._rest = self._request, None, None
         if self._fd < 0 or request is None:
             return
-        if isinstance(how, outcome.Error) and isinstance(how.error, GivenUp):
+        if isinstance(how, Error) and isinstance(how.error, GivenUp):
             self._say_farewell()
             return
         reply = self._session.reply_to(request, how)

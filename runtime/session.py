@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Generic, TypeVar
 
-import outcome
 import trio
 
 from protocol import frames
@@ -21,15 +20,18 @@ from protocol.limits import (
     REPLY_TAKEN_S,
 )
 from protocol.problem import Problem, Refused
-from protocol.rpc import Caller, Request, Route, Watch
+from protocol.rpc import Caller, Request, Role, Route, Watch
 from runtime.clock import new_key
 from runtime.later import is_light
 from runtime.log import Log
+from runtime.outcomes import Error, Outcome
 from runtime.sockets import receive, send_at_once
 from runtime.stopping import Stopping
 
 H = TypeVar("H")
 T = TypeVar("T")
+
+Handler = Callable[[Any, Caller, Any], Coroutine[Any, Any, Any]]
 
 READ_BYTES: Final = 64 * 1024
 WATCH_TAKEN_S: Final = 30.0
@@ -48,10 +50,20 @@ class Surface(Generic[H]):
         frame_bytes_max: int = FRAME_BYTES_MAX,
     ) -> None:
         self.routes = {route.request: route for route in routes}
-        self.light = {request: route for request, route in self.routes.items() if is_light(route.handler)}
+        self._light: dict[Role, dict[type[Request], Handler]] = {}
         self.host = host
         self.codec = frames.RequestCodec(self.routes, canonical=canonical)
         self.frame_bytes_max = frame_bytes_max
+
+    def light_for(self, role: Role) -> "dict[type[Request], Handler]":
+        """The handlers of those requests that need no task (runtime.later), as far as this role may ask for them."""
+        found = self._light.get(role)
+        if found is None:
+            routes = (
+                route for route in self.routes.values() if role & route.callers and is_light(route.handler)
+            )
+            found = self._light[role] = {route.request: route.handler for route in routes}
+        return found
 
     def route(self, request: Request, caller: Caller) -> Route[H]:
         """The role stage: Refused(denied) when this caller may not ask for it."""
@@ -84,6 +96,7 @@ class Session(Generic[H]):
         self._stream = stream
         self._surface = surface
         self._caller = caller
+        self._light = surface.light_for(caller.role)
         self._stopping = stopping
         self._unbound_log = log
         self._splitter = frames.Splitter(surface.frame_bytes_max)
@@ -121,7 +134,7 @@ class Session(Generic[H]):
                     self.unheard = frame + frames.END
                 elif not await self._answer(frame):
                     return False
-                if parks and self._surface.light and not self._stopping:
+                if parks and self._light and not self._stopping:
                     is_parked = True
                     return True
         except PeerLeft as left:
@@ -154,14 +167,12 @@ class Session(Generic[H]):
             request = self._surface.codec.decode(untrusted[:length])
         except Refused:
             return None
-        route = self._surface.light.get(type(request))
-        if route is None or not self._caller.role & route.callers:
-            return None
-        return request, route.handler(request, self._caller, self._surface.host)
+        handler = self._light.get(type(request))
+        return None if handler is None else (request, handler(request, self._caller, self._surface.host))
 
-    def reply_to(self, request: Request, how: outcome.Outcome[Any]) -> bytes:
+    def reply_to(self, request: Request, how: Outcome[Any]) -> bytes:
         """What is said when a request was done, refused, or met a defect."""
-        if isinstance(how, outcome.Error):
+        if isinstance(how, Error):
             no = how.error if isinstance(how.error, Refused) else self._incident(request, how.error)
             return frames.encode_refusal(no)
         reply = frames.encode_ok(how.unwrap())

@@ -27,11 +27,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
-import outcome
 import trio
 
 from protocol.problem import Problem, Refused
 from runtime.later import Later, soon
+from runtime.outcomes import Error, Outcome, Value
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -210,8 +210,8 @@ class Store:
             results = self._commit(self._db, group)
             self._token.run_sync_soon(self._tell, group, results)
 
-    def _commit(self, db: Db, group: list[_Job]) -> list[outcome.Outcome[Any]]:
-        results: list[outcome.Outcome[Any]] | None
+    def _commit(self, db: Db, group: list[_Job]) -> list[Outcome[Any]]:
+        results: list[Outcome[Any]] | None
         try:
             if self._broken is not None:
                 raise CommitFailed("the database failed earlier") from self._broken
@@ -228,7 +228,7 @@ class Store:
             self._commit_s += (time.monotonic() - began - self._commit_s) * COMMIT_WEIGHT
         except BaseException as error:
             self._undo(db, error)
-            results = [outcome.Error(_not_stored(error)) for _ in group]
+            results = [Error(_not_stored(error)) for _ in group]
         return results
 
     def _begin(self, db: Db) -> None:
@@ -236,7 +236,7 @@ class Store:
         for end in self.group_ends:
             end.begin()
 
-    def _tell(self, group: list[_Job], results: list[outcome.Outcome[Any]]) -> None:
+    def _tell(self, group: list[_Job], results: list[Outcome[Any]]) -> None:
         """In the event loop, once for a whole group: to wake the loop costs the writer more than a small job."""
         self._is_writing = False
         if self._broken is not None:
@@ -322,25 +322,25 @@ def _nothing(db: Db) -> None:
     """A job that shows that all before it are done."""
 
 
-def _run_together(db: Db, group: list[_Job]) -> list[outcome.Outcome[Any]] | None:
+def _run_together(db: Db, group: list[_Job]) -> list[Outcome[Any]] | None:
     """All jobs without a savepoint; None when one failed after it had changed something."""
-    results: list[outcome.Outcome[Any]] = []
+    results: list[Outcome[Any]] = []
     for job in group:
         changes = db.total_changes
         try:
-            results.append(outcome.Value(job.run(db)))
+            results.append(Value(job.run(db)))
         except Exception as error:
             if not db.in_transaction:
                 raise
             if db.total_changes != changes or isinstance(error, sqlite3.Error):
                 return None
-            results.append(outcome.Error(error))
+            results.append(Error(error))
         if not db.in_transaction:
             raise CommitFailed("a job ended the transaction that it was in")
     return results
 
 
-def _run_in_savepoint(db: Db, run: Callable[[Db], Any]) -> outcome.Outcome[Any]:
+def _run_in_savepoint(db: Db, run: Callable[[Db], Any]) -> Outcome[Any]:
     db.execute("SAVEPOINT job")
     try:
         result = run(db)
@@ -349,9 +349,9 @@ def _run_in_savepoint(db: Db, run: Callable[[Db], Any]) -> outcome.Outcome[Any]:
             raise
         db.execute("ROLLBACK TO job")
         db.execute("RELEASE job")
-        return outcome.Error(_not_stored(error) if _is_full(error) else error)
+        return Error(_not_stored(error) if _is_full(error) else error)
     db.execute("RELEASE job")
-    return outcome.Value(result)
+    return Value(result)
 
 
 def is_damage(error: BaseException | None) -> bool:

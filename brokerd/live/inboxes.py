@@ -16,8 +16,8 @@ from brokerd.policy.bodies import bytes_of
 from brokerd.policy.guards import Guards, check_inbox
 from brokerd.store.feed import Entry
 from brokerd.store.pulls import Waiting
-from protocol.brokerd import Agent, AgentChanged, AgentGone, DeliveryChanged, MessageSent, TurnChanged
-from protocol.messages import DeliveryState
+from protocol.brokerd import Agent, AgentChanged, AgentGone, MessageSent
+from protocol.messages import DeliveryState, Receipt
 from runtime.later import Later
 from runtime.reactor import this_reactor
 
@@ -195,16 +195,16 @@ class Inboxes:
                 if receipt.state is not DeliveryState.HELD:
                     inbox.is_searched = inbox.is_searched or inbox.open == 1
                     inbox.arrive(Waiting(receipt.id, 0, bare))
-        elif isinstance(body, DeliveryChanged | TurnChanged):
-            self._follow_deliveries(entry)
+        elif receipts := entry.deliveries:
+            self._follow_deliveries(entry, receipts)
         elif isinstance(body, AgentChanged):
             self._follow_agent(body.agent)
         elif isinstance(body, AgentGone):
             self.of(body.name).is_limited = False
 
-    def _follow_deliveries(self, entry: Entry) -> None:
+    def _follow_deliveries(self, entry: Entry, receipts: Iterable[Receipt]) -> None:
         inbox = self.of(entry.agent)
-        for receipt in entry.deliveries:
+        for receipt in receipts:
             if receipt.state is DeliveryState.QUEUED:
                 inbox.arrive(None)
             else:

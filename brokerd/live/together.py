@@ -7,11 +7,10 @@ sent = await sends.ask(draft)           needs no task, and is not to be cancelle
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-import outcome
-
 from brokerd.store.feed import FeedLog
 from protocol.problem import Refused
 from runtime.later import Later, run_by_hand, soon
+from runtime.outcomes import Error, Outcome, Value
 from runtime.store import Db
 
 A = TypeVar("A")
@@ -55,10 +54,10 @@ class _Answering(Generic[R]):
     def __init__(self, told: Sequence[Later[R]]) -> None:
         self._told = told
 
-    def __call__(self, stored: outcome.Outcome[Sequence[R | Refused]]) -> None:
-        if isinstance(stored, outcome.Error):
+    def __call__(self, stored: Outcome[Sequence[R | Refused]]) -> None:
+        if isinstance(stored, Error):
             for told in self._told:
-                told.end(outcome.Error(stored.error))
+                told.end(Error(stored.error))
             return
         for told, answer in zip(self._told, stored.unwrap(), strict=True):
-            told.end(outcome.Error(answer) if isinstance(answer, Refused) else outcome.Value(answer))
+            told.end(Error(answer) if isinstance(answer, Refused) else Value(answer))

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import outcome
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from runtime.later import GivenUp, Later, run_by_hand, soon, step_all
+from runtime.outcomes import Error, Outcome, Value
 
 pytestmark = pytest.mark.anyio
 
@@ -16,9 +16,9 @@ class Kept:
     """What became of coroutines that were run by hand."""
 
     def __init__(self) -> None:
-        self.outcomes: list[outcome.Outcome[Any]] = []
+        self.outcomes: list[Outcome[Any]] = []
 
-    def done(self, how: outcome.Outcome[Any]) -> None:
+    def done(self, how: Outcome[Any]) -> None:
         self.outcomes.append(how)
 
 
@@ -44,7 +44,7 @@ async def test_a_task_gets_what_is_told() -> None:
 
 async def test_a_fault_is_raised_where_it_is_waited_for() -> None:
     told: Later[int] = Later()
-    told.end(outcome.Error(ValueError("no")))
+    told.end(Error(ValueError("no")))
     with pytest.raises(ValueError, match="no"):
         await told
 
@@ -73,21 +73,21 @@ async def test_without_a_task_it_goes_on_when_it_is_told() -> None:
     first.tell(1)
     assert kept.outcomes == []
     second.tell(2)
-    assert kept.outcomes == [outcome.Value(6)]
+    assert kept.outcomes == [Value(6)]
 
 
 async def test_what_need_not_wait_is_done_at_once() -> None:
     kept, told = Kept(), Later[int]()
     told.tell(4)
     assert run_by_hand(doubled(told), kept.done) is None
-    assert kept.outcomes == [outcome.Value(8)]
+    assert kept.outcomes == [Value(8)]
 
 
 async def test_a_fault_without_a_task_is_an_outcome() -> None:
     kept, told = Kept(), Later[int]()
     run_by_hand(doubled(told), kept.done)
-    told.end(outcome.Error(ValueError("no")))
-    assert isinstance(kept.outcomes[0], outcome.Error)
+    told.end(Error(ValueError("no")))
+    assert isinstance(kept.outcomes[0], Error)
     assert isinstance(kept.outcomes[0].error, ValueError)
 
 
@@ -102,7 +102,7 @@ async def test_who_has_no_task_may_not_wait_for_trio() -> None:
 
     assert run_by_hand(sleep(), kept.done) is None
     (how,) = kept.outcomes
-    assert isinstance(how, outcome.Error)
+    assert isinstance(how, Error)
     with pytest.raises(TypeError, match="has no task"):
         how.unwrap()
     assert ends == ["closed"]
@@ -117,7 +117,7 @@ async def test_what_is_given_up_ends_now_or_after_what_it_is_shielded_for(is_shi
     assert len(kept.outcomes) == (0 if is_shielded else 1)
     first.tell(1)
     (how,) = kept.outcomes
-    assert isinstance(how, outcome.Error)
+    assert isinstance(how, Error)
     assert isinstance(how.error, GivenUp)
 
 
@@ -137,7 +137,7 @@ async def test_what_was_done_while_shielded_is_gone_on_with_before_it_ends() -> 
     more.tell(2)
     assert told == [1, 2]
     (how,) = kept.outcomes
-    assert isinstance(how, outcome.Error)
+    assert isinstance(how, Error)
     assert isinstance(how.error, GivenUp)
 
 
@@ -151,7 +151,7 @@ async def test_what_is_given_up_in_its_last_wait_ends_as_if_it_had_not_been() ->
     assert rest is not None
     rest.give_up()
     commit.tell(1)
-    assert kept.outcomes == [outcome.Value(1)]
+    assert kept.outcomes == [Value(1)]
 
 
 async def test_steps_are_never_nested() -> None:
