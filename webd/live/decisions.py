@@ -60,7 +60,7 @@ class Decisions:
             case DecisionsNow():
                 return self._begin(event)
             case ProposalChanged(proposal):
-                self.proposals[key_of(proposal)] = row = proposal_row(proposal)
+                self.proposals[key_of(proposal)] = row = _kept(proposal)
                 return [(PROPOSALS, key_of(proposal), row), *self._let_go_of_proposals()]
             case DeploymentChanged(deployment):
                 self.deployments[key_of(deployment)] = shown = deployment_row(deployment)
@@ -89,7 +89,7 @@ class Decisions:
 
     def _begin(self, now: DecisionsNow) -> list[Told]:
         self.click = now.click
-        proposals = {key_of(row): proposal_row(row) for row in now.proposals}
+        proposals = {key_of(row): _kept(row) for row in now.proposals}
         deployments = {key_of(row): deployment_row(row) for row in now.deployments}
         told = [
             *_changes(PROPOSALS, self.proposals, proposals),
@@ -111,6 +111,14 @@ class Decisions:
 
 def key_of(row: Proposal | Deployment) -> str:
     return f"{row.agent}/{row.number}"
+
+
+def _kept(proposal: Proposal) -> Proposal:
+    """A proposal as every page holds it: what has ended is not judged any more."""
+    if proposal.state is ProposalState.OPEN:
+        return proposal_row(proposal)
+    short = replace(proposal, description=plain(proposal.description, VALUE_CHARS_MAX), capabilities=())
+    return proposal_row(short)
 
 
 def proposal_row(proposal: Proposal, chars_max: int = VALUE_CHARS_MAX) -> Proposal:

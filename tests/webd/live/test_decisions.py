@@ -97,6 +97,20 @@ def test_text_is_made_plain_and_bounded() -> None:
     assert kept.builds["iris/1"].lines == (BuildLine(0, "gone"),)
 
 
+def test_what_has_ended_is_kept_short() -> None:
+    change = CapabilityChange("model", None, "opus", notable=True)
+    kept = Decisions()
+    for state in (ProposalState.OPEN, ProposalState.DENIED):
+        long = replace(proposal(1, state), description="x" * 2_000, capabilities=(change,))
+        kept.heard(ProposalChanged(long))
+        row = kept.proposals["iris/1"]
+        is_open = state is ProposalState.OPEN
+        assert (len(row.description) > VALUE_CHARS_MAX * 2, row.capabilities == (change,)) == (
+            is_open,
+            is_open,
+        )
+
+
 def test_what_has_ended_is_let_go_oldest_first_and_what_waits_is_not() -> None:
     kept = Decisions()
     kept.heard(ProposalChanged(proposal(1)))
