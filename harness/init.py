@@ -30,6 +30,8 @@ AGENT_UID: Final = 1_000
 HARNESS_UID: Final = 1_001
 RUN_FOLDER: Final = "/run/harness"
 READY_VARIABLE: Final = "HIVE_INIT_READY_FD"
+SAME_VARIABLE: Final = "HIVE_INIT_SAME"
+"""`device:inode:path` of a folder that must be the one that was meant."""
 FILTER_PATH: Final = "/etc/hyperhive/syscalls.bpf"
 BOUNDS: Final = {
     "HIVE_INIT_TASKS_MAX": resource.RLIMIT_NPROC,
@@ -191,6 +193,15 @@ def make_run_folder() -> None:
     os.seteuid(0)
     os.setegid(0)
     os.chmod("/run", 0o755)  # noqa: PTH101, S103 - others pass through
+
+
+def check_same(said: str) -> None:
+    """Start nothing where a cage shows another folder than it was to show: its name was made to lead elsewhere."""
+    device, inode, path = said.split(":", 2)
+    found = os.lstat(path)
+    if (str(found.st_dev), str(found.st_ino)) != (device, inode):
+        say(f"{path} is another folder than the cage was to show: nothing is started")
+        sys.exit(EXIT_CANNOT_START)
 
 
 # --------------------------------------------------------------------------------------------------------- the family
@@ -370,6 +381,8 @@ def main() -> NoReturn:
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_DUMPABLE, 0)
     install_filter(filter_file)
+    if SAME_VARIABLE in os.environ:
+        check_same(os.environ[SAME_VARIABLE])
     make_run_folder()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for variable, limit in BOUNDS.items():

@@ -28,6 +28,7 @@ from boxes.reply import DATA, END, EXIT_MEMORY, FRAME_BYTES_MAX, HEAD, REFUSAL, 
 from privd import box_unit
 from privd.box_unit import BoxUnit
 from privd.boxing import CODE, EXIT_BY_SIGNAL, EXIT_DEADLINE, INPUT, INPUT_FD
+from privd.cages import folders
 from privd.cages.boot import UNHANDLED
 from privd.cages.probe import PROGRAM_PATH
 from privd.cages.processes import Process
@@ -79,6 +80,8 @@ class Box(Struct, frozen=True):
     bounds: Bounds = Bounds()
     written_bytes: int = 0
     """The longest file that it may write into its folder; 0: it writes nothing."""
+    above: Path | None = None
+    """A folder above `folder` in which somebody may change names: no link is followed from there on."""
 
 
 class Order(Struct, frozen=True):
@@ -281,7 +284,7 @@ def _start(box: Box, request: bytes, bwrap: str | None, unit: Path | None) -> _R
         close_later(handed[2])
         try:
             if box.folder is not None:
-                handed[INPUT_FD] = close_later(_open_input(box.purpose, box.folder))
+                handed[INPUT_FD] = close_later(_open_input(box.purpose, box.folder, box.above))
             process = _made(box, handed, bwrap, unit)
         except BaseException:
             os.close(reply)
@@ -294,7 +297,7 @@ def _made(box: Box, handed: dict[int, int], bwrap: str | None, unit: Path | None
     """What waits for the box, and ends with it."""
     if unit is not None:
         return box_unit.call(unit, _order(box, None), handed)
-    argv = _by_root(box) if bwrap is None else _by_bwrap(box, bwrap)
+    argv = _by_root(box) if bwrap is None else _by_bwrap(box, bwrap, handed.get(INPUT_FD))
     pid = os.posix_spawn(
         argv[0],
         argv,
@@ -321,13 +324,15 @@ def _sealed(request: bytes) -> int:
     return held
 
 
-def _open_input(purpose: str, folder: Path) -> int:
+def _open_input(purpose: str, folder: Path, above: Path | None) -> int:
     """The input folder itself, whatever its name leads to a moment later."""
     try:
+        if above is not None:
+            return folders.hold(above, folder)
         return os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise Refused(Problem.NOT_FOUND, f"{purpose}: {folder} is not there") from error
-    except NotADirectoryError as error:
+    except OSError as error:
         raise Refused(Problem.FAILED, f"{purpose}: {folder} is no real folder") from error
 
 
@@ -355,8 +360,11 @@ def _order(box: Box, parent: int | None) -> bytes:
     return msgspec.json.encode(order)
 
 
-def _by_bwrap(box: Box, bwrap: str) -> list[str]:
+def _by_bwrap(box: Box, bwrap: str, opened: int | None) -> list[str]:
+    """Bubblewrap finds the input by its name once more; the box looks whether it is what was opened."""
+    found = None if opened is None else os.fstat(opened)
     order = {
+        "input": None if found is None else (found.st_dev, found.st_ino),
         "program": box.program,
         "memory_bytes": box.bounds.memory_bytes,
         "cpu_s": box.bounds.cpu_s,

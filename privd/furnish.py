@@ -3,7 +3,6 @@
 Pure: it names folders, binds and the command; `privd.cages` makes them real.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +10,7 @@ import msgspec
 
 from privd.cages.identity import Identity
 from privd.cages.spec import Bind, CageSpec, Folder
+from privd.proposed import config_folder, configurations, folders_of
 from privd.registry import AgentRecord
 from privd.settings import PrivdSettings
 from protocol.settings import AgentRole, Credential, Runner
@@ -22,8 +22,8 @@ EGRESS_TARGET: Final = "/run/hive/egress"
 PYTHON: Final = f"{ENVIRONMENT_TARGET}/bin/python"
 OWN: Final = ("state", "harness", "claude")
 """What an agent's cage may write at the same path inside and out."""
-KEPT: Final = ("state", "claude", "config")
-"""An agent's folders that outlive its cage."""
+KEPT: Final = ("state", "claude")
+"""An agent's folders that outlive its cage, beside its proposed configuration."""
 CA_NAME: Final = "ca.pem"
 KEY_NAME: Final = "api_key"
 
@@ -52,33 +52,29 @@ def furnish(
     settings: PrivdSettings,
     identity: Identity,
     own: tuple[int, int],
-    others: Iterable[str],
     *,
     editor: Identity,
     separate: bool,
     base: dict[str, str],
 ) -> CageSpec:
-    """The whole cage of one agent. `own` is privd's uid and gid, `others` the agents whose config the manager edits.
+    """The whole cage of one agent. `own` is privd's uid and gid.
 
     `editor` owns the proposed configuration: the manager, or the agent itself while there is no manager.
     """
     agent = record.agent
     manager = record.settings.role is AgentRole.MANAGER
     home = agent_folder(settings, agent)
-    neighbours = tuple(name for name in others if name != agent) if manager else ()
+    configs = configurations(settings)
     return CageSpec(
         agent=agent,
         role=record.settings.role,
         uid_base=record.uid_base,
         limits=record.settings.limits,
-        folders=_folders(settings, agent, identity, own, editor=editor, separate=separate),
+        folders=_folders(settings, agent, identity, own, editor=editor, manager=manager, separate=separate),
         binds=(
+            *((Bind(str(configs), "/agents", writable=True),) if manager else ()),
             *(Bind(str(home / name), f"/agents/{agent}/{name}", writable=True) for name in OWN),
-            Bind(str(home / "config"), f"/agents/{agent}/config", writable=manager),
-            *(
-                Bind(str(agent_folder(settings, name) / "config"), f"/agents/{name}/config", writable=True)
-                for name in neighbours
-            ),
+            *(() if manager else (_config_to_read(settings, agent),)),
             Bind(str(shared_folder(settings)), "/shared", writable=True),
             Bind(str(socket_folder(settings, agent) / "broker"), BROKER_TARGET),
             Bind(str(socket_folder(settings, agent) / "egress"), EGRESS_TARGET),
@@ -92,10 +88,15 @@ def furnish(
         command=(PYTHON, "-I", "-m", "harness.init"),
         environment={"HIVE_AGENT": agent, "HIVE_STOP_GRACE_S": str(max(1, settings.stop_grace_s - 5))},
         settings_json=msgspec.json.format(msgspec.json.encode(record.settings)),
-        neighbours=neighbours,
         absent=(str(home / "claude" / KEY_NAME),) if record.settings.credential is Credential.EGRESS else (),
         base=base,
     )
+
+
+def _config_to_read(settings: PrivdSettings, agent: str) -> Bind:
+    """An agent sees its own proposed configuration, which the manager may be changing just now."""
+    config, above = config_folder(settings, agent), configurations(settings)
+    return Bind(str(config), f"/agents/{agent}/config", beneath=str(above))
 
 
 def _folders(
@@ -105,6 +106,7 @@ def _folders(
     own: tuple[int, int],
     *,
     editor: Identity,
+    manager: bool,
     separate: bool,
 ) -> tuple[Folder, ...]:
     """Folders with their owners, outer ones first. `separate`: the daemons have uids of their own.
@@ -122,8 +124,8 @@ def _folders(
         Folder(str(home), uid, gid, 0o700),
         Folder(str(home / "state"), identity.agent_uid, identity.agent_gid, 0o750),
         Folder(str(home / "claude"), identity.agent_uid, identity.agent_gid, 0o700),
-        Folder(str(home / "config"), editor.agent_uid, editor.agent_gid, 0o755),
         Folder(str(home / "harness"), identity.harness_uid, identity.harness_gid, 0o700),
+        *folders_of(settings, agent, own, editor, OWN if manager else ()),
         Folder(str(shared.parent), uid, gid, 0o700),
         Folder(str(shared), uid, gid, 0o1777),
         Folder(str(sockets.parent), uid, gid, 0o711),

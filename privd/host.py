@@ -7,6 +7,7 @@ from typing import Final
 
 import trio
 
+from privd import proposed
 from privd.approvers import Approvers
 from privd.audit import Audit
 from privd.bases import Bases
@@ -15,7 +16,7 @@ from privd.boxes import boxes_of_this_process
 from privd.cages import folders
 from privd.cages.backend import Backend
 from privd.cages.journal import Journal
-from privd.cages.spec import CageSpec, Places
+from privd.cages.spec import CageSpec, Folder, Places
 from privd.deployments import Deployments
 from privd.furnish import KEPT, agent_folder, furnish, socket_folder
 from privd.git.intake import Proposed
@@ -82,6 +83,8 @@ class Host:
         await self.audit.started(f"hyperhive {VERSION}, {self.backend.name} cages")
         await self.repositories.open(self.log)
         for record in self._registry.all():
+            editor = self.backend.identity(self._editor(record).uid_base)
+            proposed.take_along(self.settings, record.agent, self._own(), editor)
             self._keepers[record.agent] = self._keep(record)
         async with trio.open_nursery() as nursery:
             for keeper in self._keepers.values():
@@ -171,6 +174,7 @@ class Host:
             self._registry.put(left)
             return
         folders.remove(agent_folder(self.settings, agent))
+        folders.remove(proposed.config_folder(self.settings, agent).parent)
         self._registry.forget(agent)
         folders.remove(self._registry.folder(agent))
 
@@ -192,7 +196,8 @@ class Host:
         async with self._changing:
             check_purge(agent, confirm, self.keeper(agent).power)
             home = agent_folder(self.settings, agent)
-            for folder in (*(home / name for name in KEPT), home, socket_folder(self.settings, agent)):
+            left = *(home / name for name in KEPT), home, proposed.config_folder(self.settings, agent).parent
+            for folder in (*left, socket_folder(self.settings, agent)):
                 await trio.to_thread.run_sync(folders.remove, folder)
             self._registry.forget(agent)
             del self._keepers[agent]
@@ -258,6 +263,8 @@ class Host:
             if self.standing(agent) in {Standing.NOBODY, Standing.KEPT}:
                 await self.make(step.after, draft=kind is DeploymentKind.INIT)
             await self.fill(agent, step.begun.commit)
+            if role_of(agent) is AgentRole.MANAGER:
+                await self._take_over()
         elif self.standing(agent) is not Standing.LIVING:
             raise Refused(Problem.CONFLICT, f"{agent} was destroyed meanwhile")
         if kind is DeploymentKind.INIT:
@@ -291,9 +298,24 @@ class Host:
 
     async def fill(self, agent: str, commit: str) -> None:
         """Begin an agent's proposed repository with a commit, unless it has one."""
-        folder, owner = self._proposed(agent)
-        editor = self._manager() or self.keeper(agent).record
-        await fill(self.boxes, self.repositories.applied(agent), commit, folder, owner, editor.agent)
+        editor = self._editor(self.keeper(agent).record)
+        config = self._config(agent)
+        if await trio.to_thread.run_sync(proposed.hand_over, config):
+            self.log.warning(
+                "a proposed configuration begins anew: who edited it has gone",
+                agent=agent,
+                editor=editor.agent,
+            )
+        owner = (config.uid, config.gid)
+        applied, above = self.repositories.applied(agent), proposed.configurations(self.settings)
+        await fill(self.boxes, applied, commit, Path(config.path), above, owner, editor.agent)
+
+    async def _take_over(self) -> None:
+        """Let a manager that is new edit what was made before it."""
+        for record in self._registry.all():
+            content = self.ledger(record.agent).content()
+            if content is not None and not record.kept and proposed.is_anothers(self._config(record.agent)):
+                await self.fill(record.agent, content)
 
     async def adopt(self, agent: str) -> None:
         """Give an agent that lives and was never deployed its first generation: what it is now."""
@@ -330,14 +352,15 @@ class Host:
 
     async def ingest(self, agent: str, commit: str) -> Admitted:
         """Take a commit of an agent's proposed configuration into its applied repository; nothing points at it yet."""
-        folder, (uid, gid) = self._proposed(agent)
-        return await self.repositories.ingest(agent, commit, Proposed(folder, uid, gid))
+        config, above = self._config(agent), proposed.configurations(self.settings)
+        return await self.repositories.ingest(
+            agent, commit, Proposed(Path(config.path), config.uid, config.gid, above)
+        )
 
-    def _proposed(self, agent: str) -> OwnedFolder:
+    def _config(self, agent: str) -> Folder:
         """An agent's proposed repository, and who may write it."""
-        record = self.keeper(agent).record
-        owner = self.backend.identity((self._manager() or record).uid_base)
-        return agent_folder(self.settings, agent) / "config", (owner.agent_uid, owner.agent_gid)
+        editor = self.backend.identity(self._editor(self.keeper(agent).record).uid_base)
+        return proposed.folders_of(self.settings, agent, self._own(), editor, ())[-1]
 
     def _keep(self, record: AgentRecord) -> Keeper:
         return Keeper(
@@ -376,9 +399,8 @@ class Host:
             record,
             self.settings,
             self.backend.identity(record.uid_base),
-            (os.geteuid(), os.getegid()),
-            (other.agent for other in self._registry.all() if not other.kept),
-            editor=self.backend.identity((self._manager() or record).uid_base),
+            self._own(),
+            editor=self.backend.identity(self._editor(record).uid_base),
             separate=self.separate,
             base=self._bases.look(record.settings.runner),
         )
@@ -386,11 +408,13 @@ class Host:
     def _next_range(self) -> int:
         return next_range(self.settings.uid_first, self._registry.ranges())
 
-    def _manager(self) -> AgentRecord | None:
+    def _editor(self, record: AgentRecord) -> AgentRecord:
+        """Whose an agent's proposed configuration is: the manager's, also while it is kept; else the agent's own."""
         records = self._registry.all()
-        return next(
-            (each for each in records if each.settings.role is AgentRole.MANAGER and not each.kept), None
-        )
+        return next((each for each in records if each.settings.role is AgentRole.MANAGER), record)
+
+    def _own(self) -> tuple[int, int]:
+        return os.geteuid(), os.getegid()
 
 
 def _box_socket(settings: PrivdSettings) -> Path | None:

@@ -7,21 +7,25 @@ outlives privd, and privd ends it by its init.
 
 import os
 from collections.abc import Callable, Container, Iterable, Mapping
+from pathlib import Path
 from typing import Final
 
 import trio
 from msgspec import Struct
 
-from privd.cages import bases, running, skeleton
+from privd.cages import bases, folders, running, skeleton
 from privd.cages.boot import GIVING_WAY, READY_FD, Launcher, Order, disk_of
 from privd.cages.control_groups import Groups, joined_by_writing
 from privd.cages.identity import AGENT_UID, Identity, single
 from privd.cages.launch import STAGE
 from privd.cages.skeleton import host_binds
-from privd.cages.spec import Bind, CageSpec, Exit, Places
+from privd.cages.spec import INIT_VARIABLE, Bind, CageSpec, Exit, Places
 from privd.policy.nar import Content
+from protocol.problem import Problem, Refused
 
 TMPFS_BYTES_MAX: Final = {"/tmp": 512 << 20, "/var": 64 << 20, "/run": 16 << 20, "/dev/shm": 64 << 20}  # noqa: S108 - as in nspawn.py
+SAME_VARIABLE: Final = f"{INIT_VARIABLE}SAME"
+"""`device:inode:path`: init starts nothing where another folder is there."""
 ONE_USER: Final = (
     "harness and agent are one user: the agent can do whatever its harness may, and read its files"
 )
@@ -77,7 +81,8 @@ class Bwrap(Struct, frozen=True):
         join = joined_by_writing(groups)
         nice = GIVING_WAY if "cpu" in groups.missing else 0
         if self.uid != 0:
-            return Order(argv=arguments(self.program, spec, binds, groups.missing), join=join, nice=nice)
+            argv = arguments(self.program, spec, binds, groups.missing, same_folder(spec))
+            return Order(argv=argv, join=join, nice=nice)
         stage = tuple((bind.source, str(number)) for number, bind in enumerate(binds))
         staged = tuple(
             Bind(f"{STAGE}/{number}", bind.target, bind.writable) for number, bind in enumerate(binds)
@@ -111,14 +116,22 @@ def of_this_process(program: str, launcher: Launcher) -> Bwrap:
 
 
 def arguments(
-    program: str, spec: CageSpec, binds: tuple[Bind, ...], unheld: Container[str] = ()
+    program: str,
+    spec: CageSpec,
+    binds: tuple[Bind, ...],
+    unheld: Container[str] = (),
+    told: dict[str, str] | None = None,
 ) -> tuple[str, ...]:
-    """The whole command line; the first bind is the root. `unheld` are the resources that no control group limits."""
+    """The whole command line; the first bind is the root. `unheld` are the resources that no control group limits.
+
+    `told` is what init is to know beside that.
+    """
     root, *others = binds
     environment = (
         {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
         | spec.environment
         | spec.init_variables(READY_FD, unheld)
+        | (told or {})
     )
     return (
         program,
@@ -141,6 +154,25 @@ def arguments(
         "--",
         *spec.command,
     )
+
+
+def same_folder(spec: CageSpec) -> dict[str, str]:
+    """Which folder init must find where a name of the host may lead elsewhere: bubblewrap follows links.
+
+    One user's cages only: elsewhere such names are root's. Refused(failed) when something else is there already.
+    """
+    for bind in spec.binds:
+        if bind.beneath:
+            try:
+                held = folders.hold(Path(bind.beneath), Path(bind.source))
+            except OSError as error:
+                raise Refused(
+                    Problem.FAILED, f"{bind.source} is not a real folder: {error.strerror}; move it away"
+                ) from error
+            found = os.fstat(held)
+            os.close(held)
+            return {SAME_VARIABLE: f"{found.st_dev}:{found.st_ino}:{bind.target}"}
+    return {}
 
 
 def _tmpfs(place: str, size: int) -> tuple[str, ...]:

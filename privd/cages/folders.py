@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from boxes.beneath import open_beneath
 from privd.cages.spec import Folder
 from protocol.problem import Problem, Refused
 
@@ -49,6 +50,15 @@ def _own(path: Path, parent: int, folder: Folder) -> None:
             os.fchmod(opened, folder.mode)
     finally:
         os.close(opened)
+
+
+def hold(above: Path, folder: Path) -> int:
+    """A folder as an open place (O_PATH); no name below `above` is followed elsewhere. OSError says what is there."""
+    held = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return open_beneath(held, os.fsencode(folder.relative_to(above)), os.O_PATH | os.O_DIRECTORY)
+    finally:
+        os.close(held)
 
 
 def remove(path: Path) -> None:

@@ -53,7 +53,7 @@ def make(spec: CageSpec, places: Places) -> None:
             _mount_point(root, bind.target)
     for path, content in _files(spec).items():
         _write(root / path.lstrip("/"), content)
-    _forget_others(root / "agents", {spec.agent, *spec.neighbours})
+    _forget_others(root / "agents", {spec.agent})
 
 
 def fault(spec: CageSpec, places: Places) -> str | None:

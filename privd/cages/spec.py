@@ -36,6 +36,8 @@ class Bind(Struct, frozen=True):
     source: str
     target: str
     writable: bool = False
+    beneath: str = ""
+    """A folder above the source in which names may change at any time: no link is followed from there on."""
 
 
 class Folder(Struct, frozen=True):
@@ -51,7 +53,7 @@ class CageSpec(Struct, frozen=True):
     """One cage, whole.
 
     `command` starts `harness.init` (whatever follows `--` is run instead of the harness); `settings_json` becomes
-    agent.json; `neighbours` are other agents whose folders this cage may know of.
+    agent.json.
     """
 
     agent: str
@@ -63,20 +65,20 @@ class CageSpec(Struct, frozen=True):
     command: tuple[str, ...]
     settings_json: bytes
     environment: dict[str, str] = {}
-    neighbours: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     """Host files that must not be there when it starts: what it held by other settings."""
     base: dict[str, str] = {}
     """What it is made from, beside its configuration (`privd.policy.base`)."""
 
     def __post_init__(self) -> None:
-        for name in (self.agent, *self.neighbours):
-            _check_name(name)
+        _check_name(self.agent)
         if not is_base(self.uid_base):
             raise ValueError(f"no uid range starts at {self.uid_base!r}")
         for bind in self.binds:
             check_path(bind.source)
             check_path(bind.target)
+            if bind.beneath:
+                check_path(bind.beneath)
         for path in (*(folder.path for folder in self.folders), *self.absent):
             check_path(path)
         _check_command(self.command)

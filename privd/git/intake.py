@@ -34,6 +34,8 @@ class Proposed(Struct, frozen=True):
     folder: Path
     uid: int
     gid: int
+    above: Path | None = None
+    """Where names begin that whoever edits may change."""
 
 
 class Intake:
@@ -68,7 +70,8 @@ class Intake:
         """Lead the walk with what the box says, and keep every object that it went on from."""
         state: Wanted | Admitted = next(walk)
         owner = proposed.uid, proposed.gid
-        box = Box("repository", "reading the proposed configuration", proposed.folder, owner, bounds=BOUNDS)
+        purpose = "reading the proposed configuration"
+        box = Box("repository", purpose, proposed.folder, owner, bounds=BOUNDS, above=proposed.above)
         async with self._boxes.open(box, commit.encode()) as frames:
             while isinstance(state, Wanted):
                 wanted = state

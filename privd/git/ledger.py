@@ -13,6 +13,7 @@ from privd.git.applied import Applied
 from privd.policy.record import (
     AnyDocument,
     Asked,
+    Deployed,
     Mark,
     Record,
     decode,
@@ -84,6 +85,12 @@ class Ledger:
         await self.work(lambda applied: applied.drop_tag(tag_name(mark, number)))
         del self.tags[mark, number]
         self._record = None
+
+    def content(self) -> str | None:
+        """The commit that was deployed last, a draft's beginning as well; None where there never was one."""
+        numbers = [number for mark, number in self.tags if mark is Mark.DEPLOYED]
+        found = self.tags.get((Mark.DEPLOYED, max(numbers, default=0)))
+        return found.begun.commit if isinstance(found, Deployed) else None
 
     def log_path(self, number: int) -> Path:
         """Where a deployment's log is."""

@@ -15,7 +15,13 @@ HOST: Final = "hive.invalid"
 
 
 async def fill(
-    boxes: Boxes, applied: Applied, commit: str, folder: Path, owner: tuple[int, int], editor: str
+    boxes: Boxes,
+    applied: Applied,
+    commit: str,
+    folder: Path,
+    above: Path,
+    owner: tuple[int, int],
+    editor: str,
 ) -> bool:
     """Make the work tree, unless there is a repository already: then False. `editor` signs what is committed there."""
     content = objects(applied, commit)
@@ -37,5 +43,6 @@ async def fill(
         owner,
         bounds=BOUNDS,
         written_bytes=WRITTEN_BYTES,
+        above=above,
     )
     return await boxes.run(box, request) == (b"made",)

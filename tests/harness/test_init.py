@@ -173,6 +173,18 @@ def test_without_a_good_filter_nothing_starts(place: Path, content: bytes | None
     assert "started" not in lines
 
 
+def test_nothing_starts_where_another_folder_is_shown(place: Path) -> None:
+    """A name of the host was made to lead elsewhere while the cage was made."""
+    found = place.stat()
+    meant = {"HIVE_INIT_SAME": f"{found.st_dev}:{found.st_ino}:{place}"}
+    assert "started" in Cage(place, *shell("echo started"), environment=meant).end()[1]
+    for other in (f"{found.st_dev}:{found.st_ino + 1}:{place}", f"{found.st_dev}:{found.st_ino}:/usr"):
+        code, lines = Cage(place, *shell("echo started"), environment={"HIVE_INIT_SAME": other}).end()
+        assert code == 71
+        assert "started" not in lines
+        assert lines[0].endswith("is another folder than the cage was to show: nothing is started")
+
+
 def test_limits_are_put_on_everything(place: Path) -> None:
     bounds = {"HIVE_INIT_FILES_MAX": "99", "HIVE_INIT_TASKS_MAX": "55"}
     _, lines = Cage(place, "/bin/bash", "-c", "ulimit -n; ulimit -u; ulimit -c", environment=bounds).end()

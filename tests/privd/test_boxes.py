@@ -17,7 +17,7 @@ from msgspec import structs
 
 import privd.boxes
 from boxes.reply import REQUEST_BYTES_MAX
-from privd.boxes import BOXES_MAX, Box, boxes_of_this_process, one_line
+from privd.boxes import BOXES_MAX, Box, Boxes, boxes_of_this_process, one_line
 from privd.boxing import EXIT_DEADLINE
 from protocol.problem import Problem, Refused
 from runtime.log import logger
@@ -472,6 +472,39 @@ async def test_an_input_that_is_no_real_folder_is_refused(probing: Box, tmp_path
     for name, problem in (("link", "failed"), ("file", "failed"), ("missing", "not_found")):
         with pytest.raises(Refused, match=problem):
             await boxes.run(structs.replace(probing, folder=tmp_path / name), b"")
+
+
+@pytest.mark.anyio
+async def test_no_link_is_followed_below_a_folder_that_others_change(probing: Box, tmp_path: Path) -> None:
+    boxes = boxes_of_this_process(logger("test"))
+    (tmp_path / "agents/iris/config").mkdir(parents=True)
+    (tmp_path / "agents/otto").symlink_to("iris")
+    (tmp_path / "agents/muse").mkdir()
+    (tmp_path / "agents/muse/config").symlink_to("../iris/config")
+    above = tmp_path / "agents"
+    for agent, problem in (("otto", "failed"), ("muse", "failed"), ("nobody", "not_found")):
+        with pytest.raises(Refused, match=problem):
+            await boxes.run(structs.replace(probing, folder=above / agent / "config", above=above), b"")
+    assert await boxes.run(structs.replace(probing, folder=above / "iris" / "config", above=above), b"") == ()
+
+
+@pytest.mark.anyio
+async def test_bubblewraps_box_says_no_to_a_folder_that_was_swapped(
+    probing: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds the folder by its name once more, after privd has opened what was meant."""
+    for name in ("meant", "swapped"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(0o755)
+    box = structs.replace(probing, folder=tmp_path / "swapped")
+    boxes = Boxes(logger("test"), shutil.which("bwrap"), None)
+    assert await boxes.run(box, b"say = []") == ()
+    opened = privd.boxes._open_input
+    monkeypatch.setattr(
+        privd.boxes, "_open_input", lambda purpose, folder, above: opened(purpose, tmp_path / "meant", above)
+    )
+    with pytest.raises(Refused, match=r"failed: probing went wrong \(exit code 1\)"):
+        await boxes.run(box, b"say = []")
 
 
 @pytest.mark.anyio

@@ -256,7 +256,7 @@ async def test_a_proposal_is_read_as_the_one_who_may_write_it(tmp_path: Path, ha
     ((commit, proposed, applied),) = asked
     assert (commit, proposed.folder, proposed.uid) == (
         "a" * 40,
-        tmp_path / "agents" / "iris" / "config",
+        tmp_path / "proposed" / "agents" / "iris" / "config",
         owner,
     )
     applied.make()

@@ -157,7 +157,7 @@ def test_t10_a_whole_life_among_planted_links(mallory: RunningHive, canary: Path
     assert len(list((home / "state").iterdir())) > 15
 
     assert mallory.hivectl("destroy", AGENT, "--yes")["power"] == "kept"
-    assert {path.name for path in home.iterdir()} == {"state", "claude", "config"}
+    assert {path.name for path in home.iterdir()} == {"state", "claude"}
     assert not (mallory.places.run / "agents" / AGENT).exists()
 
     assert mallory.hivectl("create", AGENT)["power"] == "stopped"

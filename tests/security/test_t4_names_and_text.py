@@ -202,8 +202,6 @@ def test_t4_bad_names_from_the_browser(hive: RunningHive) -> None:
 def test_t4_no_cage_can_be_described_with_a_bad_name(name: str) -> None:
     with pytest.raises(ValueError):
         cage(agent=name)
-    with pytest.raises(ValueError):
-        cage(neighbours=(name,))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +236,7 @@ def test_t4_what_nspawn_is_told_has_a_fixed_shape() -> None:
     assert all(word.startswith("--") for word in told[1 : told.index("--")])
 
 
-def cage(agent: str = "iris", neighbours: tuple[str, ...] = (), binds: tuple[Bind, ...] = ()) -> CageSpec:
+def cage(agent: str = "iris", binds: tuple[Bind, ...] = ()) -> CageSpec:
     return CageSpec(
         agent=agent,
         role=AgentRole.AGENT,
@@ -248,7 +246,6 @@ def cage(agent: str = "iris", neighbours: tuple[str, ...] = (), binds: tuple[Bin
         binds=binds,
         command=("/opt/hive/env/bin/python", "-I", "-m", "harness.init"),
         settings_json=b"{}",
-        neighbours=neighbours,
     )
 
 

@@ -233,7 +233,7 @@ print(json.dumps(git("rev-parse", "HEAD")))
 def test_t5_what_a_manager_commits_in_its_cage_can_be_taken_in(secure_hive: RunningHive, trap: Trap) -> None:
     """The real way: the manager's own git writes the repository, and the box of its uid reads it."""
     commit = run_inside(secure_hive, MANAGER_NAME, COMMIT, MANAGER_NAME)
-    folder = secure_hive.places.state / "agents" / MANAGER_NAME / "config"
+    folder = secure_hive.places.state / "proposed" / "agents" / MANAGER_NAME / "config"
     assert folder.stat().st_uid == population.users(secure_hive)[f"{MANAGER_NAME} agent"].uid
     admitted = trap.proposal.ingest(commit, folder, folder.stat().st_uid)
     assert [(file.path, file.bytes) for file in admitted.files] == [("agent.toml", 6)]

@@ -121,9 +121,8 @@ class Desk:
 
 def config_of(place: Path, agent: str) -> Repository:
     """An agent's proposed repository, as the manager works in it; its folder is opened, as no cage shows it."""
-    for folder in (place / "agents", place / "agents" / agent):
-        folder.chmod(0o711)
-    folder = place / "agents" / agent / "config"
+    folder = place / "proposed" / "agents" / agent / "config"
+    folder.parents[2].chmod(0o711)
     found = object.__new__(Repository)
     found.folder, found.uid, found.inner = folder, folder.stat().st_uid, folder / ".git"
     return found

@@ -126,17 +126,25 @@ def _said(ended: Exit) -> dict[str, Any]:
     return {"how": str(ended.how), "code": ended.code}
 
 
-async def main(name: str, folder: Path, environment: Path) -> None:
+def backend_of(name: str, folder: Path) -> Backend:
+    """The backend of this name for a hive in this folder."""
     launcher = Children(hive_tag(str(folder)))
-    backend: Backend
     match name:
         case "nspawn":
-            backend = Nspawn("/usr/bin/systemd-nspawn", launcher)
+            return Nspawn("/usr/bin/systemd-nspawn", launcher)
         case "nixos":
-            backend = FakeHost(folder / "host").backend(hive_tag(str(folder)))
+            return FakeHost(folder / "host").backend(hive_tag(str(folder)))
         case _:
-            backend = of_this_process("/usr/bin/bwrap", launcher)
-    driver = Driver(backend, Layout(folder, environment, os.geteuid(), os.getegid()))
+            return of_this_process("/usr/bin/bwrap", launcher)
+
+
+async def main(name: str, folder: Path, environment: Path) -> None:
+    layout = Layout(folder, environment, os.geteuid(), os.getegid())
+    await obey(Driver(backend_of(name, folder), layout))
+
+
+async def obey(driver: object) -> None:
+    """Answer every line on the input."""
     while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
         request = json.loads(line)
         method: Callable[..., Awaitable[Any]] = getattr(driver, request.pop("do"))

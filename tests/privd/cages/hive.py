@@ -147,9 +147,16 @@ def _value(answer: dict[str, Any]) -> Any:
 class DriverProcess:
     """A little privd in a process of its own."""
 
-    def __init__(self, backend: str, folder: Path, environment: Path, uid: int) -> None:
+    def __init__(
+        self,
+        backend: str,
+        folder: Path,
+        environment: Path,
+        uid: int,
+        module: str = "tests.privd.cages.driver",
+    ) -> None:
         who = () if uid == 0 else ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
-        driver = (sys.executable, "-m", "tests.privd.cages.driver", backend.partition("-")[0])
+        driver = (sys.executable, "-m", module, backend.partition("-")[0])
         self._process = subprocess.Popen(
             [*who, *driver, str(folder), str(environment)],
             cwd=CHECKOUT,

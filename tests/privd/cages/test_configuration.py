@@ -70,7 +70,6 @@ async def test_the_manager_edits_and_the_agent_lives_by_it() -> None:
         async with real_desk(place) as at:
             assert (await at.spawned(MANAGER_NAME)).state is DeploymentState.DEPLOYED
             assert (await at.spawned("iris")).state is DeploymentState.DEPLOYED
-            await at.host.keeper(MANAGER_NAME).restart(1)
             text = toml(at.host, "iris", model="opus", icon="☕")
             commit, _, author = in_cage(at, MANAGER_NAME, COMMIT, "iris", said=text).partition(" ")
             assert author == "hm1nd <hm1nd@hive.invalid>", "it has an identity to commit with"

@@ -4,7 +4,6 @@ import json
 import os
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from privd.cages import syscalls
@@ -76,11 +75,9 @@ def test_it_is_set_right(places: Places) -> None:
 
 
 def test_mount_points_of_agents_that_are_gone_go(places: Places) -> None:
-    binds = (Bind("/srv/a", "/agents/iris/state"), Bind("/srv/b", "/agents/muse/config"))
-    made = spec(binds=binds, neighbours=("muse",))
-    make(made, places)
-    assert (places.root / "agents/muse/config").is_dir()
-    make(msgspec.structs.replace(made, binds=binds[:1], neighbours=()), places)
+    make(spec(), places)
+    (places.root / "agents/muse/config").mkdir(parents=True)  # as an older hyperhive made it
+    make(spec(binds=(Bind("/srv/a", "/agents/iris/state"),)), places)
     assert [path.name for path in (places.root / "agents").iterdir()] == ["iris"]
 
 
