@@ -198,7 +198,7 @@ class Deploying:
                     standing=standing,
                     before=None if record is None else record.settings,
                     wanted=record is not None and record.wanted,
-                    main=self._ledger.applied.main(),
+                    main=None if standing is Standing.NOBODY else self._ledger.applied.main(),
                 )
                 if not self._cancelled:
                     self._write(step)

@@ -38,6 +38,7 @@ from protocol.approvals import (
 )
 from protocol.configuration import AnyDecision, ProposalChanged, Propose
 from protocol.limits import PAGE_BYTES_MAX
+from protocol.names import OPERATOR
 from protocol.problem import Problem, Refused
 from protocol.settings import AgentSettings
 from runtime.clock import new_key, now_ms
@@ -157,7 +158,12 @@ class Proposals:
 
     async def deny(self, agent: str, number: int, reason: str) -> Proposal:
         """The operator's no."""
-        return await self._end(agent, number, ProposalState.DENIED, "operator", reason)
+        return await self._end(agent, number, ProposalState.DENIED, OPERATOR, reason)
+
+    async def forget(self, agent: str) -> None:
+        """End what is open of an agent that is no more. What was decided stays in its record, whatever comes next."""
+        for each in tuple(self._open(self._agents.ledger(agent))):
+            await self._end(agent, each.number, ProposalState.WITHDRAWN, OPERATOR, f"{agent} was purged")
 
     async def expire(self) -> None:
         """End everything whose time is over."""

@@ -15,4 +15,6 @@ async def create(request: CreateAgent, caller: Caller, host: Host) -> Cage:
 
 
 async def purge(request: PurgeAgent, caller: Caller, host: Host) -> None:
+    host.deployments.check_idle(request.agent)
     await host.purge(request.agent, request.confirm)
+    await host.proposals.forget(request.agent)

@@ -9,7 +9,9 @@ import pytest
 
 from privd.cages.spec import Exit, How
 from privd.git.applied import Applied
+from privd.handlers import agents
 from privd.handlers import deployments as handlers
+from privd.handlers.history import list_refs, read_log
 from privd.policy.proposals import Standing
 from protocol.approvals import DeploymentKind, DeploymentState, ProposalKind, ProposalState
 from protocol.configuration import (
@@ -19,12 +21,14 @@ from protocol.configuration import (
     DecisionsNow,
     DeploymentChanged,
     ListDeployments,
+    ListRefs,
     ReadBuildLog,
+    ReadLog,
     RollBack,
     WatchDeployments,
 )
 from protocol.names import MANAGER_NAME
-from protocol.privd import CreateAgent, Power
+from protocol.privd import CreateAgent, Power, PurgeAgent
 from protocol.problem import Problem, Refused
 from tests.support.configuring import MANAGER, OPERATOR, CountingBackend, Desk, desk, ground, toml, until
 
@@ -262,8 +266,6 @@ async def test_whoever_watches_hears_every_step() -> None:
 
 async def test_an_agent_of_before_gets_its_first_generation() -> None:
     """One that was created without a proposal, by this hive or by an older one."""
-    from privd.handlers import agents  # noqa: PLC0415
-
     with ground() as place:
         async with desk(place) as at:
             await at.host.create("old", None, None)
@@ -278,6 +280,46 @@ async def test_an_agent_of_before_gets_its_first_generation() -> None:
                 assert (ended.state, ended.number) == (DeploymentState.DEPLOYED, 2)
 
 
+async def test_numbers_go_on_over_a_purge() -> None:
+    """The record outlives the agent: nothing that was decided is decided again under the same number."""
+    with ground() as place:
+        async with desk(place) as at:
+            await at.spawned("iris")
+            first = at.host.repositories.applied("iris").main()
+            waiting = await at.propose("iris", commit=at.commit("iris", toml(at.host, "iris", icon="☕")))
+            await at.host.destroy("iris")
+            await agents.purge(PurgeAgent("iris", "iris"), OPERATOR, at.host)
+            found = at.host.proposals.find("iris", waiting.number)
+            assert (found.state, found.reason) == (ProposalState.WITHDRAWN, "iris was purged")
+            with pytest.raises(Refused, match="there is no agent iris"):
+                at.host.keeper("iris")
+        async with desk(place) as at:
+            again = await at.spawned("iris")
+            assert (again.number, again.state) == (3, DeploymentState.DEPLOYED)
+            main = at.host.repositories.applied("iris").main()
+            log = await read_log(ReadLog("iris"), OPERATOR, at.host)
+            assert [entry.commit for entry in log] == [main], "what is new has no past"
+            refs = {ref.name: ref.commit for ref in await list_refs(ListRefs("iris"), OPERATOR, at.host)}
+            assert refs == {
+                "main": main,
+                "deployed/3": main,
+                "denied/2": waiting.commit,
+                "deployed/1": first,
+            }
+            assert "☕" not in (at.config("iris").folder / "agent.toml").read_text()
+
+
+async def test_nobody_is_purged_while_it_is_deployed() -> None:
+    with ground() as place:
+        async with desk(place) as at:
+            await at.spawned("iris")
+            await at.host.destroy("iris")
+            back = await at.approve(await at.propose("iris", ProposalKind.SPAWN))
+            with pytest.raises(Refused, match=f"deployment {back.number} of iris is waiting"):
+                await agents.purge(PurgeAgent("iris", "iris"), OPERATOR, at.host)
+            assert (await at.healthy(back)).state is DeploymentState.DEPLOYED
+
+
 async def test_a_full_disk_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("privd.deploying.RETRY_S", 0.05)
     backend = CountingBackend()
@@ -289,7 +331,7 @@ async def test_a_full_disk_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> Non
 
             async def full(act: Callable[[Applied], object]) -> object:
                 nonlocal times
-                if "Host.read" not in act.__qualname__:
+                if "Repositories.read" not in act.__qualname__:
                     times += 1
                     if 2 <= times < 6:
                         raise Refused(Problem.STORAGE_FULL, "the disk is full: nothing was taken in")
