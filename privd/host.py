@@ -7,7 +7,6 @@ from typing import Final
 
 import trio
 
-from privd import proposed
 from privd.approvers import Approvers
 from privd.audit import Audit
 from privd.bases import Bases
@@ -16,12 +15,10 @@ from privd.boxes import boxes_of_this_process
 from privd.cages import folders
 from privd.cages.backend import Backend
 from privd.cages.journal import Journal
-from privd.cages.spec import CageSpec, Folder, Places
+from privd.cages.spec import CageSpec, Places
 from privd.deployments import Deployments
 from privd.furnish import KEPT, agent_folder, furnish, socket_folder
-from privd.git.intake import Proposed
 from privd.git.ledger import Ledger
-from privd.git.worktree import fill
 from privd.keeper import Attend, Keeper, Outlook
 from privd.policy.admission import Admitted
 from privd.policy.agents import check_creation, check_purge, check_runner, role_of
@@ -31,6 +28,7 @@ from privd.policy.proposals import Standing
 from privd.policy.record import Begun, Deployed, Mark, generation_of, unfinished
 from privd.policy.steps import Step
 from privd.proposals import Proposals
+from privd.proposed import Editor, WorkTrees
 from privd.provision import check_vacant, credentials, give, next_range
 from privd.registry import AgentRecord, Registry
 from privd.repositories import Repositories
@@ -60,6 +58,7 @@ class Host:
         self.changes: Fanout[AnyCageEvent] = Fanout()
         self.boxes = boxes_of_this_process(log, _box_socket(settings))
         self.repositories = Repositories(Path(settings.state), self.boxes)
+        self.work_trees = WorkTrees(settings, self.boxes, log, self._editor)
         self._registry = Registry(Path(settings.state) / "cages")
         self._keepers: dict[str, Keeper] = {}
         self._changing = trio.Lock()
@@ -83,8 +82,7 @@ class Host:
         await self.audit.started(f"hyperhive {VERSION}, {self.backend.name} cages")
         await self.repositories.open(self.log)
         for record in self._registry.all():
-            editor = self.backend.identity(self._editor(record).uid_base)
-            proposed.take_along(self.settings, record.agent, self._own(), editor)
+            self.work_trees.take_along(record.agent)
             self._keepers[record.agent] = self._keep(record)
         async with trio.open_nursery() as nursery:
             for keeper in self._keepers.values():
@@ -174,7 +172,7 @@ class Host:
             self._registry.put(left)
             return
         folders.remove(agent_folder(self.settings, agent))
-        folders.remove(proposed.config_folder(self.settings, agent).parent)
+        self.work_trees.remove(agent)
         self._registry.forget(agent)
         folders.remove(self._registry.folder(agent))
 
@@ -196,9 +194,9 @@ class Host:
         async with self._changing:
             check_purge(agent, confirm, self.keeper(agent).power)
             home = agent_folder(self.settings, agent)
-            left = *(home / name for name in KEPT), home, proposed.config_folder(self.settings, agent).parent
-            for folder in (*left, socket_folder(self.settings, agent)):
+            for folder in (*(home / name for name in KEPT), home, socket_folder(self.settings, agent)):
                 await trio.to_thread.run_sync(folders.remove, folder)
+            await trio.to_thread.run_sync(self.work_trees.remove, agent)
             self._registry.forget(agent)
             del self._keepers[agent]
             await trio.to_thread.run_sync(folders.remove, self._registry.folder(agent))
@@ -298,23 +296,13 @@ class Host:
 
     async def fill(self, agent: str, commit: str) -> None:
         """Begin an agent's proposed repository with a commit, unless it has one."""
-        editor = self._editor(self.keeper(agent).record)
-        config = self._config(agent)
-        if await trio.to_thread.run_sync(proposed.hand_over, config):
-            self.log.warning(
-                "a proposed configuration begins anew: who edited it has gone",
-                agent=agent,
-                editor=editor.agent,
-            )
-        owner = (config.uid, config.gid)
-        applied, above = self.repositories.applied(agent), proposed.configurations(self.settings)
-        await fill(self.boxes, applied, commit, Path(config.path), above, owner, editor.agent)
+        await self.work_trees.fill(agent, self.repositories.applied(agent), commit)
 
     async def _take_over(self) -> None:
         """Let a manager that is new edit what was made before it."""
         for record in self._registry.all():
             content = self.ledger(record.agent).content()
-            if content is not None and not record.kept and proposed.is_anothers(self._config(record.agent)):
+            if content is not None and not record.kept and self.work_trees.is_anothers(record.agent):
                 await self.fill(record.agent, content)
 
     async def adopt(self, agent: str) -> None:
@@ -352,15 +340,7 @@ class Host:
 
     async def ingest(self, agent: str, commit: str) -> Admitted:
         """Take a commit of an agent's proposed configuration into its applied repository; nothing points at it yet."""
-        config, above = self._config(agent), proposed.configurations(self.settings)
-        return await self.repositories.ingest(
-            agent, commit, Proposed(Path(config.path), config.uid, config.gid, above)
-        )
-
-    def _config(self, agent: str) -> Folder:
-        """An agent's proposed repository, and who may write it."""
-        editor = self.backend.identity(self._editor(self.keeper(agent).record).uid_base)
-        return proposed.folders_of(self.settings, agent, self._own(), editor, ())[-1]
+        return await self.repositories.ingest(agent, commit, self.work_trees.source(agent))
 
     def _keep(self, record: AgentRecord) -> Keeper:
         return Keeper(
@@ -399,8 +379,8 @@ class Host:
             record,
             self.settings,
             self.backend.identity(record.uid_base),
-            self._own(),
-            editor=self.backend.identity(self._editor(record).uid_base),
+            (os.geteuid(), os.getegid()),
+            editor=self._editor(record.agent).identity,
             separate=self.separate,
             base=self._bases.look(record.settings.runner),
         )
@@ -408,13 +388,12 @@ class Host:
     def _next_range(self) -> int:
         return next_range(self.settings.uid_first, self._registry.ranges())
 
-    def _editor(self, record: AgentRecord) -> AgentRecord:
+    def _editor(self, agent: str) -> Editor:
         """Whose an agent's proposed configuration is: the manager's, also while it is kept; else the agent's own."""
-        records = self._registry.all()
-        return next((each for each in records if each.settings.role is AgentRole.MANAGER), record)
-
-    def _own(self) -> tuple[int, int]:
-        return os.geteuid(), os.getegid()
+        own = self._registry.get(agent) or self.keeper(agent).record
+        managers = (each for each in self._registry.all() if each.settings.role is AgentRole.MANAGER)
+        record = next(managers, own)
+        return Editor(record.agent, self.backend.identity(record.uid_base))
 
 
 def _box_socket(settings: PrivdSettings) -> Path | None:

@@ -284,7 +284,7 @@ def test_t20_webd_writes_none_of_roots_files(webd: TakenOver) -> None:
         state / "applied" / "iris.git" / "refs" / "heads" / "main",
         state / "applied" / "iris.git" / "step.json",
         state / "cages" / "iris" / "cage.json",
-        state / "agents" / "iris" / "config" / "agent.toml",
+        state / "proposed" / "agents" / "iris" / "config" / "agent.toml",
         webd.running.places.rendered / "privd.toml",
     ]
     assert run_as(webd.user, OPEN_FOR_WRITING, *map(str, files)) == ""

@@ -6,18 +6,23 @@ Obeys JSON lines as `tests.privd.cages.driver` does.
 """
 
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import trio
 
+from privd.cages.nixos import Nixos
+from privd.cages.spec import Places
 from privd.handlers import agents
+from privd.policy.nar import Content
 from protocol.approvals import ProposalKind
 from protocol.privd import PurgeAgent
 from runtime import log
 from tests.privd.cages.driver import backend_of, obey
 from tests.support.configuring import OPERATOR, Desk, desk
+from tests.support.nixos.host import FakeHost
 
 
 class Driver:
@@ -45,12 +50,27 @@ class Driver:
         return sorted(f"{mark}/{number}" for mark, number in self._at.host.ledger(agent).tags)
 
 
+class Prebuilt(Nixos, frozen=True):
+    """Its systems are there before anybody asks for them."""
+
+    async def build(
+        self, agent: str, files: Mapping[str, Content], places: Places, say: Callable[[str], None]
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aim(self, agent: str, files: Mapping[str, Content]) -> None:
+        await trio.to_thread.run_sync(FakeHost(self.flakes.folder.parent).deploy, agent)
+
+
 def _said(row: msgspec.Struct) -> Any:
     return msgspec.to_builtins(row)
 
 
 async def main(name: str, folder: Path, environment: str) -> None:
-    async with desk(folder, real=backend_of(name, folder), environment=environment) as at:
+    backend = backend_of(name, folder)
+    if isinstance(backend, Nixos):
+        backend = Prebuilt(backend.hive, backend.flakes, backend.host)
+    async with desk(folder, real=backend, environment=environment) as at:
         await obey(Driver(at))
 
 

@@ -46,14 +46,17 @@ class Hive:
         if backend == "nixos":
             host = FakeHost(self.folder / "host")
             host.make(HARNESS, environment)
-            for agent in (MANAGER_NAME, "iris"):
-                host.deploy(agent)
         self.driver = DriverProcess(
             backend, self.folder, environment, self.uid, "tests.privd.cages.config_driver"
         )
 
     def do(self, do: str, **words: Any) -> Any:
         return self.driver.do(do, **words)
+
+    def deploy(self, agent: str, kind: str, commit: str | None = None) -> None:
+        """Propose and approve, with success."""
+        ended = self.do("decide", agent=agent, kind=kind, commit=commit)
+        assert (ended["state"], ended["detail"]) == ("deployed", "")
 
     def inside(self, agent: str, script: str) -> subprocess.CompletedProcess[str]:
         """What a shell of the agent's own user says that sees what its cage shows."""
@@ -133,13 +136,13 @@ def parted_hive(request: pytest.FixtureRequest, idle_environment: Path) -> Itera
 
 
 def test_a_running_manager_sees_and_edits_what_is_new(hive: Hive) -> None:
-    assert hive.do("decide", agent=MANAGER_NAME, kind="spawn")["state"] == "deployed"
+    hive.deploy(MANAGER_NAME, "spawn")
     before = hive.leader(MANAGER_NAME)
     assert hive.inside(MANAGER_NAME, "ls /agents").stdout.split() == [MANAGER_NAME]
-    assert hive.do("decide", agent="iris", kind="init")["state"] == "deployed"
+    hive.deploy("iris", "init")
     assert hive.inside(MANAGER_NAME, "ls /agents").stdout.split() == [MANAGER_NAME, "iris"]
     commit = hive.commit("iris", "first")
-    assert hive.do("decide", agent="iris", kind="spawn", commit=commit)["state"] == "deployed"
+    hive.deploy("iris", "spawn", commit)
     read = "tail -n1 /agents/iris/config/agent.toml"
     assert hive.inside("iris", read).stdout.strip() == "# first", "its own agent sees it"
     hive.commit("iris", "second")
@@ -152,8 +155,8 @@ def test_a_running_manager_sees_and_edits_what_is_new(hive: Hive) -> None:
 
 def test_the_manager_changes_what_is_in_a_repository_and_nothing_above_it(parted_hive: Hive) -> None:
     hive = parted_hive
-    hive.do("decide", agent=MANAGER_NAME, kind="spawn")
-    hive.do("decide", agent="iris", kind="init")
+    hive.deploy(MANAGER_NAME, "spawn")
+    hive.deploy("iris", "init")
     for script in TAMPER:
         done = hive.inside(MANAGER_NAME, script)
         assert done.returncode != 0, script
@@ -176,8 +179,8 @@ def leads_elsewhere(hive: Hive, name: str) -> None:
     for path in (secret, secret.parent):
         shutil.chown(path, ORDINARY_UID, ORDINARY_UID)
     if not hive.config("iris").exists():
-        hive.do("decide", agent=MANAGER_NAME, kind="spawn")
-        hive.do("decide", agent="iris", kind="spawn")
+        hive.deploy(MANAGER_NAME, "spawn")
+        hive.deploy("iris", "spawn")
     commit = hive.commit("iris", "first")
     target = secret.parent if name == "iris" else secret
     swap = f"mv /agents/{name} /agents/{name}.old && ln -s '{target}' /agents/{name}"
@@ -193,30 +196,30 @@ def leads_elsewhere(hive: Hive, name: str) -> None:
 
 
 def test_what_was_made_before_there_was_a_manager_is_the_managers(hive: Hive) -> None:
-    hive.do("decide", agent="iris", kind="spawn")
-    hive.do("decide", agent=MANAGER_NAME, kind="spawn")
+    hive.deploy("iris", "spawn")
+    hive.deploy(MANAGER_NAME, "spawn")
     commit = hive.commit("iris", "first")
-    assert hive.do("decide", agent="iris", kind="config", commit=commit)["state"] == "deployed"
+    hive.deploy("iris", "config", commit)
     hive.do("destroy", agent=MANAGER_NAME)
-    hive.do("decide", agent=MANAGER_NAME, kind="spawn")
+    hive.deploy(MANAGER_NAME, "spawn")
     assert hive.inside(MANAGER_NAME, "git -C /agents/iris/config log --format=%H").stdout.startswith(
         commit
     ), "it comes back to what it left"
     hive.do("destroy", agent=MANAGER_NAME)
     hive.do("purge", agent=MANAGER_NAME)
     assert not hive.config(MANAGER_NAME).parent.exists()
-    hive.do("decide", agent=MANAGER_NAME, kind="spawn")
+    hive.deploy(MANAGER_NAME, "spawn")
     commit = hive.commit("iris", "second")
-    assert hive.do("decide", agent="iris", kind="config", commit=commit)["state"] == "deployed"
+    hive.deploy("iris", "config", commit)
     assert hive.inside("iris", "tail -n1 /agents/iris/config/agent.toml").stdout.strip() == "# second"
 
 
 def test_a_purge_under_the_managers_hands(hive: Hive) -> None:
     """The manager works in the folder while it goes; what comes next under the name finds nothing of it."""
-    hive.do("decide", agent=MANAGER_NAME, kind="spawn")
-    hive.do("decide", agent="iris", kind="init")
+    hive.deploy(MANAGER_NAME, "spawn")
+    hive.deploy("iris", "init")
     commit = hive.commit("iris", "first")
-    hive.do("decide", agent="iris", kind="spawn", commit=commit)
+    hive.deploy("iris", "spawn", commit)
     hive.do("destroy", agent="iris")
     assert hive.inside(MANAGER_NAME, "cat /agents/iris/config/agent.toml").stdout.endswith("# first\n"), (
         "kept"
@@ -231,7 +234,7 @@ def test_a_purge_under_the_managers_hands(hive: Hive) -> None:
         until((hive.config("iris") / "leak").exists, "it writes")
         hive.do("purge", agent="iris")
         assert hive.inside(MANAGER_NAME, "ls /agents").stdout.split() == [MANAGER_NAME]
-        hive.do("decide", agent="iris", kind="init")
+        hive.deploy("iris", "init")
         assert not (hive.config("iris") / "leak").exists()
         assert "# first" not in (hive.config("iris") / "agent.toml").read_text()
     finally:

@@ -10,8 +10,8 @@ FILE = "agent.toml"
 
 def commit(state: Path, agent: str, change: Callable[[str], str], path: str = FILE) -> str:
     """Change one file and commit it; the commit's id. `state` is privd's folder."""
-    folder = state / "agents" / agent / "config"
-    for above in (state.parent, state, folder.parent.parent, folder.parent):
+    folder = state / "proposed" / "agents" / agent / "config"
+    for above in (state.parent, state, folder.parents[2]):
         above.chmod(0o711)
     found = object.__new__(Repository)
     found.folder, found.uid, found.inner = folder, folder.stat().st_uid, folder / ".git"
