@@ -1,4 +1,4 @@
-"""Questions as they are stored: one of them, and lists. A row that cannot be read is shown as broken, and hides none."""
+"""Questions as they are stored: one of them, and lists. One that cannot be read is shown as broken, and hides none."""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
