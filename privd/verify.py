@@ -21,7 +21,7 @@ from privd.git.ledger import Ledger
 from privd.git.meta import Live, history
 from privd.git.verified import Checked
 from privd.policy.audit import FIRST, Head, read_head
-from privd.policy.audit_chain import Action, Chain, unexplained
+from privd.policy.audit_chain import Action, Chain, removed_keys, unexplained, unexplained_keys
 from privd.policy.record import generation_of
 from privd.registry import Registry, RegistryFault
 from protocol.approvals import Approver
@@ -94,11 +94,11 @@ def verify(state: Path, known: Head | None) -> Report:
     faults += _meta_faults(state, {each.agent: each for each in records})
     chain, rest = read_log(state, {} if known is None else {"the head that was noted": known})
     faults += chain.faults
-    faults += unexplained(chain, *_made(records))
+    faults += [*unexplained(chain, *_made(records)), *unexplained_keys(chain, approvers)]
     head = chain.head or FIRST
     return Report(
         faults=tuple(faults[:FAULTS_MAX]),
-        notices=tuple(_notices(records, chain, rest)),
+        notices=(*_notices(records, chain, rest), *removed_keys(chain, approvers)),
         lines=(0 if chain.first is None else chain.first.seq, head.seq),
         head=f"{head.seq}:{head.hash}",
         agents=len(records),

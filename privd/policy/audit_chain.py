@@ -1,11 +1,12 @@
 """The audit log read again: whether each line follows from the one before it, and what was done. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from msgspec import Struct
 
-from privd.policy.audit import FIRST, About, AnyLine, Begin, End, Head, Note, decode, follows, head_of
+from privd.policy.audit import DONE, FIRST, About, AnyLine, Begin, End, Head, Note, decode, follows, head_of
+from protocol.approvals import Approver
 
 DEPLOYED_BY: Final = "deploy_sealing"
 
@@ -115,7 +116,7 @@ def unexplained(
         op: {
             (each.agent, each.number)
             for each in chain.actions
-            if each.op == op and each.verdict in {"done", ""}
+            if each.op == op and each.verdict in {DONE, ""}
         }
         for op in ("approve", DEPLOYED_BY)
     }
@@ -127,10 +128,38 @@ def unexplained(
     ]
     purged = {each.agent: each.seq for each in chain.actions if each.op == "purge_agent"}
     for each in chain.actions:
-        if each.op != DEPLOYED_BY or each.verdict != "done" or each.number is None:
+        if each.op != DEPLOYED_BY or each.verdict != DONE or each.number is None:
             continue
         if (each.agent, each.number) not in deployed and purged.get(each.agent, 0) < each.seq:
             found.append(
                 f"line {each.seq} made generation {each.number} of {each.agent}, which is not in the record"
             )
     return found
+
+
+def unexplained_keys(chain: Chain, approvers: Iterable[Approver]) -> list[str]:
+    """Keys that were enrolled, or revoked, and the log does not say so."""
+    if chain.first is None:
+        return []
+    since_ms = chain.first.at_ms
+    told = {(each.op, each.detail) for each in chain.actions if each.verdict in {DONE, ""}}
+    cut_off = {each.op for each in chain.without_end}
+    return [
+        f"the key {each.name} was {what}, but the log does not say so"
+        for each in approvers
+        for what, op, at_ms in (
+            ("enrolled", "enrol_approver", each.enrolled_ms),
+            ("revoked", "revoke_approver", each.revoked_ms),
+        )
+        if at_ms is not None and at_ms > since_ms and (op, each.name) not in told and op not in cut_off
+    ]
+
+
+def removed_keys(chain: Chain, approvers: Iterable[Approver]) -> list[str]:
+    """Keys that were enrolled and are not in the list any more."""
+    names = {each.name for each in approvers}
+    return [
+        f"the key {each.detail} was enrolled in line {each.seq}, and is not in the list any more"
+        for each in chain.actions
+        if each.op == "enrol_approver" and each.verdict == DONE and each.detail not in names
+    ]

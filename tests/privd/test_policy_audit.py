@@ -21,7 +21,8 @@ from privd.policy.audit import (
     head_of,
     read_head,
 )
-from privd.policy.audit_chain import Chain, unexplained
+from privd.policy.audit_chain import Chain, removed_keys, unexplained, unexplained_keys
+from protocol.approvals import Approver, SshKey
 
 WORDS = st.text(max_size=40)
 
@@ -126,11 +127,13 @@ class Log:
         self.chain.read("here", encode(line).removesuffix(b"\n"))
         self.head = head_of(line)
 
-    def did(self, op: str, agent: str, number: int | None = None, verdict: str = "done") -> None:
+    def did(
+        self, op: str, agent: str = "", number: int | None = None, verdict: str = "done", detail: str = ""
+    ) -> None:
         of = self.head.seq + 1
         self.say(Begin(of, self.head.hash, 100, "operator", 0, op, agent, number))
         if verdict:
-            self.say(End(of + 1, self.head.hash, 101, of, verdict, 1))
+            self.say(End(of + 1, self.head.hash, 101, of, verdict, 1, detail=detail))
 
 
 def test_the_record_and_the_log_explain_each_other() -> None:
@@ -157,3 +160,24 @@ def test_what_only_one_of_them_knows_is_told() -> None:
         "line 3 made generation 1 of iris, which is not in the record",
     ]
     assert unexplained(Chain({}), {("iris", 3): 150}, {}) == ["the log is empty, but iris has generation 3"]
+
+
+def key(name: str, enrolled_ms: int, revoked_ms: int | None = None) -> Approver:
+    return Approver(name, SshKey("ssh-ed25519 AAAA"), "SHA256:x", enrolled_ms, revoked_ms)
+
+
+def test_keys_are_enrolled_and_revoked_by_requests() -> None:
+    log = Log()
+    log.did("enrol_approver", detail="anna")
+    log.did("enrol_approver", detail="otto")
+    log.did("enrol_approver", verdict="denied", detail="root alone enrols")
+    assert unexplained_keys(log.chain, [key("anna", 101), key("older", 5)]) == []
+    assert unexplained_keys(log.chain, [key("eve", 150), key("anna", 101, 150)]) == [
+        "the key eve was enrolled, but the log does not say so",
+        "the key anna was revoked, but the log does not say so",
+    ]
+    assert removed_keys(log.chain, [key("anna", 101)]) == [
+        "the key otto was enrolled in line 3, and is not in the list any more"
+    ]
+    log.did("revoke_approver", verdict="")  # privd was killed before it said which
+    assert unexplained_keys(log.chain, [key("anna", 101, 150)]) == []
