@@ -75,6 +75,9 @@ let
     + lib.concatMapStringsSep "" (key: toml (if path == "" then key else "${path}.${key}") table.${key}) (
       builtins.filter isTable keys
     );
+  # A browser holds no ceremony with a passkey at an address in numbers.
+  scheme = if cfg.web.https then "https" else "http";
+  local = "localhost" + lib.optionalString (cfg.web.port != (if cfg.web.https then 443 else 80)) ":${toString cfg.web.port}";
   operators = {
     operator_uids = [ 0 ];
     admin_gid = cfg.ids.admin;
@@ -89,6 +92,10 @@ let
       runner = cfg.runner;
       stop_grace_s = cfg.stopGraceSeconds;
       rebuild_stale = cfg.rebuildStale;
+      approvers_required = cfg.approversRequired;
+      passkey_origins = map (name: "${scheme}://${name}") (
+        builtins.filter (name: builtins.match "[0-9.]+(:[0-9]+)?|\\[.*" name == null) ([ local ] ++ cfg.web.hosts)
+      );
       claude = if cfg.claude == null then null else "${cfg.claude}/bin";
       limits = lib.filterAttrs (_: value: value != null) cfg.limits;
       peers = operators // {
@@ -140,6 +147,7 @@ in
     modelKeyFile = option (types.nullOr types.str) null "A file with the model's key, for each new agent's own folder.";
     modelHosts = option (types.listOf types.str) [ "api.anthropic.com:443" ] "Where every agent may connect to.";
     rebuildStale = option types.bool true "Whether cages of an older hyperhive or nixpkgs are rebuilt by themselves.";
+    approversRequired = option (types.ints.between 1 2) 1 "How many keys must agree, once `hivectl enrol` let one decide.";
     stopGraceSeconds = option (types.ints.between 1 600) 30 "How long a turn may take to end when its cage is stopped.";
     limits = lib.genAttrs [ "memory_mib_max" "tasks_max" "cpu_percent_max" "files_max" "disk_mib_max" ] (
       name: option (types.nullOr types.ints.positive) null "${name} of an agent that does not say. Null is the hive's own."

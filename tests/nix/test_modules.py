@@ -17,6 +17,7 @@ import pytest
 from brokerd.settings import BrokerSettings
 from egressd.settings import EgressSettings
 from hivectl.install.units import SHIPPED
+from hivectl.up.configuration import Web, passkey_origins
 from privd.cages.identity import block_of
 from privd.policy.configuration import AgentFile
 from privd.settings import PrivdSettings
@@ -110,6 +111,22 @@ class TestHost:
         assert settings.nixos is not None
         assert settings.nixos.nixpkgs.path == "/nix/store/nixpkgs"
         assert settings.nixos.hyperhive.nar_hash.startswith("sha256-B")
+
+    @pytest.mark.parametrize(
+        "web",
+        [
+            Web(),
+            Web(port=80),
+            Web(port=443, https=True),
+            Web(hosts=("hive.example", "10.0.0.7:7000", "[::1]:7000")),
+        ],
+    )
+    def test_passkeys_count_where_they_count_on_any_server(self, web: Web) -> None:
+        hosts = " ".join(f'"{each}"' for each in web.hosts)
+        said = f"port = {web.port}; https = {str(web.https).lower()}; hosts = [ {hosts} ];"
+        found = cases("host.settings", "--arg", "more", f"{{ services.hyperhive.web = {{ {said} }}; }}")
+        settings = msgspec.toml.decode(found["hyperhive/privd.toml"], type=PrivdSettings)
+        assert list(settings.passkey_origins) == passkey_origins(web, web.port)
 
     def test_its_units_are_those_of_any_server(self, host: dict[str, Any]) -> None:
         """Line by line what `hivectl install` puts there, but for the interpreter, and what is added behind."""
