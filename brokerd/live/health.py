@@ -1,4 +1,4 @@
-"""Whether the harness of a cage that was just deployed is well: asked of the harness, told to privd until it is taken.
+"""Whether the harness of a cage that was deployed or rebuilt is well: asked of it, told to privd until it is taken.
 
 A harness is asked with the time at which its cage was started, and answers with it. So no answer of the cage before
 passes for the new one's, whatever comes late.
@@ -30,6 +30,8 @@ class Health:
         self._log = log
         self._started: dict[str, int] = {}
         self._checked: set[str] = set()
+        self._rebuilt: set[str] = set()
+        """Whose harness has not answered since its cage was rebuilt."""
         self._found: dict[str, ConfirmHealth] = {}
         self._lacking: dict[str, str] = {}
         self._came = trio.Event()
@@ -50,10 +52,15 @@ class Health:
         else:
             self._checked.discard(agent)
 
+    def rebuilt(self, agent: str) -> None:
+        """A cage was made anew: privd rebuilds no other by itself before it knows how this one is."""
+        self._rebuilt.add(agent)
+        self.ask(agent)
+
     def ask(self, agent: str) -> None:
         """Ask the harness that listens, if privd wants to know; one that comes later is asked when it comes."""
         started_ms = self._started.get(agent)
-        if agent in self._checked and started_ms is not None:
+        if started_ms is not None and agent in self._checked | self._rebuilt:
             self._harnesses.command(agent, ProveHealth(started_ms))
 
     def lacks(self, agent: str, fault: str) -> None:
@@ -66,6 +73,8 @@ class Health:
     def report(self, agent: str, report: ReportHealth) -> None:
         """What a harness found, and what we did."""
         fault = report.fault or self._lacking.get(agent, "")
+        if report.started_ms == self._started.get(agent):
+            self._rebuilt.discard(agent)
         self._found[agent] = ConfirmHealth(agent, report.started_ms, fault)
         self._came.set()
 

@@ -157,6 +157,7 @@ async def _tell_crash(agent: str, crashed_ms: int, body: str, host: Host) -> Non
 
 
 async def _rebuilt(agent: str, rebuilt_ms: int, host: Host) -> None:
+    host.health.rebuilt(agent)
     told = news.notice(agent, SystemEvent.REBUILT, rebuilt_notice())
     with _room_for(told, host) as draft:
         await host.feed.write(news.rebuilt, agent, rebuilt_ms, manager_of(host.roster.roles), draft)
@@ -168,6 +169,8 @@ async def _tell_missed(cages: Iterable[Cage], host: Host) -> None:
     told = await host.store.read(news.read_told)
     for cage in cages:
         known = told.get(cage.agent, news.Told())
+        if cage.rebuilt_ms is not None:  # told before, perhaps, and not answered before we went
+            host.health.rebuilt(cage.agent)
         if cage.crashed_ms not in (None, known.crashed_ms):
             await _tell_crash(
                 cage.agent, cage.crashed_ms, missed_crash_notice(cage.agent, cage.crashed_ms), host

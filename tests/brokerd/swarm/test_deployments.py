@@ -9,7 +9,7 @@ from protocol.agent import ProveHealth, ReportHealth, WatchCommands
 from protocol.approvals import Deployment, DeploymentKind, DeploymentState, ProposalKind, ProposalState
 from protocol.messages import Message, SystemEvent
 from protocol.names import MANAGER_NAME
-from protocol.privd import Power
+from protocol.privd import CageRebuilt, Power
 from protocol.problem import Problem, Refused
 from tests.brokerd.hive import Hive, cage, proposal
 from tests.support.waiting import until
@@ -176,6 +176,25 @@ async def test_a_harness_that_comes_late_is_asked_and_one_that_nobody_checks_is_
                 pytest.fail(f"asked again: {await anext(commands)}")
             with trio.move_on_after(0):
                 pytest.fail(f"asked: {await anext(idle)}")
+
+
+async def test_a_harness_is_asked_after_a_rebuild_until_it_has_answered(hive: Hive) -> None:
+    """Privd rebuilds no other cage by itself before it knows how this one is."""
+    hive.privd.change(replace(cage("iris"), started_ms=40, rebuilt_ms=39))
+    hive.privd.events.publish(CageRebuilt("iris", 39))
+    async with hive.agent("iris").watch(WatchCommands()) as commands:
+        assert await anext(commands) == ProveHealth(40)
+        hive.privd.change(replace(cage("iris"), started_ms=50, rebuilt_ms=39))
+        assert await anext(commands) == ProveHealth(50)
+        for count, started_ms in enumerate((40, 50), 1):
+            await hive.agent("iris").call(ReportHealth(started_ms))
+            await until(lambda count=count: len(hive.privd.confirmed) == count, what="privd to be told")
+        assert [(each.started_ms, each.fault) for each in hive.privd.confirmed] == [(40, ""), (50, "")]
+        hive.privd.change(replace(cage("iris"), started_ms=60, rebuilt_ms=39))
+        hive.privd.change(cage("damocles"))
+        await hive.served("damocles")
+        with trio.move_on_after(0):
+            pytest.fail(f"asked again: {await anext(commands)}")
 
 
 async def test_a_draft_has_no_socket_and_is_no_agent(hive: Hive) -> None:
