@@ -1,5 +1,7 @@
 """Following privd's decisions: each end is told to whom it concerns, once, whoever dies in between; health, too."""
 
+from functools import partial
+
 import pytest
 import trio
 from msgspec.structs import replace
@@ -178,6 +180,10 @@ async def test_a_harness_that_comes_late_is_asked_and_one_that_nobody_checks_is_
                 pytest.fail(f"asked: {await anext(idle)}")
 
 
+def has_confirmed(hive: Hive, count: int) -> bool:
+    return len(hive.privd.confirmed) == count
+
+
 async def test_a_harness_is_asked_after_a_rebuild_until_it_has_answered(hive: Hive) -> None:
     """Privd rebuilds no other cage by itself before it knows how this one is."""
     hive.privd.change(replace(cage("iris"), started_ms=40, rebuilt_ms=39))
@@ -188,7 +194,7 @@ async def test_a_harness_is_asked_after_a_rebuild_until_it_has_answered(hive: Hi
         assert await anext(commands) == ProveHealth(50)
         for count, started_ms in enumerate((40, 50), 1):
             await hive.agent("iris").call(ReportHealth(started_ms))
-            await until(lambda count=count: len(hive.privd.confirmed) == count, what="privd to be told")
+            await until(partial(has_confirmed, hive, count), what="privd to be told")
         assert [(each.started_ms, each.fault) for each in hive.privd.confirmed] == [(40, ""), (50, "")]
         hive.privd.change(replace(cage("iris"), started_ms=60, rebuilt_ms=39))
         hive.privd.change(cage("damocles"))
