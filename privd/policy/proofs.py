@@ -139,13 +139,19 @@ def check_new(key: AnyKey, name: str, fingerprint: str, approvers: Sequence[Appr
         was = "was revoked" if each.revoked_ms is not None else "is enrolled"
         if each.name == name:
             raise Refused(Problem.CONFLICT, f"a key {name} {was} already: choose another name")
-        is_same = isinstance(key, Passkey) and isinstance(each.key, Passkey)
-        if each.fingerprint == fingerprint or (
-            is_same and key.credential == each.key.credential  # type: ignore[union-attr]
-        ):
+        if each.fingerprint == fingerprint or _share_a_credential(key, each.key):
             raise Refused(Problem.CONFLICT, f"this key {was} already, as {each.name}")
     if len(approvers) >= APPROVERS_MAX:
         raise Refused(Problem.LIMIT, f"a hive remembers at most {APPROVERS_MAX} keys")
+
+
+def _share_a_credential(one: AnyKey, other: AnyKey) -> bool:
+    """Whether an assertion would name both."""
+    match one, other:
+        case Passkey(credential=credential), Passkey(credential=known):
+            return credential == known
+        case _:
+            return False
 
 
 def at_that_time(approvers: Iterable[Approver], at_ms: int) -> tuple[Approver, ...]:
