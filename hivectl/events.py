@@ -63,8 +63,9 @@ def _turn_changed(body: TurnChanged) -> str:
 def _agent_changed(body: AgentChanged) -> str:
     agent = body.agent
     paused = ", paused" if agent.paused else ""
+    model = "" if agent.model is None else f", with {printable(agent.model)}"
     status = f": {printable(agent.status)}" if agent.status else ""
-    return f"{agent.name} is {agent.activity}{paused}{status}"
+    return f"{agent.name} is {agent.activity}{paused}{model}{status}"
 
 
 def _question_changed(body: QuestionChanged) -> str:

@@ -161,9 +161,10 @@ def why_parked(agent: Agent) -> str:
 
 
 def state_of(cage: Cage, agent: AgentNow | None) -> str:
-    """One word for an agent: the cage's when it is not running, else what its harness does."""
+    """A word for an agent: the cage's when it is not running, else what its harness does, and with which model."""
     if cage.power is not Power.RUNNING:
         return str(cage.power)
     if agent is None or agent.agent.activity is Activity.ABSENT:
         return "starting"
-    return f"{agent.agent.activity}, paused" if agent.agent.paused else str(agent.agent.activity)
+    model = f", with {agent.agent.model}" if agent.agent.model is not None else ""
+    return f"{agent.agent.activity}{', paused' if agent.agent.paused else ''}{model}"

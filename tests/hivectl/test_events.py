@@ -69,6 +69,11 @@ EVENTS: list[tuple[Any, set[str], str]] = [
         {"iris"},
         "iris is idle, paused",
     ),
+    (
+        AgentChanged(Agent("iris", AgentRole.AGENT, Activity.IDLE, 0, model="opus", status="busy")),
+        {"iris"},
+        "iris is idle, with opus: busy",
+    ),
     (AgentGone("iris"), {"iris"}, "iris is gone"),
     (QuestionChanged(QUESTION), {"iris", "operator"}, f"question 3 of iris to operator is open: {SHOWN}"),
     (ReminderChanged(REMINDER), {"iris"}, "iris: reminder 4 is active"),

@@ -11,8 +11,8 @@ def cage(power: Power, stale: str = "", agent: str = "iris") -> Cage:
     return Cage(agent, power, 1, "nspawn", 1, 2, AgentSettings(agent), stale=stale)
 
 
-def now(activity: Activity, *, paused: bool = False) -> AgentNow:
-    return AgentNow(Agent("iris", AgentRole.AGENT, activity, 1, paused=paused), 0, ())
+def now(activity: Activity, *, paused: bool = False, model: str | None = None) -> AgentNow:
+    return AgentNow(Agent("iris", AgentRole.AGENT, activity, 1, paused=paused, model=model), 0, ())
 
 
 def test_a_paused_agent_says_so_beside_what_it_does() -> None:
@@ -20,6 +20,14 @@ def test_a_paused_agent_says_so_beside_what_it_does() -> None:
     assert state_of(cage(Power.RUNNING), now(Activity.IDLE, paused=True)) == "idle, paused"
     assert state_of(cage(Power.RUNNING), now(Activity.THINKING, paused=True)) == "thinking, paused"
     assert state_of(cage(Power.STOPPED), now(Activity.ABSENT, paused=True)) == "stopped"
+
+
+def test_a_model_that_the_operator_chose_stands_beside_it() -> None:
+    assert state_of(cage(Power.RUNNING), now(Activity.IDLE, model="opus")) == "idle, with opus"
+    assert (
+        state_of(cage(Power.RUNNING), now(Activity.IDLE, paused=True, model="opus"))
+        == "idle, paused, with opus"
+    )
 
 
 def test_a_parked_thread_says_what_happened_and_what_can_be_done() -> None:
