@@ -33,6 +33,7 @@ from privd.policy.record import (
     end_of,
 )
 from privd.policy.steps import STATES, TRIES_MAX, Step, StepName, message
+from privd.systems import Systems
 from protocol.approvals import Deployment, DeploymentKind, DeploymentState
 from protocol.configuration import AnyDecision, BuildSaid, DeploymentChanged, ProposalChanged
 from protocol.limits import HEALTH_GATE_S
@@ -54,6 +55,7 @@ class Agents(Protocol):
     """What a deployment needs of the hive."""
 
     audit: Audit
+    systems: Systems
 
     def ledger(self, agent: str) -> Ledger: ...
     def ledgers(self) -> Iterable[Ledger]: ...
@@ -63,10 +65,6 @@ class Agents(Protocol):
 
     async def read(self, agent: str, commit: str) -> Reading:
         """The settings that a commit says."""
-        ...
-
-    async def build(self, agent: str, commit: str, say: Callable[[str], None]) -> None:
-        """Build what a commit needs; the cage may run meanwhile."""
         ...
 
     async def take_up(self, agent: str, step: Step) -> bool:
@@ -188,7 +186,7 @@ class Deploying:
                     f"the settings are well: model {reading.settings.model}, runner {reading.settings.runner}"
                 )
                 if begun.kind is not DeploymentKind.INIT:
-                    await self._agents.build(self.agent, begun.commit, self._build_log.say)
+                    await self._agents.systems.build(self.agent, begun.commit, self._build_log.say)
                 record = None if standing is Standing.NOBODY else self._agents.keeper(self.agent).record
                 step = Step(
                     number=self.number,

@@ -1,7 +1,6 @@
 """What privd's handlers act on: the agents of this hive, their keepers, and what is published about them."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +8,6 @@ import trio
 
 from privd.approvers import Approvers
 from privd.audit import Audit
-from privd.bases import Bases
 from privd.box_unit import SOCKET_NAME
 from privd.boxes import boxes_of_this_process
 from privd.cages import folders
@@ -33,6 +31,7 @@ from privd.provision import check_vacant, credentials, give, next_range
 from privd.registry import AgentRecord, Registry
 from privd.repositories import Repositories
 from privd.settings import BackendChoice, Launching, PrivdSettings, template
+from privd.systems import Systems
 from protocol.approvals import DeploymentKind
 from protocol.configuration import AnyDecision
 from protocol.privd import AnyCageEvent, Cage, CageChanged, CageGone, Power
@@ -70,7 +69,7 @@ class Host:
         self.approvers = Approvers(Path(settings.state))
         self.proposals = Proposals(self, self.decisions, settings)
         self.deployments = Deployments(self, self.decisions, attend, log, settings.ended_days * DAY_MS)
-        self._bases = Bases(settings, backend)
+        self.systems = Systems(settings, backend, self.repositories)
         self._told: dict[str, tuple[int | None, str]] = {}
         """Generation and staleness of each agent, as they were published last."""
 
@@ -246,14 +245,6 @@ class Host:
     def last_lines(self, agent: str, count: int) -> tuple[str, ...]:
         return self.journal(agent).last(count)
 
-    async def build(self, agent: str, commit: str, say: Callable[[str], None]) -> None:
-        """Build what a commit needs, before anything is switched."""
-        files = await self.repositories.files(agent, commit)
-        await self.backend.build(agent, files, Places(self._registry.folder(agent)), say)
-
-    async def _aim(self, agent: str, commit: str) -> None:
-        await self.backend.aim(agent, await self.repositories.files(agent, commit))
-
     async def take_up(self, agent: str, step: Step) -> bool:
         """Give an agent its new settings, made anew where there was none. Whether a cage runs now."""
         kind = step.begun.kind
@@ -267,7 +258,7 @@ class Host:
             raise Refused(Problem.CONFLICT, f"{agent} was destroyed meanwhile")
         if kind is DeploymentKind.INIT:
             return False
-        await self._aim(agent, step.begun.commit)
+        await self.systems.aim(agent, step.begun.commit)
         wanted = step.wanted or kind is DeploymentKind.SPAWN
         row = await self.keeper(agent).switch(step.after, self.settings.stop_grace_s, wanted=wanted)
         return row.power is Power.RUNNING
@@ -277,7 +268,7 @@ class Host:
         match step.standing, step.before:
             case Standing.LIVING, AgentSettings() as before:
                 if step.main is not None:
-                    await self._aim(agent, step.main)
+                    await self.systems.aim(agent, step.main)
                 await self.keeper(agent).switch(before, self.settings.stop_grace_s, wanted=step.wanted)
             case Standing.DRAFT, AgentSettings() as before:
                 await self.keeper(agent).switch(before, 0, wanted=False, draft=True)
@@ -359,11 +350,11 @@ class Host:
     def _outlook(self, record: AgentRecord) -> Outlook:
         living = not (record.kept or record.draft)
         generation = generation_of(self.ledger(record.agent).tags) if living else None
-        return Outlook(generation, self._bases.now(record.settings.runner))
+        return Outlook(generation, self.systems.base(record.settings.runner))
 
     def look_at_base(self) -> None:
         """Find out what a new cage would be made from, and tell whose row that changes."""
-        self._bases.look_again()
+        self.systems.look_again()
         self._tell_rows()
 
     def _tell_rows(self) -> None:
@@ -382,7 +373,7 @@ class Host:
             (os.geteuid(), os.getegid()),
             editor=self._editor(record.agent).identity,
             separate=self.separate,
-            base=self._bases.look(record.settings.runner),
+            base=self.systems.look(record.settings.runner),
         )
 
     def _next_range(self) -> int:

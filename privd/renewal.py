@@ -12,6 +12,7 @@ import trio
 
 from privd.keeper import Keeper
 from privd.policy.base import may_renew
+from privd.systems import Systems
 from protocol.limits import HEALTH_GATE_S
 from protocol.privd import Cage, Power
 from protocol.problem import Refused
@@ -26,7 +27,10 @@ NOT_WELL: Final = frozenset({Power.CRASHED, Power.FAILED, Power.STARTING})
 class Agents(Protocol):
     """What renewal needs of the hive."""
 
+    systems: Systems
+
     def keepers(self) -> Iterable[Keeper]: ...
+    def base(self, agent: str) -> str | None: ...
 
     def look_at_base(self) -> None:
         """Find out what a new cage would be made from, and tell whose row that changes."""
@@ -56,6 +60,8 @@ class Renewal:
         self._rebuilds = rebuilds
         self._doubt: Keeper | None = None
         """The cage that was rebuilt last, until it is well."""
+        self._unbuilt: dict[str, str] = {}
+        """Whose system could not be built anew, and why it would have been: it is not tried twice over one base."""
 
     async def look(self) -> None:
         """Find what is stale, and rebuild it if that is the hive's way."""
@@ -81,7 +87,15 @@ class Renewal:
         agent, stale = keeper.record.agent, keeper.row().stale
         if not may_renew(keeper.power, stale, wanted=keeper.record.wanted) or not self._going.is_idle(agent):
             return
+        if self._unbuilt.get(agent) == stale:
+            return
         self._log.info("rebuilding a stale cage", agent=agent, stale=stale)
+        try:
+            await self._agents.systems.build_again(agent, self._agents.base(agent))
+        except Refused as refused:
+            self._log.error("a stale cage stays as it is", agent=agent, reason=refused.detail)
+            self._unbuilt[agent] = stale
+            return
         try:
             if not await keeper.renew(self._grace_s):
                 return

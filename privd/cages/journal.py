@@ -31,6 +31,14 @@ class Journal:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(self._live, flags, JOURNAL_MODE)
 
+    def say(self, text: str) -> None:
+        """A line of privd's own, about what is done for the cage."""
+        descriptor = self.open_for_cage()
+        try:
+            os.write(descriptor, text.encode() + b"\n")
+        finally:
+            os.close(descriptor)
+
     def end(self) -> int:
         """The offset behind the last byte."""
         return self._cut_at() + _size(self._live)

@@ -52,7 +52,9 @@ async def restart(request: RestartCage, caller: Caller, host: Host) -> Cage:
 
 
 async def rebuild(request: RebuildCage, caller: Caller, host: Host) -> Cage:
-    return await host.keeper(request.agent).rebuild(host.settings.stop_grace_s)
+    keeper = host.keeper(request.agent)
+    await host.systems.build_again(request.agent, host.base(request.agent))
+    return await keeper.rebuild(host.settings.stop_grace_s)
 
 
 async def destroy(request: DestroyCage, caller: Caller, host: Host) -> Cage:

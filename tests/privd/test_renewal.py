@@ -8,13 +8,15 @@ import trio.testing
 
 from privd.cages import bases
 from privd.cages.spec import Exit, How, Places
+from privd.handlers import cages as handlers
 from privd.policy.record import Deployed, Mark
 from privd.renewal import Renewal
 from protocol.approvals import ProposalKind
 from protocol.names import MANAGER_NAME
-from protocol.privd import CageChanged, CageRebuilt, Power
+from protocol.privd import CageChanged, CageRebuilt, Power, RebuildCage
+from protocol.problem import Refused
 from runtime.log import logger
-from tests.support.configuring import CountingBackend, Desk, desk, ground, toml, until
+from tests.support.configuring import OPERATOR, CountingBackend, Desk, desk, ground, toml, until
 from tests.support.fake_cages import FakeCage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root, pytest.mark.cage]
@@ -233,3 +235,37 @@ def test_another_system_has_another_name(tmp_path: Path, monkeypatch: pytest.Mon
         release.write_text(text)
         seen.add(bases.of_host({})["host"])
     assert len(seen) == 3
+
+
+async def test_a_system_that_cannot_be_built_anew_leaves_its_cage_alone_and_holds_nobody_up() -> None:
+    """On NixOS: built while the cage runs on; tried once over each base."""
+    with ground() as place:
+        async with desk(place) as at:
+            await at.spawned("ada")
+            await at.spawned("iris")
+            at.backend.system = "upgraded"
+            at.backend.build_fails = "no such package"
+            round_ = renewal(at)
+            await round_.look()
+            assert [cage.stops for cage in at.backend.cages] == [[], []]
+            assert all(stale(at).values())
+            assert "building 1 files" in at.host.last_lines("iris", 10)
+            at.backend.build_fails = ""
+            await round_.look()
+            assert [cage.stops for cage in at.backend.cages] == [[], []], "over this base it was tried"
+            at.backend.system = "upgraded again"
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tell_health, at)
+                await round_.look()
+                nursery.cancel_scope.cancel()
+            assert set(stale(at).values()) == {""}
+
+
+async def test_a_rebuild_that_is_asked_for_is_built_first() -> None:
+    with ground() as place:
+        async with desk(place) as at:
+            await at.spawned("iris")
+            at.backend.build_fails = "no such package"
+            with pytest.raises(Refused, match="no such package"):
+                await handlers.rebuild(RebuildCage("iris"), OPERATOR, at.host)
+            assert (at.backend.cages[0].stops, len(at.backend.cages)) == ([], 1)
