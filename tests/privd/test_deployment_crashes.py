@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from privd import deploying
+from privd.audit_files import File
 from privd.git.applied import Applied
 from privd.host import Host
 from privd.policy.admission import Admitted
@@ -32,8 +33,9 @@ from privd.policy.objects_made import commit_of, tree_of
 from privd.policy.record import ENDS, PASSING
 from privd.policy.steps import TRIES_MAX, Step
 from privd.registry import Registry
+from privd.verify import verify
 from protocol.approvals import DeploymentState, ProposalKind, ProposalState
-from protocol.configuration import Deny
+from protocol.configuration import Deny, RollBack
 from tests.privd.deployment_driver import REPORT
 from tests.support.configuring import Desk, desk, ground
 from tests.support.repositories import ENVIRONMENT
@@ -46,6 +48,7 @@ WRITES = (
     (Applied, "move_main"),
     (Applied, "tag"),
     (Applied, "drop_tag"),
+    (File, "append"),
     (Registry, "put"),
     (Registry, "forget"),
     (deploying.Deploying, "_write"),
@@ -110,7 +113,7 @@ def prepared(place: Path, model: str) -> str:
 
 
 MODELS = st.sampled_from(["haiku", "opus", "sonnet"])
-CRASHES = st.none() | st.integers(1, 24)
+CRASHES = st.none() | st.integers(1, 36)
 
 
 class Configuring(RuleBasedStateMachine):
@@ -190,7 +193,7 @@ class Configuring(RuleBasedStateMachine):
     def deny(self, after: int | None, late: bool) -> None:
         async def act(at: Desk) -> None:
             for row in at.host.proposals.rows(AGENT, 1, ended=False):
-                await at.host.proposals.deny(AGENT, row.number, Deny(AGENT, row.number).reason)
+                await at.ask(Deny(AGENT, row.number))
 
         self.play(act, after, late=late)
 
@@ -202,7 +205,7 @@ class Configuring(RuleBasedStateMachine):
         async def act(at: Desk) -> None:
             rows = [row for row in at.host.deployments.rows(AGENT) if row.state is DeploymentState.DEPLOYED]
             if rows and at.host.standing(AGENT).value == "living":
-                await at.host.deployments.roll_back(AGENT, rows[0].number)
+                await at.ask(RollBack(AGENT, rows[0].number))
 
         self.play(act, after, late=late, fault=fault)
 
@@ -233,6 +236,7 @@ async def _settled(at: Desk) -> None:
 async def check(place: Path) -> None:
     """What must be true whenever nothing is under way."""
     async with desk(place) as at:
+        assert verify(place, None).faults == ()
         ledger = at.host.ledger(AGENT)
         record = ledger.record()
         ended = {number for mark, number in ledger.tags if mark in ENDS}

@@ -11,68 +11,41 @@ import zlib
 from collections.abc import Callable, Iterator
 from hashlib import sha1
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 import trio
 
-from privd.audit import audited
 from privd.audit_files import NAME
 from privd.git.applied import Applied
 from privd.policy.audit_chain import Action
 from privd.policy.record import Approved, Deployed, Mark, decode, encode, tag_name
-from privd.routes import CHANGES_NOTHING, ROUTES
 from privd.verify import Report, listed, noted, verify
-from protocol.approvals import Approval, Click, Deployment, Proposal, ProposalKind
-from protocol.configuration import Approve, Deny, Propose, RollBack, ShowProposal
-from protocol.privd import PurgeAgent, StopCage
+from protocol.configuration import Deny, RollBack
+from protocol.privd import DestroyCage, PurgeAgent, StopCage
 from protocol.problem import Refused
-from protocol.rpc import Caller, Request
-from tests.support.configuring import MANAGER, OPERATOR, Desk, desk, ground, toml
+from tests.support.configuring import Desk, desk, ground, toml
 
 pytestmark = [pytest.mark.root, pytest.mark.cage]
 
 AGENT = "iris"
 
 
-class Asking:
-    """A desk whose requests take the way that those of a socket take."""
-
-    def __init__(self, at: Desk) -> None:
-        self.at = at
-        self._routes = {route.request: route for route in audited(ROUTES, CHANGES_NOTHING, at.host.audit)}
-
-    async def ask(self, request: Request, caller: Caller = OPERATOR) -> Any:
-        return await self._routes[type(request)].handler(request, caller, self.at.host)
-
-    async def propose(self, kind: ProposalKind, commit: str | None = None, agent: str = AGENT) -> Proposal:
-        found: Proposal = await self.ask(Propose(agent, kind, commit), MANAGER)
-        return found
-
-    async def approve(self, proposal: Proposal, fault: str = "") -> Deployment:
-        page = await self.ask(ShowProposal(proposal.agent, proposal.number))
-        approval: Approval = await self.ask(Approve(proposal.agent, proposal.number, page.digest, Click()))
-        assert approval.deployment is not None
-        return await self.at.healthy(approval.deployment, fault)
-
-    async def changed(self, model: str, fault: str = "") -> Deployment:
-        commit = self.at.commit(AGENT, toml(self.at.host, AGENT, model=model))
-        return await self.approve(await self.propose(ProposalKind.CONFIG, commit), fault)
+async def change(at: Desk, model: str, fault: str = "") -> None:
+    commit = at.commit(AGENT, toml(at.host, AGENT, model=model))
+    await at.healthy(await at.approve(await at.propose(AGENT, commit=commit)), fault)
 
 
 async def life(at: Desk) -> None:
     """Spawned, changed, returned, denied, rolled back; and one that was spawned and purged."""
-    hive = Asking(at)
-    await hive.approve(await hive.propose(ProposalKind.SPAWN))
-    await hive.changed("opus")
-    await hive.changed("haiku", fault="not well")
-    denied = await hive.propose(ProposalKind.CONFIG, at.commit(AGENT, toml(at.host, AGENT, model="sonnet")))
-    await hive.ask(Deny(AGENT, denied.number, "not now"))
-    rolled = await hive.ask(RollBack(AGENT, 1))
-    await at.healthy(rolled)
+    await at.spawned(AGENT)
+    await change(at, "opus")
+    await change(at, "haiku", fault="not well")
+    denied = await at.propose(AGENT, commit=at.commit(AGENT, toml(at.host, AGENT, model="sonnet")))
+    await at.ask(Deny(AGENT, denied.number, "not now"))
+    await at.healthy(await at.ask(RollBack(AGENT, 1)))
     with pytest.raises(Refused):
-        await hive.ask(StopCage("nobody"))
+        await at.ask(StopCage("nobody"))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +56,6 @@ def lived() -> Iterator[Path]:
         async def live() -> None:
             async with desk(place) as at:
                 await life(at)
-                at.host.close()
 
         trio.run(live)
         yield place
@@ -143,8 +115,8 @@ def test_a_log_that_was_written_anew_is_told_by_a_head_that_was_noted(place: Pat
         path.unlink()
 
     async def anew() -> None:
-        async with desk(place) as at:
-            at.host.close()
+        async with desk(place):
+            pass
 
     trio.run(anew)
     report = verify(place, None)
@@ -315,17 +287,12 @@ def test_as_people_ask_for_it(place: Path) -> None:
     assert not (place.parent / "nowhere").exists()
 
 
-async def purged(at: Desk) -> None:
-    hive = Asking(at)
-    await hive.approve(await hive.propose(ProposalKind.SPAWN, agent="nova"))
-    await at.host.destroy("nova")
-    await hive.ask(PurgeAgent("nova", "nova"))
-
-
 def test_what_was_purged_is_no_fault(place: Path) -> None:
     async def live() -> None:
         async with desk(place) as at:
-            await purged(at)
+            await at.spawned("nova")
+            await at.ask(DestroyCage("nova"))
+            await at.ask(PurgeAgent("nova", "nova"))
             at.host.close()
 
     trio.run(live)

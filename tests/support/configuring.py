@@ -3,18 +3,19 @@
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import trio
 
+from privd.audit import audited
 from privd.cages.backend import Backend
 from privd.cages.identity import block_of
 from privd.cages.spec import CageSpec, Places
-from privd.handlers import proposals as verdicts
 from privd.host import Host
+from privd.routes import CHANGES_NOTHING, ROUTES
 from privd.settings import Peers, PrivdSettings
 from protocol.approvals import (
     AnyProof,
@@ -27,7 +28,7 @@ from protocol.approvals import (
     ProposalPage,
 )
 from protocol.configuration import Approve, Propose, ShowProposal
-from protocol.rpc import Caller, Role
+from protocol.rpc import Caller, Request, Role
 from runtime.log import logger
 from tests.support.fake_cages import FakeBackend, FakeCage
 from tests.support.repositories import Repository
@@ -61,14 +62,21 @@ class Desk:
         self.host = host
         self.backend = backend
         self.place = place
+        self._routes = {route.request: route for route in audited(ROUTES, CHANGES_NOTHING, host.audit)}
+
+    async def ask(self, request: Request, caller: Caller = OPERATOR) -> Any:
+        """What privd answers, by the way that a request of its sockets takes."""
+        return await self._routes[type(request)].handler(request, caller, self.host)
 
     async def propose(
         self, agent: str, kind: ProposalKind = ProposalKind.CONFIG, commit: str | None = None, **more: str
     ) -> Proposal:
-        return await verdicts.propose(Propose(agent, kind, commit, **more), MANAGER, self.host)  # type: ignore[arg-type]
+        found: Proposal = await self.ask(Propose(agent, kind, commit, **more), MANAGER)  # type: ignore[arg-type]
+        return found
 
     async def show(self, proposal: Proposal) -> ProposalPage:
-        return await verdicts.show(ShowProposal(proposal.agent, proposal.number), OPERATOR, self.host)
+        page: ProposalPage = await self.ask(ShowProposal(proposal.agent, proposal.number))
+        return page
 
     async def approve(self, proposal: Proposal, page: ProposalPage | None = None) -> Deployment:
         shown = page or await self.show(proposal)
@@ -79,7 +87,8 @@ class Desk:
     ) -> Approval:
         """Approve what was shown, with a proof of one's own."""
         request = Approve(proposal.agent, proposal.number, page.digest, proof)
-        return await verdicts.approve(request, Caller(Role.OPERATOR, uid), self.host)
+        approval: Approval = await self.ask(request, Caller(Role.OPERATOR, uid))
+        return approval
 
     async def approve_at_terminal(self, proposal: Proposal, uid: int) -> Deployment:
         return begun(await self.prove(proposal, await self.show(proposal), AtTerminal(), uid))
@@ -180,12 +189,14 @@ async def desk(
     )
     settings = msgspec.structs.replace(settings, **more)
     used = backend or CountingBackend()
-    async with trio.open_nursery() as nursery:
-        host = Host(settings, real or used, nursery.start_soon, logger("test"))
-        await host.open()
-        await host.go_on()
-        yield Desk(host, used, place)
-        nursery.cancel_scope.cancel()
+    with ExitStack() as ended:
+        async with trio.open_nursery() as nursery:
+            host = Host(settings, real or used, nursery.start_soon, logger("test"))
+            ended.callback(host.close)
+            await host.open()
+            await host.go_on()
+            yield Desk(host, used, place)
+            nursery.cancel_scope.cancel()
 
 
 def toml(host: Host, agent: str, **changes: object) -> str:

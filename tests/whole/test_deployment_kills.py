@@ -27,13 +27,17 @@ from privd.policy.steps import Step, StepName
 from protocol.approvals import Click, Deployment, DeploymentState, ProposalKind
 from protocol.brokerd import ListMessages
 from protocol.configuration import Approve, ListDeployments, ListRefs, Propose, ShowProposal
+from protocol.limits import PROPOSALS_PER_HOUR_MAX
 from protocol.messages import DeliveryState
-from protocol.privd import Cage, ListCages, Power
+from protocol.privd import Cage, ListCages, Power, StopCage
+from protocol.settings import Runner
 from protocol.tools import Send
 from runtime.client import Client, Disconnected
 from runtime.clock import new_key
+from tests.support.configuring import commit_in, config_of
 from tests.support.hive import RunningHive, hive
-from tests.support.repositories import ENVIRONMENT, Repository
+from tests.support.repositories import ENVIRONMENT
+from tests.support.spawning import ended, spawn
 from tests.support.waiting import until
 from tests.whole.conftest import UNHURRIED
 
@@ -55,6 +59,8 @@ ATTEMPTS_MAX: Final = 8
 """For each kill that is wanted: a short step may be over before the signal arrives."""
 SPANS_S: Final = {StepName.SWITCHING: 0.8, StepName.CHECKING: 0.5, StepName.RETURNING: 0.4}
 """Within which a moment is drawn; the other steps are over sooner."""
+PROPOSALS_EACH: Final = PROPOSALS_PER_HOUR_MAX - 10
+"""For one agent; then it is another one's turn."""
 LOOK_S: Final = 0.000_5
 PASSING: Final = ("proposal", "agreed", "approved", "building")
 
@@ -76,11 +82,12 @@ def running() -> Iterator[RunningHive]:
 
 
 class Cages(threading.Thread):
-    """Counts, all the time, the cages of one agent: first processes of a process namespace, with uids of its range."""
+    """Counts, all the time, the cages of each agent: first processes of a process namespace, with uids of its range."""
 
-    def __init__(self, uids: range) -> None:
+    def __init__(self) -> None:
         super().__init__(daemon=True)
-        self._uids = uids
+        self.ranges: tuple[int, ...] = ()
+        """Of the agents that are looked at."""
         self._over = threading.Event()
         self.most = 0
         self.looks = 0
@@ -95,23 +102,32 @@ class Cages(threading.Thread):
         self.join()
 
     def count(self) -> int:
-        return sum(1 for entry in Path("/proc").iterdir() if entry.name.isdecimal() and self._is_first(entry))
+        """Of the agent that has most."""
+        found = Counter(
+            agent
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdecimal() and (agent := self._first_of(entry)) is not None
+        )
+        return max(found.values(), default=0)
 
-    def _is_first(self, process: Path) -> bool:
+    def _first_of(self, process: Path) -> int | None:
+        """Whose cage's first process it is."""
         try:
-            if process.stat().st_uid not in self._uids:
-                return False
+            agent = process.stat().st_uid // RANGE_UIDS
+            if agent not in self.ranges:
+                return None
             status = (process / "status").read_text()
         except (FileNotFoundError, ProcessLookupError):
-            return False
+            return None
         fields = dict(line.partition(":")[::2] for line in status.splitlines())
         inner = fields["NSpid"].split()
-        return len(inner) == 2 and inner[-1] == "1" and not fields["State"].strip().startswith("Z")
+        is_first = len(inner) == 2 and inner[-1] == "1" and not fields["State"].strip().startswith("Z")
+        return agent if is_first else None
 
 
 @contextmanager
-def counted(uids: range) -> Iterator[Cages]:
-    cages = Cages(uids)
+def counted() -> Iterator[Cages]:
+    cages = Cages()
     cages.start()
     try:
         yield cages
@@ -122,37 +138,46 @@ def counted(uids: range) -> Iterator[Cages]:
 class Campaign:
     """One deployment after the other, each with an end of privd in it."""
 
-    def __init__(self, running: RunningHive) -> None:
+    def __init__(self, running: RunningHive, cages: Cages) -> None:
         self.running = running
-        self.record = running.places.state / "applied" / f"{AGENT}.git"
+        self.cages = cages
+        self.agent = AGENT
         self.chance = random.Random(SEED)
         self.killed: Counter[str] = Counter()
         self.turn = 0
 
-    def commit(self, text: str) -> str:
-        """Edit agent.toml of the proposed repository as its owner, and commit it there."""
-        folder = self.running.places.state / "agents" / AGENT / "config"
-        for above in (folder.parent, folder.parent.parent):
-            above.chmod(0o711)
-        repository = object.__new__(Repository)
-        repository.folder, repository.uid, repository.inner = folder, folder.stat().st_uid, folder / ".git"
-        (folder / "agent.toml").write_text(text)
-        repository.git("commit", "-qam", "change it")
-        return repository.git("rev-parse", "HEAD")
+    @property
+    def record(self) -> Path:
+        return self.running.places.state / "applied" / f"{self.agent}.git"
+
+    async def look_at_cages(self) -> None:
+        self.cages.ranges += ((await self.cage()).harness_uid // RANGE_UIDS,)
+
+    async def go_over_to(self, agent: str) -> None:
+        """Stop the agent, which has had many proposals, and make another one."""
+        async with Client(self.running.socket("privd")) as privd:
+            await privd.call(StopCage(self.agent), patience_s=60)
+            row = await ended(privd, await spawn(privd, agent, runner=Runner.DEMO, patience_s=60))
+        assert row.state is DeploymentState.DEPLOYED, row
+        self.agent = agent
+        await self.look_at_cages()
 
     async def round(self, aim: str) -> None:
         """A deployment that is ended in a step, if that is met; then everything must have come to its end."""
+        if self.turn and self.turn % PROPOSALS_EACH == 0:
+            await self.go_over_to(f"{AGENT}{self.turn}")
         self.turn += 1
         sick = aim is StepName.RETURNING or (aim is StepName.CHECKING and self.chance.random() < 0.5)
-        commit = self.commit(f'pronouns = "{self.turn}"\nrunner = "{"claude" if sick else "demo"}"\n')
+        text = f'pronouns = "{self.turn}"\nrunner = "{"claude" if sick else "demo"}"\n'
+        commit = commit_in(config_of(self.running.places.state, self.agent), text)
         before = await self.cage()
         async with Client(self.running.socket("privd")) as privd:
-            proposal = await privd.call(Propose(AGENT, ProposalKind.CONFIG, commit), patience_s=30)
-            page = await privd.call(ShowProposal(AGENT, proposal.number), patience_s=30)
+            proposal = await privd.call(Propose(self.agent, ProposalKind.CONFIG, commit), patience_s=30)
+            page = await privd.call(ShowProposal(self.agent, proposal.number), patience_s=30)
             pid = self.running.daemon_pid("privd")
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(
-                    self._approve, privd, Approve(AGENT, proposal.number, page.digest, Click())
+                    self._approve, privd, Approve(self.agent, proposal.number, page.digest, Click())
                 )
                 met = await trio.to_thread.run_sync(self._kill, pid, proposal.number, aim)
                 nursery.cancel_scope.cancel()
@@ -210,7 +235,7 @@ class Campaign:
             return None
 
     async def _ended(self, number: int) -> Deployment | None:
-        rows = await self._asked(lambda privd: privd.call(ListDeployments(AGENT), patience_s=20))
+        rows = await self._asked(lambda privd: privd.call(ListDeployments(self.agent), patience_s=20))
         return next((row for row in rows or () if row.number == number and row.ended_ms), None)
 
     async def cage(self) -> Cage:
@@ -218,7 +243,7 @@ class Campaign:
 
     async def _cage(self) -> Cage | None:
         rows = await self._asked(lambda privd: privd.call(ListCages(), patience_s=20))
-        return next((row for row in rows or () if row.agent == AGENT), None)
+        return next((row for row in rows or () if row.agent == self.agent), None)
 
     async def _running_cage(self) -> Cage | None:
         row = await self._cage()
@@ -226,7 +251,7 @@ class Campaign:
 
     async def _is_tidy(self) -> bool:
         """No step that is written down, and no tag but those of ends."""
-        refs = await self._asked(lambda privd: privd.call(ListRefs(AGENT), patience_s=20))
+        refs = await self._asked(lambda privd: privd.call(ListRefs(self.agent), patience_s=20))
         passing = [ref.name for ref in refs or () if ref.name.split("/")[0] in PASSING]
         return refs is not None and not passing and not (self.record / STEP_NAME).exists()
 
@@ -235,9 +260,9 @@ async def test_killed_in_each_step_a_deployment_comes_to_its_end(
     running: RunningHive, record_property: Callable[[str, object], None]
 ) -> None:
     print(f"HIVE_SEED={SEED} HIVE_KILLS={KILLS}")
-    campaign = Campaign(running)
-    base = (await campaign.cage()).harness_uid // RANGE_UIDS * RANGE_UIDS
-    with counted(range(base, base + RANGE_UIDS)) as cages:
+    with counted() as cages:
+        campaign = Campaign(running, cages)
+        await campaign.look_at_cages()
         await until(lambda: cages.most == 1, what="the first look at the cage")
         while min(campaign.killed[step] for step in STEPS) < KILLS:
             assert campaign.turn < ATTEMPTS_MAX * KILLS * len(STEPS), campaign.killed
@@ -251,9 +276,9 @@ async def test_killed_in_each_step_a_deployment_comes_to_its_end(
     report = running.hivectl("audit", "verify")
     assert report["faults"] == []
     assert any("begun and not ended" in notice for notice in report["notices"])
-    for repository in (campaign.record, running.places.state / "meta"):
+    for repository in (*(running.places.state / "applied").iterdir(), running.places.state / "meta"):
         assert fsck(repository) == ""
-    await works(running)
+    await works(running, campaign.agent)
 
 
 def fsck(repository: Path) -> str:
@@ -267,10 +292,10 @@ def fsck(repository: Path) -> str:
     return done.stdout + done.stderr
 
 
-async def works(running: RunningHive) -> None:
+async def works(running: RunningHive, agent: str) -> None:
     """The agent still takes a turn."""
     async with Client(running.socket("brokerd")) as brokerd:
-        sent = await brokerd.call(Send(to=AGENT, body="who", key=new_key()), patience_s=20)
+        sent = await brokerd.call(Send(to=agent, body="who", key=new_key()), patience_s=20)
 
         async def done() -> bool:
             page = await brokerd.call(ListMessages(before=sent.message + 1, limit=1), patience_s=20)
