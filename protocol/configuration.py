@@ -208,9 +208,13 @@ class WatchDeployments(Watch[AnyDecision], frozen=True):
 
 
 class ListRefs(Call[tuple[Ref, ...]], frozen=True):
-    """Branches and tags of an agent's applied repository, newest first; without an agent: of the meta repository."""
+    """Branches and tags of an agent's applied repository, newest first; without an agent: of the meta repository.
+
+    As many as fit in a page, all tags of a number or none. `before` leads on: only tags of smaller numbers.
+    """
 
     agent: AgentName | None = None
+    before: ProposalNumber | None = None
 
 
 class ReadLog(Call[tuple[LogEntry, ...]], frozen=True):

@@ -66,6 +66,7 @@ HTTP: Final = (
     HttpRoute("GET", "/api/state-file", files.shown, Access.READ),
     HttpRoute("GET", "/api/journal/{agent}", watching.journal, Access.READ),
     HttpRoute("GET", "/api/agent-config/{agent}", configurations.of_agent, Access.READ),
+    HttpRoute("GET", "/api/v1/agents/{agent}/config/refs", configurations.refs, Access.READ),
     HttpRoute("GET", "/api/v1/agents/{agent}/config/log", configurations.log, Access.READ),
     HttpRoute("GET", "/api/v1/agents/{agent}/config/diff", configurations.diff, Access.READ),
     HttpRoute("GET", "/api/v1/agents/{agent}/config/files", configurations.files, Access.READ),

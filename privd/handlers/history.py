@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import msgspec
 import trio
 
 from privd.git import contents
@@ -11,13 +12,14 @@ from privd.host import Host
 from privd.policy.objects import Kind, parse_commit
 from protocol.approvals import FileDiff, LogEntry, Ref
 from protocol.configuration import FilePage, ListRefs, ReadDiff, ReadFile, ReadLog
+from protocol.limits import PAGE_BYTES_MAX
 from protocol.rpc import Caller
 
 REFS_MAX: Final = 500
 
 
 async def list_refs(request: ListRefs, caller: Caller, host: Host) -> tuple[Ref, ...]:
-    return await trio.to_thread.run_sync(_refs, _repository(host, request.agent))
+    return await trio.to_thread.run_sync(_refs, _repository(host, request.agent), request.before)
 
 
 async def read_log(request: ReadLog, caller: Caller, host: Host) -> tuple[LogEntry, ...]:
@@ -41,15 +43,22 @@ def _repository(host: Host, agent: str | None) -> Applied:
     return Applied(repositories.meta) if agent is None else repositories.applied(agent)
 
 
-def _refs(repository: Applied) -> tuple[Ref, ...]:
-    main = repository.main()
-    branches = [] if main is None else [Ref("main", main, "")]
-    tags = repository.tags()
-    newest = sorted(tags, key=lambda name: int(name.partition("/")[2]), reverse=True)
-    return (
-        *branches,
-        *(Ref(name, tags[name].commit, tags[name].document.decode()) for name in newest[:REFS_MAX]),
-    )
+def _refs(repository: Applied, before: int | None) -> tuple[Ref, ...]:
+    numbered: dict[int, list[Ref]] = {}
+    for name, tag in repository.tags().items():
+        number = int(name.partition("/")[2])
+        if before is None or number < before:
+            numbered.setdefault(number, []).append(Ref(name, tag.commit, tag.document.decode()))
+    main = repository.main() if before is None else None
+    found = [] if main is None else [Ref("main", main, "")]
+    room = PAGE_BYTES_MAX
+    for place, number in enumerate(sorted(numbered, reverse=True)):
+        refs = numbered[number]
+        room -= len(msgspec.json.encode(refs))
+        if place and (room < 0 or len(found) + len(refs) > REFS_MAX):
+            break
+        found += refs
+    return tuple(found)
 
 
 def _log(repository: Applied, commit: str | None, limit: int) -> tuple[LogEntry, ...]:

@@ -75,6 +75,16 @@ async def test_an_agents_record_is_shown_with_what_its_tags_say(hive: WebHive) -
     ]
 
 
+async def test_tags_of_older_numbers_are_led_to(hive: WebHive) -> None:
+    first, second = recorded(hive)
+    browser = await hive.browser()
+    older = (await browser.get("/api/v1/agents/iris/config/refs?before=3")).json
+    assert [(ref["name"], ref["commit"]) for ref in older] == [("deployed/2", second), ("deployed/1", first)]
+    assert older[0]["document"]["asked"]["by"] == "manager"
+    assert (await browser.get("/api/v1/agents/iris/config/refs?before=1")).json == []
+    assert (await browser.get("/api/v1/agents/iris/config/refs?before=0")).status == 400
+
+
 async def test_log_difference_and_files_of_commits(hive: WebHive) -> None:
     first, second = recorded(hive)
     browser = await hive.browser()

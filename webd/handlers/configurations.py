@@ -36,14 +36,19 @@ class Live(Struct, frozen=True):
 async def of_agent(visit: Visit, host: Host) -> Answer:
     """An agent's repository: what is deployed, every tag with its document, the newest commits."""
     agent = visit.named["agent"]
-    refs = await refs_of(host, agent)
-    return as_json(await _repository(host, agent, refs))
+    return as_json(await _repository(host, agent, await refs_of(host, agent)))
 
 
 async def of_swarm(visit: Visit, host: Host) -> Answer:
     """The meta repository: what is deployed where and when, and how it came to that."""
     told = await _repository(host, None, await host.ask_privd(ListRefs()))
     return as_json(told | {"live": await _live(host, told["main"])})
+
+
+async def refs(visit: Visit, host: Host) -> Answer:
+    """Tags of numbers below `?before=`, newest first, as many as fit in a page."""
+    before = visit.number("before", least=1)
+    return as_json(_told(await host.ask_privd(ListRefs(agent=visit.named["agent"], before=before))))
 
 
 async def log(visit: Visit, host: Host) -> Answer:
@@ -80,17 +85,22 @@ async def approvers(visit: Visit, host: Host) -> Answer:
 
 async def refs_of(host: Host, agent: str) -> tuple[Ref, ...]:
     """What is recorded of an agent. Refused(not_found) where there neither is a record nor an agent."""
-    refs = await host.ask_privd(ListRefs(agent=agent))
-    if not refs and not host.picture.world.is_known(agent):
+    found = await host.ask_privd(ListRefs(agent=agent))
+    if not found and not host.picture.world.is_known(agent):
         raise Refused(Problem.NOT_FOUND, f"there is no agent {agent} here, and no proposal for one")
-    return refs
+    return found
 
 
-async def _repository(host: Host, agent: str | None, refs: tuple[Ref, ...]) -> dict[str, Any]:
-    main = next((each.commit for each in refs if each.name == MAIN), None)
+async def _repository(host: Host, agent: str | None, found: tuple[Ref, ...]) -> dict[str, Any]:
+    main = next((each.commit for each in found if each.name == MAIN), None)
     entries = () if main is None else await host.ask_privd(ReadLog(agent=agent, limit=LOG_ROWS))
-    told = [{"name": each.name, "commit": each.commit, "document": _document(each.document)} for each in refs]
-    return {"main": main, "refs": told, "log": _log(entries)}
+    return {"main": main, "refs": _told(found), "log": _log(entries)}
+
+
+def _told(found: tuple[Ref, ...]) -> list[dict[str, Any]]:
+    return [
+        {"name": each.name, "commit": each.commit, "document": _document(each.document)} for each in found
+    ]
 
 
 async def _live(host: Host, main: str | None) -> list[Live]:

@@ -110,6 +110,30 @@ test("what is open is drawn again only when its number has come further", async 
   assert.deepEqual([repository.opened.value.tag.name, repository.opened.value.commit], ["deployed/3", B]);
 });
 
+test("tags of older numbers are asked for, and found by their address", async () => {
+  const tag = (number) => ({ name: `deployed/${number}`, commit: B, document: { at_ms: number, begun: { base: null } } });
+  const answers = {
+    "/api/agent-config/iris": { ...RECORD, refs: [tag(9), tag(8)] },
+    [`${CONFIG}/refs?before=8`]: [tag(7), tag(6)],
+    [`${CONFIG}/refs?before=6`]: [tag(1)],
+    [`${CONFIG}/refs?before=4`]: [tag(3), tag(1)],
+    [`${CONFIG}/diff`]: [],
+    [`${CONFIG}/files`]: [],
+  };
+  webd(answers);
+  const repository = repositoryOf("iris");
+  await repository.load({});
+  const numbers = () => repository.tags.value.map(({ number }) => number);
+  assert.deepEqual([numbers(), repository.older.value.more], [[9, 8], true]);
+  await repository.earlier();
+  await repository.earlier();
+  assert.deepEqual([numbers(), repository.older.value.more], [[9, 8, 7, 6, 1], false]);
+  await repository.load({ tag: "deployed/3" });
+  await settled();
+  assert.equal(repository.opened.value.tag.name, "deployed/3");
+  assert.deepEqual(numbers(), [9, 8, 3, 1]);
+});
+
 test("the log goes on behind what is shown", async () => {
   const log = Array.from({ length: 50 }, (_, i) => ({ commit: String(i).padStart(40, "0"), at_ms: i, subject: "", tags: [] }));
   const { asked } = webd({ "/api/v1/meta/log": [log[49], RECORD.log[1]], "/api/v1/meta": { ...RECORD, refs: [], log, live: [] } });

@@ -4,9 +4,9 @@
  */
 import { batch, signal } from "../signals.js";
 import { get } from "../act/post.js";
-import { baseOf, NOTHING, numbered } from "../words/record.js";
+import { baseOf, NOTHING, numbered, numberOf } from "../words/record.js";
 
-/** @import {ConfigFile, ConfigText, FileDiff, LogEntry, Repository as Record} from "../types/configuration" */
+/** @import {ConfigFile, ConfigText, FileDiff, LogEntry, Ref, Repository as Record} from "../types/configuration" */
 /** @import {Place, Tagged} from "../words/record.js" */
 /** @import {Signal} from "../vendor/signals-core.js" */
 
@@ -42,6 +42,8 @@ export class Repository {
     this.fault = signal("");
     /** Whether the log goes on behind what is shown. */
     this.more = signal(false);
+    /** Tags of older numbers that were asked for, and whether there may be more of them. @type {Signal<{refs: Ref[], more: boolean}>} */
+    this.older = signal({ refs: [], more: false });
     /** @type {Signal<Opened | null>} */
     this.opened = signal(null);
   }
@@ -57,10 +59,13 @@ export class Repository {
       const record = await get(this.whole);
       batch(() => {
         this.record.value = record;
+        this.older.value = { refs: [], more: goesOn(record.refs) };
         this.tags.value = numbered(record.refs);
         this.more.value = record.log.length >= LOG_ROWS;
         this.fault.value = "";
       });
+      const wanted = numberOf(place.tag);
+      if (wanted && wanted < lowest(record.refs)) await this.earlier(wanted + 1);
     } catch (problem) {
       this.fault.value = words(problem);
       return;
@@ -69,10 +74,26 @@ export class Repository {
     if (!now || now.fault || this.#tagged(place)?.name !== now.tag?.name) this.show(place);
   }
 
+  /** Tags of older numbers. @param {number} [before]   below which; without, below those that are there */
+  async earlier(before) {
+    const { refs } = this.older.peek();
+    const all = [...(this.record.peek()?.refs ?? []), ...refs];
+    try {
+      /** @type {Ref[]} */
+      const found = await this.#get("refs", { before: String(before ?? lowest(all)) });
+      batch(() => {
+        this.older.value = { refs: [...refs, ...found], more: goesOn(found) };
+        this.tags.value = numbered([...all, ...found]);
+      });
+    } catch (problem) {
+      this.fault.value = words(problem);
+    }
+  }
+
   /** The tag of a place: what its number has come to by now. @param {Place} place */
-  #tagged({ tag = "" }) {
-    const number = Number(tag.split("/")[1]);
-    return this.tags.peek().find((each) => each.number === number) ?? null;
+  #tagged({ tag }) {
+    const wanted = numberOf(tag);
+    return this.tags.peek().find(({ number }) => number === wanted) ?? null;
   }
 
   /** @param {Place} place */
@@ -150,6 +171,12 @@ export class Repository {
     return get(`${this.parts}/${what}?${new URLSearchParams(fields)}`);
   }
 }
+
+/** The lowest number among tags. @param {readonly Ref[]} refs */
+const lowest = (refs) => Math.min(...refs.map(({ name }) => numberOf(name) || Number.POSITIVE_INFINITY));
+
+/** Whether there may be tags of older numbers. @param {readonly Ref[]} refs */
+const goesOn = (refs) => Number.isFinite(lowest(refs)) && lowest(refs) > 1;
 
 /** Commits that webd tells at once. */
 const LOG_ROWS = 50;

@@ -65,7 +65,8 @@ export function ConfigPage({ name }) {
               record &&
               html`
               <${Head} id="h-record" title="R3C0RD" plain="record" />
-              <${Tags} tags=${tags} opened=${opened} go=${go} />
+              <${Tags} tags=${tags} opened=${opened} more=${repository.older.value.more} go=${go}
+                earlier=${() => repository.earlier()} />
               <${Head} id="h-log" title="L1V3" plain="commits that were live, newest first" />
               <${Log} log=${record.log} opened=${opened} more=${repository.more.value} go=${go}
                 further=${() => repository.further()} />`

@@ -31,11 +31,12 @@ function TagRow({ tag, current, go }) {
     </li>`;
 }
 
-/** @param {{tags: readonly Tagged[], opened: Opened | null, go: Go}} props */
-export const Tags = ({ tags, opened, go }) =>
+/** @param {{tags: readonly Tagged[], opened: Opened | null, more: boolean, earlier: () => void, go: Go}} props */
+export const Tags = ({ tags, opened, more, earlier, go }) =>
   tags.length
     ? html`<ol class="tags">${tags.map((tag) => html`<${TagRow} key=${tag.number} tag=${tag} go=${go}
-        current=${opened?.tag?.number === tag.number} />`)}</ol>`
+        current=${opened?.tag?.number === tag.number} />`)}</ol>
+      ${more && html`<button class="btn quiet" type="button" onClick=${earlier}>show older numbers</button>`}`
     : html`<${Empty} title="nothing is recorded yet.">proposals, and what became of them, land here.<//>`;
 
 /** @param {{entry: LogEntry, current: boolean, go: Go}} props */

@@ -36,14 +36,17 @@ export const sha = (commit) => commit.slice(0, SHA_SHOWN);
  * @property {string[]} others     further tags of the same number
  */
 
+/** The number of a tag's name, `deployed/3`; 0 where there is none. @param {string} [name] */
+export const numberOf = (name = "") => Number(name.split("/")[1]) || 0;
+
 /** One row for each number, the newest first. @param {readonly Ref[]} refs @returns {Tagged[]} */
 export function numbered(refs) {
   /** @type {Map<number, Tagged[]>} */
   const found = new Map();
   for (const { name, commit, document } of refs) {
-    const [mark, number] = name.split("/");
+    const number = numberOf(name);
     if (!number) continue;
-    const tag = { name, number: Number(number), mark: /** @type {Mark} */ (mark), commit, document: document ?? {} };
+    const tag = { name, number, mark: /** @type {Mark} */ (name.split("/")[0]), commit, document: document ?? {} };
     found.set(tag.number, [...(found.get(tag.number) ?? []), { ...tag, tone: TONES[tag.mark] ?? "", others: [] }]);
   }
   const place = (/** @type {Tagged} */ { mark }) => FURTHEST.indexOf(mark);
