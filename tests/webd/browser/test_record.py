@@ -125,6 +125,19 @@ def test_what_is_live_where_and_since_when(page: Page, numbers: tuple[int, int],
     expect(page.locator(".viewer .facts")).to_contain_text("deployed")
 
 
+def test_an_agent_that_was_only_proposed_has_a_record(desk: Page, ask: Ask) -> None:
+    asked = ask("privd", Propose("lumen", ProposalKind.SPAWN, description="she looks after lamps"))
+    try:
+        desk.goto(f"/agent/lumen/config?tag=proposal/{asked.number}")
+        expect(desk.locator(".id .name")).to_contain_text("proposed · not there yet")
+        expect(desk.locator(".viewer .facts")).to_contain_text("she looks after lamps")
+        expect(desk.locator(".viewer [data-path='agent.toml']")).to_be_visible()
+    finally:
+        ask("privd", WithdrawProposal("lumen", asked.number))
+    expect(desk.get_by_role("heading", name=f"denied/{asked.number}")).to_be_visible()
+    expect(desk.locator(".viewer .facts")).to_contain_text("withdrawn")
+
+
 @pytest.mark.allow_noise("404")
 def test_what_is_not_there_is_said(desk: Page, hive: RunningHive) -> None:
     desk.goto("/agent/iris/config?tag=deployed/999")
