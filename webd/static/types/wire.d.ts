@@ -1,6 +1,6 @@
 /** What crosses the wire between webd and the page: the types of docs/reference/http.md, written once for `tsc`. */
 
-import type { FileDiff } from "./configuration";
+import type { Approver, FileDiff } from "./configuration";
 
 export type AgentState =
   | "idle" | "thinking" | "starting" | "stopping" | "offline" | "crashed" | "failed" | "limited" | "parked";
@@ -77,15 +77,6 @@ export interface Proposal {
   /** Who has approved while it still waits for another one. */
   approvals: string[];
   reason: string;
-}
-
-/** A key that decides proposals; bytes are base64. */
-export interface Approver {
-  name: string;
-  key: { kind: "ssh"; line: string } | { kind: "passkey"; credential: string; public_key: string };
-  fingerprint: string;
-  enrolled_ms: number;
-  revoked_ms: number | null;
 }
 
 /** Everything that is needed to decide; `digest` may be approved once. */
