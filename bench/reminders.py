@@ -77,17 +77,14 @@ SET_BASED = (
         "'in_reply_to', NULL, 'sender', set_by, 'to', agent, 'broadcast', json('false'), 'body', body, "
         "'sent_ms', :now, 'deliveries', json_array(json_object('id', ((:message + n) << 7) + 127, "
         "'message', :message + n, 'recipient', agent, 'state', 'queued', 'turn', NULL, 'attempts', 0, "
-        "'changed_ms', :now)), 'event', 'reminder', 'about', id, 'hops', 0)) AS BLOB) FROM due"
-    ),
-    (
-        "INSERT INTO feed (seq, at_ms, agent, durable, body) SELECT :seq + :count + n, :now, agent, 1, "
-        "CAST(json_object('kind', 'reminder_changed', 'reminder', json_object('id', id, 'agent', agent, "
+        "'changed_ms', :now)), 'event', 'reminder', 'about', id, 'hops', 0), "
+        "'fired', json_object('id', id, 'agent', agent, "
         "'set_by', set_by, 'body', body, 'schedule', json(CAST(schedule AS TEXT)), 'state', 'ended', "
         "'created_ms', created_ms, 'only_if', NULL, 'next_ms', NULL, 'last_ms', :now, 'attempted', 1, "
         "'delivered', 0, 'failed', 0, 'skipped', 0)) AS BLOB) FROM due"
     ),
     "UPDATE reminder_clock SET at_ms = :now",
-    "UPDATE feed_state SET head = :seq + 2 * :count",
+    "UPDATE feed_state SET head = :seq + :count",
 )
 LEFT = (
     "SELECT count(*), sum(length(body)) FROM messages",

@@ -132,8 +132,10 @@ class TakeSnapshot(Call[Snapshot], frozen=True):
     """The state of the swarm and the place in the feed that it belongs to."""
 
 
-class MessageSent(Struct, frozen=True, tag_field="kind", tag="message_sent"):
+class MessageSent(Struct, frozen=True, tag_field="kind", tag="message_sent", omit_defaults=True):
     message: Message
+    fired: Reminder | None = None
+    """The reminder whose message this is, as it stands now that it has fired."""
 
 
 class DeliveryChanged(Struct, frozen=True, tag_field="kind", tag="delivery_changed"):
@@ -171,7 +173,7 @@ class QuestionChanged(Struct, frozen=True, tag_field="kind", tag="question_chang
 
 
 class ReminderChanged(Struct, frozen=True, tag_field="kind", tag="reminder_changed"):
-    """A reminder was set, changed, fired or ended: its whole row."""
+    """A reminder was set, changed or ended, or was due and sent nothing: its whole row. MessageSent tells of others."""
 
     reminder: Reminder
 

@@ -141,7 +141,8 @@ def _after(reminder: Reminder, act: _Act, following: int | None, at_ms: int) -> 
 def _fire(db: Db, log: FeedLog, steps: Sequence[_Step], at_ms: int) -> int:
     """Store all that follows; how many messages that were."""
     sending = [step for step in steps if step.act is _Act.SEND]
-    sent = messages.store(db, log, [_draft(step.after) for step in sending])
+    fired = [step.after for step in sending]
+    sent = messages.store(db, log, [_draft(each) for each in fired], fired)
     message_of = {step.after.id: message.id for step, message in zip(sending, sent, strict=True)}
     occurred = [
         Occurrence(step.after.id, step.due_ms, step.after.agent, message_of.get(step.after.id))
@@ -151,7 +152,8 @@ def _fire(db: Db, log: FeedLog, steps: Sequence[_Step], at_ms: int) -> int:
     occurrences.insert(db, occurred, at_ms)
     _update(db, [(step.after, message_of.get(step.after.id, step.waiting)) for step in steps], log.at_ms)
     for step in steps:
-        log.append(step.after.agent, ReminderChanged(step.after))
+        if step.act is not _Act.SEND:
+            log.append(step.after.agent, ReminderChanged(step.after))
     return len(sent)
 
 
@@ -187,10 +189,9 @@ def fire_now(db: Db, log: FeedLog, number: int, at_ms: int) -> Reminder:
         raise Refused(
             Problem.CONFLICT, f"message {waiting} of reminder {number} still waits for {reminder.agent}"
         )
-    (message,) = messages.store(db, log, [_draft(reminder)])
+    after = replace(reminder, last_ms=at_ms, attempted=reminder.attempted + 1)
+    (message,) = messages.store(db, log, [_draft(after)], [after])
     due_ms = occurrences.free_by_hand(db, number, at_ms)
     occurrences.insert(db, [Occurrence(number, due_ms, reminder.agent, message.id, by_hand=True)], at_ms)
-    after = replace(reminder, last_ms=at_ms, attempted=reminder.attempted + 1)
     _update(db, [(after, message.id)], log.at_ms)
-    log.append(after.agent, ReminderChanged(after))
     return after

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain, repeat
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from protocol.brokerd import MessageSent
 from protocol.messages import DeliveryState, Message, Receipt, SystemEvent
 from protocol.names import OPERATOR
 from protocol.problem import Refused
+from protocol.reminders import Reminder
 from protocol.tools import Sent
 from runtime.store import Db, quick
 
@@ -99,15 +101,18 @@ def send(db: Db, log: FeedLog, drafts: Sequence[Draft]) -> list[Sent | Refused]:
     return answers
 
 
-def store(db: Db, log: FeedLog, drafts: Sequence[Draft]) -> list[Message]:
-    """Store messages that begin threads and have no key: their cause, in the same transaction, makes each come once."""
+def store(db: Db, log: FeedLog, drafts: Sequence[Draft], fired: Sequence[Reminder] = ()) -> list[Message]:
+    """Store messages that begin threads and have no key: their cause, in the same transaction, makes each come once.
+
+    `fired` are the reminders that they are of, if so, as they stand afterwards: each is told with its message.
+    """
     first = _last_id(db) + 1
     stored = [
         _message(draft, _Place(None, draft.held), first + count, log.at_ms)
         for count, draft in enumerate(drafts)
     ]
-    for message in stored:
-        log.append(message.sender, MessageSent(message))
+    for message, reminder in zip(stored, chain(fired, repeat(None)), strict=False):
+        log.append(message.sender, MessageSent(message, reminder))
     _insert(db, stored)
     return stored
 

@@ -239,8 +239,9 @@ class World:
 
     def _take_in(self, event: FeedEvent, now_ms: int) -> list[Change]:
         match event.body:
-            case MessageSent(message):
-                return self._sent(message, now_ms)
+            case MessageSent(message, fired):
+                told = () if fired is None else self.schedules.changed(fired)
+                return [*self._sent(message, now_ms), *_told(REMINDERS, told)]
             case DeliveryChanged(receipt):
                 return self._delivery_changed(receipt, now_ms)
             case TurnChanged(turn, receipts):

@@ -9,7 +9,14 @@ import pytest
 
 from brokerd.policy.settling import CRASHES_MAX
 from protocol.agent import SkipDelivery
-from protocol.brokerd import EditReminder, FireReminder, ReminderChanged, RetryDelivery, WatchFeed
+from protocol.brokerd import (
+    EditReminder,
+    FireReminder,
+    MessageSent,
+    ReminderChanged,
+    RetryDelivery,
+    WatchFeed,
+)
 from protocol.limits import PAGE_ROWS_MAX, REMINDERS_OPEN_MAX
 from protocol.messages import DeliveryState, SystemEvent
 from protocol.names import MANAGER_NAME
@@ -381,7 +388,9 @@ async def test_everybody_sees_what_changes(hive: Hive) -> None:
     seen: list[Reminder] = []
     async with hive.operator.watch(WatchFeed(start.epoch, start.seq)) as events:
         async for event in events:
-            if isinstance(event.body, ReminderChanged):
+            if isinstance(event.body, MessageSent) and event.body.fired is not None:
+                seen.append(event.body.fired)
+            elif isinstance(event.body, ReminderChanged):
                 seen.append(event.body.reminder)
                 if event.body.reminder.state is ReminderState.CANCELLED:
                     break

@@ -7,6 +7,7 @@ from brokerd.store import deliveries, firing, messages, occurrences, reminders
 from brokerd.store.firing import Fired
 from brokerd.store.keys import Asked
 from brokerd.store.reminders import NewReminder
+from protocol.brokerd import MessageSent
 from protocol.messages import DeliveryState, SystemEvent
 from protocol.problem import Refused
 from protocol.reminders import Reminder, ReminderState
@@ -42,14 +43,14 @@ def test_the_message_of_a_firing(write: Writer, db: Db) -> None:
     write.told.clear()
     assert fire(write, START_MS + MINUTE_MS - 1) == Fired(0, 0, 0)
     assert fire(write, START_MS + MINUTE_MS) == Fired(1, 1, 0)
-    assert write.kinds() == ["MessageSent", "ReminderChanged"]
-    message = messages.read_whole(db, 1)
+    (told,) = [entry.body for entry in write.told]
+    message, after = messages.read_whole(db, 1), reminders.read(db, reminder.id)
+    assert told == MessageSent(message, after)
     assert (message.sender, message.to, message.body) == ("operator", "iris", "look")
     assert (message.event, message.about, message.hops) == (SystemEvent.REMINDER, reminder.id, 0)
     (receipt,) = message.deliveries
     assert deliveries.is_reminder(receipt.id)
     assert (receipt.state, receipt.recipient) == (DeliveryState.QUEUED, "iris")
-    after = reminders.read(db, reminder.id)
     assert (after.state, after.next_ms, after.last_ms) == (ReminderState.ENDED, None, START_MS + MINUTE_MS)
 
 

@@ -240,6 +240,20 @@ def test_a_change_to_a_message_that_is_no_more_is_passed_over() -> None:
     assert picture.seq == 1
 
 
+def test_a_message_tells_of_the_reminder_that_it_is_of() -> None:
+    picture = world()
+    picture.cages_now([cage()], NOW)
+    reminder = Reminder(3, "iris", "iris", "look", Once(NOW), ReminderState.ACTIVE, NOW, next_ms=NOW + 9)
+    heard(picture, ReminderChanged(reminder))
+    ended = replace(reminder, state=ReminderState.ENDED, next_ms=None, attempted=1)
+    told = heard(picture, MessageSent(message(7, receipt(7)), ended))
+    assert [(change.topic, change.key) for change in told if change.topic in ("flow", "reminders")] == [
+        ("flow", None),
+        ("reminders", "3"),
+    ]
+    assert picture.schedules.rows() == {}
+
+
 def test_what_failed_after_its_answer_is_a_notice_for_a_while() -> None:
     picture = world()
     [told] = picture.failed_late("stop iris: no such luck", NOW)
