@@ -17,9 +17,10 @@ from privd.cages.spec import CageSpec, Places
 from privd.deployments import Deployments
 from privd.furnish import KEPT, agent_folder, furnish, socket_folder
 from privd.git.ledger import Ledger
-from privd.keeper import Attend, Keeper, Outlook
+from privd.keeper import Attend, Keeper
 from privd.policy.admission import Admitted
 from privd.policy.agents import check_creation, check_purge, check_runner, role_of
+from privd.policy.base import Outlook
 from privd.policy.configuration import Ground, Reading, render
 from privd.policy.objects_made import commit_of, tree_of
 from privd.policy.proposals import Standing

@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 import trio
-from msgspec import Struct
 
 from privd.audit import Effects
 from privd.cages import folders
@@ -20,9 +19,9 @@ from privd.cages.backend import Backend, RunningCage
 from privd.cages.spec import CageSpec, Exit, Places
 from privd.limit_hits import LimitHits
 from privd.policy.agents import restart_after_ms
-from privd.policy.base import may_renew, why_stale
+from privd.policy.base import Outlook, may_renew, why_stale
 from privd.policy.limits import DiskVerdict, judge_disk, stop_detail
-from privd.registry import AgentRecord, Registry
+from privd.registry import AgentRecord, Registry, check_has_cage, resting
 from protocol.privd import AnyCageEvent, Cage, CageChanged, CageCrashed, CageRebuilt, Power, Resource
 from protocol.problem import Problem, Refused
 from protocol.settings import AgentSettings
@@ -37,13 +36,6 @@ DISK_REPRIEVE_MS: Final = 5 * 60 * 1000
 Publish = Callable[[AnyCageEvent], None]
 Attend = Callable[[Callable[[], Awaitable[None]]], None]
 """Runs a task for as long as privd lives."""
-
-
-class Outlook(Struct, frozen=True):
-    """What a keeper cannot know by itself: the generation that is deployed, and the base that a new cage would have."""
-
-    generation: int | None = None
-    base: dict[str, str] = {}
 
 
 class Keeper:
@@ -75,7 +67,7 @@ class Keeper:
         self._places = Places(registry.folder(record.agent))
         self._turn = trio.Lock()
         self._running: RunningCage | None = None
-        self._power = _resting(record)
+        self._power = resting(record)
         self._since_ms = record.since_ms or record.created_ms
         self._detail = ""
         self._crashes_ms: list[int] = []
@@ -148,7 +140,7 @@ class Keeper:
     async def start(self) -> Cage:
         """Boot the cage unless it runs. Refused(failed) says why not; privd tries again when it next starts."""
         async with self._turn:
-            self._check_has_cage()
+            check_has_cage(self.record)
             self._save(wanted=True)
             if self._running is None:
                 self._crashes_ms.clear()
@@ -168,7 +160,7 @@ class Keeper:
     async def restart(self, grace_s: float) -> Cage:
         """End the cage and boot it again, as one operation."""
         async with self._turn:
-            self._check_has_cage()
+            check_has_cage(self.record)
             self._save(wanted=True)
             await self._end(grace_s)
             self._crashes_ms.clear()
@@ -181,7 +173,7 @@ class Keeper:
         Refused(failed) when it does not come up; it is then stopped, and started again or rebuilt as any other.
         """
         async with self._turn:
-            self._check_has_cage()
+            check_has_cage(self.record)
             await self._rebuild(grace_s)
             return self.row()
 
@@ -228,7 +220,7 @@ class Keeper:
             if wanted:
                 await self._boot()
             else:
-                self._become(_resting(self.record))
+                self._become(resting(self.record))
             return self.row()
 
     async def destroy(self, grace_s: float) -> Cage:
@@ -329,8 +321,8 @@ class Keeper:
     async def _end(self, grace_s: float) -> None:
         running = self._running
         if running is None:
-            if self._power is not _resting(self.record):
-                self._become(_resting(self.record))
+            if self._power is not resting(self.record):
+                self._become(resting(self.record))
             return
         self._become(Power.STOPPING)
         ended = await (running.stop(grace_s) if grace_s > 0 else running.kill())
@@ -397,18 +389,6 @@ class Keeper:
 
         return start_again
 
-    def _check_has_cage(self) -> None:
-        agent = self.record.agent
-        if self.record.kept:
-            raise Refused(
-                Problem.CONFLICT, f"{agent} was destroyed and its state is kept: create it again, or purge it"
-            )
-        if self.record.draft:
-            raise Refused(
-                Problem.CONFLICT,
-                f"{agent} is a draft: its configuration must be approved before it has a cage",
-            )
-
     def _save(self, **changes: bool | AgentSettings) -> None:
         record = msgspec.structs.replace(self.record, **changes)
         if record != self.record:
@@ -419,10 +399,3 @@ class Keeper:
         """Take a power state and tell everybody. A cage that was adopted has run since before privd did."""
         self._power, self._detail, self._since_ms = power, detail, since_ms or now_ms()
         self._publish(CageChanged(self.row()))
-
-
-def _resting(record: AgentRecord) -> Power:
-    """What an agent is while nothing of it runs."""
-    if record.kept:
-        return Power.KEPT
-    return Power.DRAFT if record.draft else Power.STOPPED

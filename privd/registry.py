@@ -14,6 +14,8 @@ from msgspec import Meta, Struct
 
 from privd import durable
 from protocol.names import AgentName
+from protocol.privd import Power
+from protocol.problem import Problem, Refused
 from protocol.settings import AgentSettings
 
 RECORD_NAME = "agent.json"
@@ -100,3 +102,24 @@ class Registry:
             return int((self._folder / HIGHEST_NAME).read_text())
         except FileNotFoundError:
             return 0
+
+
+def check_has_cage(record: AgentRecord) -> None:
+    """Refuse to act on a cage where there is none."""
+    if record.kept:
+        raise Refused(
+            Problem.CONFLICT,
+            f"{record.agent} was destroyed and its state is kept: create it again, or purge it",
+        )
+    if record.draft:
+        raise Refused(
+            Problem.CONFLICT,
+            f"{record.agent} is a draft: its configuration must be approved before it has a cage",
+        )
+
+
+def resting(record: AgentRecord) -> Power:
+    """What an agent is while nothing of it runs."""
+    if record.kept:
+        return Power.KEPT
+    return Power.DRAFT if record.draft else Power.STOPPED

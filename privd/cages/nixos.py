@@ -19,7 +19,7 @@ from typing import Final
 import trio
 from msgspec import Struct
 
-from privd.cages import folders, syscalls
+from privd.cages import folders
 from privd.cages.boot import FAILURE_LINES_MAX, end_holders, is_locked, take_lock
 from privd.cages.control_groups import of_process
 from privd.cages.identity import Identity, mapped
@@ -33,7 +33,6 @@ from privd.cages.nixos_conf import (
     container_of,
     drop_in_text,
     is_system,
-    own_files,
     read_conf,
     unit_of,
 )
@@ -41,18 +40,27 @@ from privd.cages.nixos_flakes import Flakes
 from privd.cages.nixos_host import (
     BUILD_S,
     BUILD_WORDS,
-    CONF_MODE,
     RESULT,
     NixosHost,
     attribute,
+    furnish,
     link_of,
+    own_content,
     own_folder,
     remove_even_immutable,
     remove_folders,
     write_whole,
 )
-from privd.cages.nixos_running import NixosCage, Record, end_unit, leader_fault, read_record
-from privd.cages.processes import Process, boot_id
+from privd.cages.nixos_running import (
+    NixosCage,
+    Record,
+    end_unit,
+    found,
+    hold,
+    leader_fault,
+    read_record,
+)
+from privd.cages.processes import boot_id
 from privd.cages.running import COUNTED
 from privd.cages.spec import CageSpec, Exit, How, Places
 from privd.policy.flakes import Ground, flake
@@ -109,7 +117,7 @@ class Nixos(Struct, frozen=True):
     async def prepare(self, spec: CageSpec, places: Places) -> None:
         """Folders only: what is built is built by the first start, which somebody watches."""
         conf_text(spec, places, system=None, owner=self.hive)
-        await trio.to_thread.run_sync(_furnish, spec, places)
+        await trio.to_thread.run_sync(furnish, spec, places)
 
     async def start(self, spec: CageSpec, places: Places) -> NixosCage:
         agent = spec.agent
@@ -117,7 +125,7 @@ class Nixos(Struct, frozen=True):
             self._check_owner(agent)
             if (await self.host.state(agent)).runs:
                 raise Refused(Problem.CONFLICT, f"the cage of {agent} runs already")
-            await trio.to_thread.run_sync(_furnish, spec, places)
+            await trio.to_thread.run_sync(furnish, spec, places)
             system = self._pinned(agent)
             if system is None:
                 system = await self._build(agent, places, lock)
@@ -139,7 +147,7 @@ class Nixos(Struct, frozen=True):
         same_boot = record is not None and record.boot == boot_id()
         same_life = record is not None and record.unit == state.shown.get("InvocationID")
         if state.runs:
-            held = _hold(record) if record is not None and same_boot and same_life else None
+            held = hold(record) if record is not None and same_boot and same_life else None
             if held is not None and record is not None:
                 return NixosCage(self.host, agent, places, record, held)
             await end_unit(self.host, agent)
@@ -303,7 +311,7 @@ class Nixos(Struct, frozen=True):
         fault = leader_fault(leader, spec) or self._fault(spec, places)
         if fault is not None:
             raise _failed(agent, fault, journal, begun)
-        held = _found(state.shown.get("MainPID", ""), leader)
+        held = found(state.shown.get("MainPID", ""), leader)
         if held is None:
             raise _failed(agent, "it ended as soon as it was up", journal, begun)
         supervisor, init = held
@@ -338,7 +346,7 @@ class Nixos(Struct, frozen=True):
             return f"{conf} pins no system"
         if os.path.realpath(self.host.profile(agent)) != system:
             return f"{self.host.profile(agent)} does not lead to {system}, which the cage starts"
-        for file, content in _own_content(spec, places).items():
+        for file, content in own_content(spec, places).items():
             if file.is_symlink() or not file.is_file() or file.read_bytes() != content:
                 return f"{file} is not what is deployed"
         return None
@@ -382,49 +390,6 @@ class Nixos(Struct, frozen=True):
             drop_in.unlink()
             drop_in.parent.rmdir()
             await self.host.ask("systemctl", "daemon-reload")
-
-
-def _furnish(spec: CageSpec, places: Places) -> None:
-    """The agent's folders, and the two files of privd's that the cage reads."""
-    for folder in spec.folders:
-        folders.make(folder)
-    places.root.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for file, content in _own_content(spec, places).items():
-        fresh = file.with_suffix(".new")
-        fresh.write_bytes(content)
-        fresh.chmod(CONF_MODE)
-        fresh.rename(file)
-
-
-def _own_content(spec: CageSpec, places: Places) -> dict[Path, bytes]:
-    filter_program = syscalls.program()
-    if filter_program is None:
-        raise Refused(
-            Problem.FAILED, f"no system call filter for {os.uname().machine}: x86_64 and aarch64 have one"
-        )
-    return dict(zip(own_files(places).values(), (spec.settings_json, filter_program), strict=True))
-
-
-def _hold(record: Record) -> tuple[Process, Process] | None:
-    supervisor, leader = Process.hold(record.supervisor), Process.hold(record.leader)
-    if supervisor is not None and leader is not None:
-        return supervisor, leader
-    for process in (supervisor, leader):
-        if process is not None:
-            process.close()
-    return None
-
-
-def _found(main: str, leader: int) -> tuple[Process, Process] | None:
-    """Hold nspawn and the container's init; None when one of them has ended."""
-    supervisor = Process.found(int(main)) if main.isdecimal() and main != "0" else None
-    init = Process.found(leader)
-    if supervisor is not None and init is not None:
-        return supervisor, init
-    for process in (supervisor, init):
-        if process is not None:
-            process.close()
-    return None
 
 
 def _failed(agent: str, reason: str, journal: Journal, begun: int) -> Refused:

@@ -19,10 +19,10 @@ from typing import Final
 import trio
 from msgspec import Struct
 
-from privd.cages import folders
+from privd.cages import folders, syscalls
 from privd.cages.journal import Journal
-from privd.cages.nixos_conf import container_of, unit_of
-from privd.cages.spec import Exit, How, Places
+from privd.cages.nixos_conf import container_of, own_files, unit_of
+from privd.cages.spec import CageSpec, Exit, How, Places
 from protocol.problem import Problem, Refused
 
 ASK_S: Final = 30.0
@@ -280,3 +280,24 @@ def _make_mutable(opened: int) -> None:
     (value,) = struct.unpack_from("i", flags)
     if value & FS_IMMUTABLE_FL:
         fcntl.ioctl(opened, FS_IOC_SETFLAGS, struct.pack("l", value & ~FS_IMMUTABLE_FL))
+
+
+def furnish(spec: CageSpec, places: Places) -> None:
+    """The agent's folders, and the two files of privd's that the cage reads."""
+    for folder in spec.folders:
+        folders.make(folder)
+    places.root.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for file, content in own_content(spec, places).items():
+        fresh = file.with_suffix(".new")
+        fresh.write_bytes(content)
+        fresh.chmod(CONF_MODE)
+        fresh.rename(file)
+
+
+def own_content(spec: CageSpec, places: Places) -> dict[Path, bytes]:
+    filter_program = syscalls.program()
+    if filter_program is None:
+        raise Refused(
+            Problem.FAILED, f"no system call filter for {os.uname().machine}: x86_64 and aarch64 have one"
+        )
+    return dict(zip(own_files(places).values(), (spec.settings_json, filter_program), strict=True))

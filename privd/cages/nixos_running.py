@@ -224,3 +224,25 @@ def leader_fault(pid: int, spec: CageSpec) -> str | None:
     if network == Path("/proc/self/ns/net").readlink():
         return "it is on the host's network"
     return None
+
+
+def hold(record: Record) -> tuple[Process, Process] | None:
+    supervisor, leader = Process.hold(record.supervisor), Process.hold(record.leader)
+    if supervisor is not None and leader is not None:
+        return supervisor, leader
+    for process in (supervisor, leader):
+        if process is not None:
+            process.close()
+    return None
+
+
+def found(main: str, leader: int) -> tuple[Process, Process] | None:
+    """Hold nspawn and the container's init; None when one of them has ended."""
+    supervisor = Process.found(int(main)) if main.isdecimal() and main != "0" else None
+    init = Process.found(leader)
+    if supervisor is not None and init is not None:
+        return supervisor, init
+    for process in (supervisor, init):
+        if process is not None:
+            process.close()
+    return None

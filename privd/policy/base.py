@@ -7,9 +7,18 @@ A base names its parts: `hyperhive` (our programs in the cage), `host` (what of 
 from collections.abc import Mapping
 from typing import Final
 
+from msgspec import Struct
+
 from protocol.privd import Power
 
 UNKNOWN: Final = "it was started by an earlier hive"
+
+
+class Outlook(Struct, frozen=True):
+    """What a cage's keeper cannot know: the generation that is deployed, and the base that a new cage would have."""
+
+    generation: int | None = None
+    base: dict[str, str] = {}
 
 
 def why_stale(made: Mapping[str, str], now: Mapping[str, str]) -> str:

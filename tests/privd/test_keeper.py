@@ -12,8 +12,9 @@ import trio.testing
 from privd.audit import Said
 from privd.cages.limit_counts import LimitCounts
 from privd.cages.spec import CageSpec, Exit, How, Places
-from privd.keeper import Keeper, Outlook
+from privd.keeper import Keeper
 from privd.policy.agents import CRASHES_MAX
+from privd.policy.base import Outlook
 from privd.policy.limits import MIB
 from privd.registry import AgentRecord, Registry
 from protocol.privd import (
@@ -160,6 +161,22 @@ async def test_crashing_too_often_waits_for_the_operator(tmp_path: Path) -> None
         assert at.keeper.power is Power.FAILED
         assert "start it to try again" in at.keeper.row().detail
         assert (await at.keeper.start()).power is Power.RUNNING
+
+
+async def test_what_starts_again_is_told_in_the_audit_log_or_waits_for_it(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        await at.keeper.start()
+        assert at.by_itself == [], "whoever asked for it is told with the request"
+        at.backend.cages[0].end(CRASH)
+        await trio.testing.wait_all_tasks_blocked()
+        at.audit_refuses = True
+        await trio.sleep(1.5)
+        assert (at.keeper.power, len(at.backend.cages)) == (Power.CRASHED, 1)
+        assert "the audit log is full" in at.keeper.row().detail
+        at.audit_refuses = False
+        await trio.sleep(100)
+        assert at.keeper.power is Power.RUNNING
+        assert at.by_itself == ["start_again"]
 
 
 async def test_a_stop_during_the_back_off_holds(tmp_path: Path) -> None:
@@ -351,6 +368,7 @@ async def test_a_full_disk_is_told_and_one_that_takes_far_too_much_is_stopped(tm
         row = at.keeper.row()
         assert (row.power, at.wanted()) == (Power.FAILED, False)
         assert "disk_mib_max" in row.detail
+        assert at.by_itself == ["stop_for_its_disk"]
         assert not any(isinstance(event, CageCrashed) for event in at.events)
         assert (await at.keeper.start()).power is Power.RUNNING
 
