@@ -12,8 +12,9 @@ import trio.testing
 from privd.audit import Said
 from privd.cages.limit_counts import LimitCounts
 from privd.cages.spec import CageSpec, Exit, How, Places
-from privd.keeper import Keeper, Outlook
+from privd.keeper import Keeper
 from privd.policy.agents import CRASHES_MAX
+from privd.policy.base import Outlook
 from privd.policy.limits import MIB
 from privd.registry import AgentRecord, Registry
 from protocol.privd import (
