@@ -112,6 +112,7 @@ HTTP: Final = (
     HttpRoute("POST", "/api/v1/agents/{agent}/roll-back", deployments.roll_back, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/cancel-turn", actions.cancel_turn, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/pause", asking.pause, Access.CHANGE),
+    HttpRoute("POST", "/api/v1/agents/{agent}/model", asking.choose_model, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/resume", asking.resume, Access.CHANGE),
     HttpRoute("POST", "/api/v1/agents/{agent}/wake", asking.wake, Access.CHANGE),
     HttpRoute("POST", "/api/v1/accounts/{account}/resume", asking.resume_account, Access.CHANGE),

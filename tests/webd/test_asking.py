@@ -107,6 +107,24 @@ async def test_a_broken_row_is_shown_as_broken_and_hides_no_other(hive: WebHive,
     )
 
 
+async def test_a_model_is_chosen_for_the_turns_that_follow_and_given_up(
+    hive: WebHive, keys: Iterator[str]
+) -> None:
+    await hive.agent("iris")
+    browser = await hive.browser()
+    async with browser.stream("agents") as frames:
+        before = (await frames.next("snapshot")).data["topics"]["agents"]["iris"]["model"]
+        for said, shown in (({"model": "opus"}, "opus"), ({}, before)):
+            answer = await acted(browser, "agents/iris/model", key=next(keys), **said)
+            told = await frames.next("agents")
+            assert (told.data["k"], told.data["d"]["model"]) == ("iris", shown)
+            assert place(answer.json["seq"]) >= place(told.id)
+    wrong = await browser.post("/api/v1/agents/iris/model", {"key": next(keys), "model": "two words"})
+    assert (wrong.status, wrong.json["problem"]) == (400, "malformed")
+    nobody = await browser.post("/api/v1/agents/nobody/model", {"key": next(keys), "model": "opus"})
+    assert nobody.status == 404
+
+
 async def test_a_paused_agent_begins_no_turn_until_it_is_resumed(hive: WebHive, keys: Iterator[str]) -> None:
     iris = await hive.agent("iris")
     browser = await hive.browser()

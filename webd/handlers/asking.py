@@ -5,6 +5,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from protocol.brokerd import (
+    ChooseModel,
     CloseThread,
     Marked,
     PauseAgent,
@@ -17,6 +18,7 @@ from protocol.brokerd import (
 from protocol.limits import OPTION_CHARS_MAX, OPTIONS_MAX
 from protocol.questions import AnswerText, QuestionState
 from protocol.rpc import Call
+from protocol.settings import ModelName
 from protocol.tools import Answer as AnswerQuestion
 from webd.deeds import Done
 from webd.handlers.actions import SHOWN_WITHIN_S, Keyed, did, heard
@@ -30,6 +32,10 @@ class AnswerSaid(Keyed, frozen=True):
     choices: Annotated[
         tuple[Annotated[str, Meta(max_length=OPTION_CHARS_MAX)], ...], Meta(max_length=OPTIONS_MAX)
     ] = ()
+
+
+class ModelSaid(Keyed, frozen=True):
+    model: ModelName | None = None
 
 
 async def answer(visit: Visit, host: Host) -> Answer:
@@ -75,6 +81,19 @@ async def resume(visit: Visit, host: Host) -> Answer:
     """Let a paused agent go on."""
     agent = visit.named["agent"]
     return await _marked(visit, host, f"resume {agent}", ResumeAgent(agent=agent))
+
+
+async def choose_model(visit: Visit, host: Host) -> Answer:
+    """Use a model for an agent's next turns, until its settings name another; none: what they say."""
+    agent, said = visit.named["agent"], visit.said(ModelSaid)
+    request = ChooseModel(agent=agent, model=said.model)
+
+    async def deed() -> Done:
+        marked = await host.ask_brokerd(request)
+        await heard(host, marked.seq)
+        return Done()
+
+    return await did(visit, host, said.key, f"model of {agent}", deed)
 
 
 async def resume_account(visit: Visit, host: Host) -> Answer:

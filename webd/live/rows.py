@@ -48,6 +48,7 @@ class AgentRow(Struct, frozen=True):
     doing: str
     runner: str
     model: str | None
+    """Of its next turn: what the operator chose, or else what its settings say; None where no model drives it."""
     inbox: int
     turn: int | None
     last_turn_ms: int | None
@@ -201,7 +202,7 @@ def agent_row(cage: Cage, known: Known | None) -> AgentRow:
         since_ms=agent.since_ms if agent is not None and speaks else cage.since_ms,
         doing=plain((agent.status or tool) if agent is not None else ""),
         runner=cage.settings.runner,
-        model=cage.settings.model if cage.settings.runner is Runner.CLAUDE else None,
+        model=_model(cage, known),
         inbox=known.inbox if known else 0,
         turn=agent.turn if agent else None,
         last_turn_ms=known.agent.last_turn_ms if known else None,
@@ -217,6 +218,12 @@ def agent_row(cage: Cage, known: Known | None) -> AgentRow:
         limits=cage.settings.limits,
         egress_hosts=cage.settings.egress_hosts,
     )
+
+
+def _model(cage: Cage, known: Known | None) -> str | None:
+    if known is not None and known.agent.model is not None:
+        return known.agent.model
+    return cage.settings.model if cage.settings.runner is Runner.CLAUDE else None
 
 
 def kept_row(cage: Cage) -> KeptRow:

@@ -143,3 +143,20 @@ def test_the_filter_has_an_address_and_finds(desk: Page) -> None:
     expect(desk.locator(".msg")).to_have_count(1)
     desk.locator("#filter").press("Escape")
     expect(desk.locator(".msg").nth(1)).to_be_visible()
+
+
+def test_a_model_is_chosen_where_one_writes_to_an_agent(desk: Page, posts: list[str]) -> None:
+    desk.goto("/agent/iris/")
+    field, facts = desk.locator("#compose"), desk.locator("aside.side dl").first
+    expect(facts).to_contain_text("demo")
+    field.fill("/model opus")
+    field.press("Enter")
+    expect(facts).to_contain_text("demo · opus")
+    expect(field).to_have_value("")
+    desk.goto("/")
+    desk.goto("/agent/iris/")  # it is brokerd's, not the page's
+    expect(facts).to_contain_text("demo · opus")
+    field.fill("/model")
+    field.press("Enter")
+    expect(facts).not_to_contain_text("opus")
+    assert posts == ["/api/v1/agents/iris/model"] * 2

@@ -5,7 +5,7 @@ import { count, money, short, usage } from "../../../webd/static/words/amounts.j
 import { open, overall, progress } from "../../../webd/static/words/delivery.js";
 import { highlighted, matches, parseFilter } from "../../../webd/static/words/filter.js";
 import { fit, marked } from "../../../webd/static/words/fuzzy.js";
-import { nameProblem, proseAndCode, toolName } from "../../../webd/static/words/names.js";
+import { modelOrdered, nameProblem, proseAndCode, toolName } from "../../../webd/static/words/names.js";
 import { sigil } from "../../../webd/static/words/sigils.js";
 import { atEnd, scrollAfter } from "../../../webd/static/words/sticking.js";
 import { absolute, age, clock, duration, timer, wait } from "../../../webd/static/words/times.js";
@@ -46,8 +46,15 @@ test("names for agents are refused with the reason", () => {
   for (const name of ["iris", "Iris", "9lives", "a_b", "iris\n", "operator", "abcdefghij", "íris"]) assert.notEqual(nameProblem(name, taken), "", name);
 });
 
+test("a model as an order", () => {
+  assert.deepEqual(modelOrdered("/model opus"), { model: "opus" });
+  assert.deepEqual(modelOrdered(" /model  claude-sonnet-4-5\n"), { model: "claude-sonnet-4-5" });
+  assert.deepEqual(modelOrdered("/model"), { model: null });
+  for (const text of ["/models", "/model a b", "say /model opus", "model opus", "/model opus\nhello"]) assert.equal(modelOrdered(text), null, text);
+});
+
 test("tools and code in prose", () => {
-  assert.equal(toolName("mcp__hive__send"), "hive.send");
+  assert.equal(toolName("mcp__notes__send"), "notes.send");
   assert.equal(toolName("Bash"), "Bash");
   assert.deepEqual(proseAndCode("with `librsvg` in"), ["with ", "librsvg", " in"]);
   assert.deepEqual(proseAndCode("a ` b"), ["a ` b"]);

@@ -161,6 +161,21 @@ export const pause = (how, agent) =>
     { said: how === "pause" ? `${agent} is paused: its mail waits` : `${agent} goes on` },
   );
 
+/**
+ * @param {string} agent
+ * @param {string | null} model   of its next turns; null: what its settings say
+ */
+export const chooseModel = (agent, model) =>
+  doing(
+    `model of ${agent}`,
+    `/api/v1/agents/${agent}/model`,
+    model === null ? {} : { model },
+    {
+      said: model === null ? `${agent} uses the model of its settings` : `${agent} uses ${model} from its next turn on`,
+      refused: "no such model",
+    },
+  );
+
 /** @param {string} account */
 export const resumeAccount = (account) =>
   doing(

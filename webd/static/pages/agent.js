@@ -6,6 +6,8 @@ import { Header } from "../agent/header.js";
 import { TailOf } from "../agent/tail.js";
 import { agentNow } from "../live/store.js";
 import { Writing } from "../parts/writing.js";
+import { chooseModel } from "../act/deeds.js";
+import { modelOrdered } from "../words/names.js";
 
 /** @import {Agent} from "../types/wire" */
 /** @import {Tail} from "../live/tail.js" */
@@ -20,11 +22,17 @@ function fate(agent) {
   return "waits in its inbox until it runs again";
 }
 
+/** Obeys `/model …`. @param {string} agent */
+const orderFor = (agent) => (/** @type {string} */ body) => {
+  const ordered = modelOrdered(body);
+  return ordered && chooseModel(agent, ordered.model);
+};
+
 /** @param {{agent: Agent}} props */
 const Prompt = ({ agent }) => html`
   <form class="prompt" aria-label="prompt" onSubmit=${(/** @type {Event} */ event) => event.preventDefault()}>
     <${Writing} place=${`agent ${agent.name}`} id="compose" to=${agent.name} label=${`message to ${agent.name}`}
-      hint=${`say something to ${agent.name}`}
+      hint=${`say something to ${agent.name}`} order=${orderFor(agent.name)}
       before=${html`<span aria-hidden="true">❯</span>`} />
     <p class="hint">
       <span><kbd>enter</kbd> send</span><span><kbd>shift enter</kbd> new line</span><span><kbd>↑</kbd> last prompt</span>

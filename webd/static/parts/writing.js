@@ -19,11 +19,12 @@ import { Icon } from "./pictures.js";
  * @property {string} hint             placeholder
  * @property {ComponentChildren} [before]          what stands left of the text
  * @property {() => void} [onSent]
+ * @property {(body: string) => Promise<unknown> | null} [order]   what is an order to the hive, and no message: obeys it
  * @property {string} [id]
  */
 
 /** @param {WritingProps} props */
-export function Writing({ place, to, in_reply_to, label, hint, before, onSent, id }) {
+export function Writing({ place, to, in_reply_to, label, hint, before, onSent, order, id }) {
   const mine = draft(place);
   /** @type {import("../vendor/preact.js").RefObject<HTMLTextAreaElement | null>} */
   const field = useRef(null);
@@ -34,12 +35,13 @@ export function Writing({ place, to, in_reply_to, label, hint, before, onSent, i
   const post = async () => {
     const body = mine.text.peek().trim();
     if (!body) return;
-    const answer = await send(deed, {
-      to,
-      body,
-      key: mine.key(),
-      ...(in_reply_to === undefined ? {} : { in_reply_to }),
-    });
+    const answer = await (order?.(body) ??
+      send(deed, {
+        to,
+        body,
+        key: mine.key(),
+        ...(in_reply_to === undefined ? {} : { in_reply_to }),
+      }));
     if (!answer) return; // the text stays: it has not been sent
     if (mine.text.peek().trim() === body) mine.sent();
     recalled.current = 0;

@@ -12,6 +12,7 @@ export interface Agent {
   since_ms: number;
   doing: string;
   runner: "demo" | "claude";
+  /** Of its next turn; null where no model drives it. */
   model: string | null;
   inbox: number;
   turn: number | null;

@@ -18,12 +18,21 @@ export function nameProblem(name, taken) {
 }
 
 /**
- * `mcp__hive__send` is shown as `hive.send`, `Bash` as it is.
+ * `mcp__notes__send` is shown as `notes.send`, `Bash` as it is.
  * @param {string} tool
  */
 export function toolName(tool) {
   const [, server, name] = /^mcp__(.+?)__(.+)$/.exec(tool) ?? [];
   return server ? `${server}.${name}` : tool;
+}
+
+/**
+ * `/model opus` as an order to use that model, `/model` alone to use the one of the settings; null for everything else.
+ * @param {string} text
+ */
+export function modelOrdered(text) {
+  const [all, model] = /^\/model(?:\s+(\S+))?$/.exec(text.trim()) ?? [];
+  return all === undefined ? null : { model: model ?? null };
 }
 
 /**
