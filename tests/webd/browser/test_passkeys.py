@@ -39,29 +39,34 @@ def keyed() -> Iterator[RunningHive]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def site(keyed: RunningHive) -> str:
-    """Its dashboard by name: a passkey belongs to one."""
-    return keyed.base_url.replace("127.0.0.1", "localhost")
+def by_name(address: str) -> str:
+    """An address of a dashboard by its name: a passkey belongs to one."""
+    return address.replace("127.0.0.1", "localhost")
 
 
-@pytest.fixture(scope="module")
-def signed_in(chromium: Browser, keyed: RunningHive, site: str) -> Any:
-    with context(chromium, site, DESK) as signing_in:
+def signed_in_at(chromium: Browser, at: RunningHive) -> Any:
+    with context(chromium, by_name(at.base_url), DESK) as signing_in:
         page = signing_in.new_page()
-        page.goto(keyed.hivectl("login")["url"].replace("127.0.0.1", "localhost"))
+        page.goto(by_name(at.hivectl("login")["url"]))
         expect(page.locator("#swarm")).to_be_visible()
         return signing_in.storage_state()
 
 
+@pytest.fixture(scope="module")
+def signed_in(chromium: Browser, keyed: RunningHive) -> Any:
+    return signed_in_at(chromium, keyed)
+
+
 @pytest.fixture
 def browsing(
-    chromium: Browser, site: str, signed_in: Any, request: pytest.FixtureRequest
+    chromium: Browser, keyed: RunningHive, signed_in: Any, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Page]]:
     """A function: a page that is signed in, of this size."""
     with ExitStack() as opened:
         yield lambda size=DESK: opened.enter_context(
-            watched(opened.enter_context(context(chromium, site, size, signed_in)), request)
+            watched(
+                opened.enter_context(context(chromium, by_name(keyed.base_url), size, signed_in)), request
+            )
         )
 
 
@@ -87,6 +92,14 @@ def proposed(keyed: RunningHive, icon: str) -> int:
         keyed.places.state, "iris", lambda text: re.sub("icon.*\n", "", text) + f'icon = "{icon}"\n'
     )
     return int(keyed.hivectl("propose", "iris", "config", "--commit", made)["number"])
+
+
+def ssh_key(keyed: RunningHive, folder: Path) -> Path:
+    """A key of the real ssh-keygen, enrolled as `desktop`."""
+    key = folder / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    keyed.hivectl("enrol", "desktop", "--ssh", f"{key}.pub")
+    return key
 
 
 def card(page: Page, number: int) -> Any:
@@ -132,6 +145,8 @@ def test_a_passkey_is_made_here_and_enrolled_by_root(
     name.fill("laptop")
     command = page.get_by_label("command for root")
     expect(command).to_contain_text(re.compile(r"^hivectl enrol laptop --passkey [\w-]+$"))
+    page.get_by_role("button", name="copy").click()
+    expect(page.locator(".toast")).to_contain_text("the command is copied")
     picture(page, "enrol made 1440")
     assert axe(page) == []
     assert sideways(page) <= 0
@@ -207,9 +222,7 @@ def test_without_the_key_nothing_is_deployed(
 def test_where_only_ssh_keys_decide_the_card_says_what_to_type(
     browsing: Callable[..., Page], keyed: RunningHive, keys: list[dict[str, Any]], tmp_path: Path, axe: Axe
 ) -> None:
-    key = tmp_path / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    keyed.hivectl("enrol", "desktop", "--ssh", f"{key}.pub")
+    key = ssh_key(keyed, tmp_path)
     keyed.hivectl("revoke", "laptop", "--yes")
     number = proposed(keyed, "moth")
     page = browsing(PHONE)
@@ -231,3 +244,38 @@ def test_where_only_ssh_keys_decide_the_card_says_what_to_type(
     page.goto("/#calls")
     expect(page.locator("#swarm")).to_be_visible()
     expect(page.locator(f"[data-proposal='iris/{number}']")).to_have_count(0)
+
+
+@pytest.mark.allow_noise("RS256")
+def test_of_two_keys_each_decides_on_what_it_was_shown(
+    chromium: Browser, tmp_path: Path, request: pytest.FixtureRequest, axe: Axe
+) -> None:
+    with ExitStack() as opened:
+        two = opened.enter_context(
+            started("--runner", "demo", "--agents", "iris", settings="[approvals]\nrequired = 2\n")
+        )
+        session = signed_in_at(chromium, two)
+        browsing = opened.enter_context(context(chromium, by_name(two.base_url), DESK, session))
+        page = opened.enter_context(watched(browsing, request))
+        authenticator(page, [])
+        page.goto("/enrol")
+        page.get_by_role("button", name="make a passkey").click()
+        page.get_by_label("what it is called").fill("laptop")
+        command = page.get_by_label("command for root")
+        expect(command).to_contain_text("hivectl enrol laptop --passkey")
+        two.hivectl(*(command.text_content() or "").split()[1:])
+        key = ssh_key(two, tmp_path)
+        number = proposed(two, "bee")
+        waiting = card(page, number)
+        approve = waiting.get_by_role("button", name=f"approve proposal {number} of iris")
+        approve.click()
+        expect(waiting).to_contain_text("another key must agree")
+        expect(waiting).to_contain_text("laptop")
+        assert two.hivectl("proposals", "iris")[0]["state"] == "open"
+        picture(page, "passkey one of two 1440")
+        assert axe(page, f"[data-proposal='iris/{number}']") == []
+        two.hivectl("approve", "iris", str(number), "--yes", "--sign", str(key))
+        expect(waiting).to_have_count(0)
+        page.goto(f"/agent/iris/config?tag=proposal/{number}")
+        expect(page.get_by_role("heading", name=f"deployed/{number}")).to_be_visible()
+        expect(page.locator(".viewer .facts")).to_contain_text("passkey laptop and ssh desktop")
