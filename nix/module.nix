@@ -131,6 +131,7 @@ let
   };
 in
 {
+  options.hyperhive.enable = mkEnableOption "the hive, as services.hyperhive.enable does";
   options.services.hyperhive = {
     enable = mkEnableOption "the hive";
     packages = lib.genAttrs (daemons ++ [ "harness" "hivectl" ]) (name: mkOption {
@@ -167,7 +168,7 @@ in
     };
   };
 
-  config = mkIf cfg.enable {
+  config = mkIf (cfg.enable || config.hyperhive.enable) {
     assertions = [
       {
         assertion = builtins.elem cfg.web.host [ "127.0.0.1" "::1" "[::1]" ] || cfg.web.https;

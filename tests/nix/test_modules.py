@@ -188,6 +188,12 @@ class TestHost:
         assert tomllib.loads(host["settings"]["hyperhive/webd.toml"])["hosts"] == ["hive.example.org"]
         assert host["groups"]["hive-admin"]["members"] == ["ada"]
 
+    def test_the_short_name_does_as_the_long_one(self, host: dict[str, Any]) -> None:
+        """S-206."""
+        more = "{ lib, ... }: { services.hyperhive.enable = lib.mkForce false; hyperhive.enable = %s; }"
+        assert cases("host", "--arg", "more", more % "true") == host
+        assert cases("host", "--arg", "more", more % "false")["units"] == {}
+
     @pytest.mark.parametrize(
         ("more", "words"),
         [
