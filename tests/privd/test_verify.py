@@ -19,11 +19,14 @@ import trio
 from privd.audit_files import NAME
 from privd.git.applied import Applied
 from privd.policy.audit_chain import Action
+from privd.policy.proposals import DAY_MS
 from privd.policy.record import Approved, Deployed, Mark, decode, encode, tag_name
 from privd.verify import Report, listed, noted, verify
+from protocol.approvals import ProposalKind
 from protocol.configuration import Deny, RollBack
 from protocol.privd import DestroyCage, PurgeAgent, StopCage
 from protocol.problem import Refused
+from runtime.clock import now_ms
 from tests.support.configuring import Desk, desk, ground, toml
 
 pytestmark = [pytest.mark.root, pytest.mark.cage]
@@ -285,6 +288,21 @@ def test_as_people_ask_for_it(place: Path) -> None:
     nowhere = run(place.parent / "nowhere", "verify")
     assert (nowhere.returncode, "no hive is in this folder" in nowhere.stderr) == (1, True)
     assert not (place.parent / "nowhere").exists()
+
+
+def test_what_nobody_decided_in_time_is_told_as_privds_own(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def live() -> None:
+        async with desk(place) as at:
+            await at.propose("nova", ProposalKind.SPAWN)
+            monkeypatch.setattr("privd.proposals.now_ms", lambda: now_ms() + 8 * DAY_MS)
+            await at.host.proposals.expire()
+
+    trio.run(live)
+    expired = listed(place, 1, "nova")[0]
+    assert (expired.op, expired.by, expired.number, expired.verdict) == ("expire", "privd", 1, "done")
+    assert told(place) == ""
 
 
 def test_what_was_purged_is_no_fault(place: Path) -> None:

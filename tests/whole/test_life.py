@@ -69,3 +69,12 @@ def test_what_cannot_be_says_why(any_hive: RunningHive) -> None:
         done = any_hive.hivectl_raw(*words)
         assert (done.returncode, text in done.stderr) == (code, True), (words, done.stderr)
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_roots_record_of_all_that_is_whole(any_hive: RunningHive) -> None:
+    """Whoever the hive belongs to; what was done by whom stands in it."""
+    assert any_hive.hivectl("audit", "verify")["faults"] == []
+    rows = any_hive.hivectl("audit", "--agent", "atlas", "--limit", "1000")
+    told = [(row["op"], row["verdict"]) for row in rows if row["by"] == "operator"]
+    for op in ("start_cage", "stop_cage", "restart_cage", "rebuild_cage", "destroy_cage", "purge_agent"):
+        assert (op, "done") in told
