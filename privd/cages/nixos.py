@@ -22,6 +22,7 @@ from msgspec import Struct
 from privd.cages import folders
 from privd.cages.boot import FAILURE_LINES_MAX, end_holders, is_locked, take_lock
 from privd.cages.control_groups import of_process
+from privd.cages.held import Record, hold, read_record
 from privd.cages.identity import Identity, mapped
 from privd.cages.journal import Journal
 from privd.cages.nixos_conf import (
@@ -51,15 +52,7 @@ from privd.cages.nixos_host import (
     remove_folders,
     write_whole,
 )
-from privd.cages.nixos_running import (
-    NixosCage,
-    Record,
-    end_unit,
-    found,
-    hold,
-    leader_fault,
-    read_record,
-)
+from privd.cages.nixos_running import NixosCage, end_unit, found, leader_fault
 from privd.cages.processes import boot_id
 from privd.cages.running import COUNTED
 from privd.cages.spec import CageSpec, Exit, How, Places

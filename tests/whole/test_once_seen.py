@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import trio
 
-from privd.cages.running import Record
+from privd.cages.held import Record
 from protocol.brokerd import ListMessages, ReadTail
 from protocol.messages import DeliveryState, Message
 from protocol.names import MANAGER_NAME
