@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from privd import templates
 from privd.approvers import Approvers
@@ -28,6 +29,7 @@ from privd.policy.proposals import DAY_MS, Shown, Standing
 from privd.policy.record import Agreed, Approved, Asked, Denied, Mark, Word, agreed_of, proposed_within
 from privd.policy.system_text import FILE as SYSTEM_FILE
 from privd.settings import PrivdSettings
+from privd.systems import Systems
 from protocol.approvals import (
     AnyProof,
     CapabilityChange,
@@ -54,6 +56,7 @@ class Agents(Protocol):
     """What proposals need of the hive."""
 
     boxes: Boxes
+    systems: Systems
     approvers: Approvers
     audit: Audit
 
@@ -195,7 +198,13 @@ class Proposals:
             return ProposalPage(proposal, base, diff, "", "", "")
         host = os.uname().nodename
         shown = policy.show(
-            proposal, base, hive=self._settings.state, host=host, nonce=new_key(), now_ms=now_ms()
+            proposal,
+            base,
+            hive=self._settings.state,
+            host=host,
+            nonce=new_key(),
+            now_ms=now_ms(),
+            systems=self._agents.systems.pinned() or UNSET,
         )
         while len(self._shown) >= SHOWN_MAX:
             del self._shown[next(iter(self._shown))]

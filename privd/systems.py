@@ -25,6 +25,10 @@ class Systems:
         """What a cage that is made now would be made from, as of the last look; by what drives its agent."""
         return self._bases.get(runner) or self.look(runner)
 
+    def pinned(self) -> dict[str, str]:
+        """The sources of every system that is built here, by their whole hashes; nothing where none is."""
+        return self._backend.sources()
+
     def look(self, runner: Runner) -> dict[str, str]:
         """As of this moment."""
         found = self._bases[runner] = self._backend.base(programs(self._settings, runner))

@@ -81,6 +81,10 @@ class Backend(Protocol):
         """What a cage that is made now is made from; *programs* are folders of ours that it would see, by part."""
         ...
 
+    def sources(self) -> dict[str, str]:
+        """What systems are built from, by name and hash; nothing where none are."""
+        ...
+
     def record(self, agents: Iterable[str]) -> dict[str, bytes]:
         """What the meta repository holds of these agents beside privd's own files, by path."""
         ...

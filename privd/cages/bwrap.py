@@ -55,6 +55,9 @@ class Bwrap(Struct, frozen=True):
     def base(self, programs: Mapping[str, str]) -> dict[str, str]:
         return bases.of_host(programs)
 
+    def sources(self) -> dict[str, str]:
+        return {}
+
     def record(self, agents: Iterable[str]) -> dict[str, bytes]:
         return {}
 

@@ -87,6 +87,9 @@ class Nixos(Struct, frozen=True):
         """An agent's system brings its programs: those of the host do not count."""
         return self.ground.base() if self.ground is not None else {}
 
+    def sources(self) -> dict[str, str]:
+        return self.ground.sources() if self.ground is not None else {}
+
     def record(self, agents: Iterable[str]) -> dict[str, bytes]:
         """One flake with an input for each agent, and its lock."""
         pins = {name: pin for name in agents if (pin := self.flakes.pin(name)) is not None}

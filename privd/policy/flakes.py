@@ -35,9 +35,13 @@ class Ground(Struct, frozen=True):
     nixpkgs: Pin
     system: str
 
+    def sources(self) -> dict[str, str]:
+        """Its parts, by their hashes."""
+        return {"hyperhive": self.hyperhive.nar_hash, "nixpkgs": self.nixpkgs.nar_hash}
+
     def base(self) -> dict[str, str]:
         """Its parts, short (`privd.policy.base`)."""
-        return {"hyperhive": _short(self.hyperhive.nar_hash), "nixpkgs": _short(self.nixpkgs.nar_hash)}
+        return {name: _short(nar_hash) for name, nar_hash in self.sources().items()}
 
 
 def flake(ground: Ground, agents: Mapping[str, Pin]) -> dict[str, bytes]:

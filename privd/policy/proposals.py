@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from protocol.approvals import Proposal, ProposalKind, ProposalState
 from protocol.limits import APPROVAL_DOCUMENT_S, PROPOSALS_OPEN_MAX, PROPOSALS_PER_HOUR_MAX
@@ -41,6 +41,8 @@ class Document(Struct, frozen=True):
     nonce: str
     from_ms: int
     until_ms: int
+    systems: dict[str, str] | UnsetType = UNSET
+    """On NixOS: what the agent's system would be built from, by the hash of each source."""
 
 
 class Shown(Struct, frozen=True):
@@ -136,7 +138,14 @@ def check_open(proposal: Proposal, now_ms: int) -> None:
 
 
 def show(
-    proposal: Proposal, current_base: str | None, *, hive: str, host: str, nonce: str, now_ms: int
+    proposal: Proposal,
+    current_base: str | None,
+    *,
+    hive: str,
+    host: str,
+    nonce: str,
+    now_ms: int,
+    systems: dict[str, str] | UnsetType = UNSET,
 ) -> Shown:
     """The document for a proposal as it stands now."""
     document = Document(
@@ -152,6 +161,7 @@ def show(
         nonce=nonce,
         from_ms=now_ms,
         until_ms=now_ms + APPROVAL_DOCUMENT_S * 1000,
+        systems=systems,
     )
     text = msgspec.json.encode(document, order="deterministic").decode()
     return Shown(document, text, hashlib.sha256(text.encode()).hexdigest())

@@ -1,5 +1,7 @@
 """What a deployment builds before it switches anything: its lines in the log, its failure before a cage is touched."""
 
+import json
+
 import pytest
 import trio
 
@@ -95,6 +97,9 @@ async def test_on_nixos_an_agent_has_a_file_for_its_system() -> None:
             assert subjects == {"agent.nix": True, "package jq": False, "system option services.redis": True}
             shown = await at.show(proposal)
             assert shown.proposal.capabilities == proposal.capabilities
+            assert json.loads(shown.document)["systems"] == {"nixpkgs": "made up"}, (
+                "what it is built from is approved, too"
+            )
             await at.healthy(await at.approve(proposal, shown))
             assert at.backend.aimed["iris"]["agent.nix"].data == text.encode()
 
@@ -107,3 +112,4 @@ async def test_elsewhere_such_a_file_is_left_out_and_said() -> None:
             proposal = await at.propose("iris", ProposalKind.CONFIG, commit)
             (only,) = proposal.capabilities
             assert (only.subject, only.notable) == ("left out", True)
+            assert "systems" not in json.loads((await at.show(proposal)).document)

@@ -78,6 +78,9 @@ class FakeBackend:
     def base(self, programs: Mapping[str, str]) -> dict[str, str]:
         return {**programs, "host": self.system}
 
+    def sources(self) -> dict[str, str]:
+        return {"nixpkgs": self.system} if self.name == "nixos" else {}
+
     def record(self, agents: Iterable[str]) -> dict[str, bytes]:
         return {}
 
