@@ -270,7 +270,10 @@ def test_of_two_keys_each_decides_on_what_it_was_shown(
         approve = waiting.get_by_role("button", name=f"approve proposal {number} of iris")
         approve.click()
         expect(waiting).to_contain_text("another key must agree")
-        expect(waiting).to_contain_text("laptop")
+        proving = waiting.get_by_role("note", name="what proves an approval")
+        expect(proving).to_contain_text("every passkey has approved it")
+        expect(proving).to_contain_text(f"hivectl approve iris {number} --sign KEYFILE")
+        expect(approve).to_be_disabled()
         assert two.hivectl("proposals", "iris")[0]["state"] == "open"
         picture(page, "passkey one of two 1440")
         assert axe(page, f"[data-proposal='iris/{number}']") == []

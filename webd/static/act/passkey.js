@@ -15,6 +15,9 @@ const HANDLE_BYTES = 16;
 /** Why no passkey can be used here; null when nothing is in the way. */
 export const hindrance = () => obstacle(location, "PublicKeyCredential" in window && window.isSecureContext);
 
+/** @param {string} id   a credential, as base64 */
+const named = (id) => ({ type: /** @type {const} */ ("public-key"), id: fromBase64(id) });
+
 /**
  * What holds a ceremony up, in words. The browser says little on purpose.
  * @param {unknown} fault
@@ -30,15 +33,16 @@ function refused(fault) {
 }
 
 /**
- * Let one of the enrolled passkeys sign a digest. A Refusal says why it did not.
- * @param {{digest: string, approvers: readonly Approver[]}} shown   the page of the proposal
+ * Let one of these passkeys sign a digest. A Refusal says why it did not.
+ * @param {string} digest        64 hex digits
+ * @param {readonly string[]} ids   credentials, as base64
  * @returns {Promise<PasskeyProof>}
  */
-export async function prove({ digest, approvers }) {
+export async function prove(digest, ids) {
   const options = {
     challenge: fromHex(digest),
     rpId: location.hostname,
-    allowCredentials: credentials(approvers).map((id) => ({ type: /** @type {const} */ ("public-key"), id: fromBase64(id) })),
+    allowCredentials: ids.map(named),
     userVerification: /** @type {const} */ ("required"),
     timeout: PATIENCE_MS,
   };
@@ -70,7 +74,7 @@ export async function make(hive, approvers) {
       residentKey: /** @type {const} */ ("discouraged"),
       userVerification: /** @type {const} */ ("required"),
     },
-    excludeCredentials: credentials(approvers).map((id) => ({ type: /** @type {const} */ ("public-key"), id: fromBase64(id) })),
+    excludeCredentials: credentials(approvers).map(named),
     attestation: /** @type {const} */ ("none"),
     timeout: PATIENCE_MS,
   };

@@ -11,16 +11,19 @@ import { credentials } from "../words/passkeys.js";
 /**
  * What is needed of a proposal's page.
  * @typedef {object} Shown
- * @property {{agent: string, number: number}} proposal
+ * @property {{agent: string, number: number, approvals: string[]}} proposal
  * @property {string} digest
  * @property {string} code
  * @property {Approver[]} approvers     empty while a click is enough
  */
 
+/** Passkeys that have not approved it yet. @param {Shown} shown */
+const left = ({ proposal, approvers }) => credentials(approvers.filter(({ name }) => !proposal.approvals.includes(name)));
+
 /** With what this page can approve; "terminal": it cannot. @param {Shown} shown @returns {"click" | "passkey" | "terminal"} */
-export function wayOf({ approvers }) {
-  if (!approvers.length) return "click";
-  return credentials(approvers).length && !hindrance() ? "passkey" : "terminal";
+export function wayOf(shown) {
+  if (!shown.approvers.length) return "click";
+  return left(shown).length && !hindrance() ? "passkey" : "terminal";
 }
 
 /**
@@ -29,18 +32,21 @@ export function wayOf({ approvers }) {
  * @returns {Promise<PasskeyProof | {kind: "click"}>}
  */
 export async function proofOf(shown) {
-  return wayOf(shown) === "click" ? { kind: "click" } : await prove(shown);
+  return wayOf(shown) === "click" ? { kind: "click" } : await prove(shown.digest, left(shown));
 }
 
 /** `1234 5678`. @param {string} code */
 const spacedCode = (code) => code.replace(/(?<=^.{4})/, " ");
 
 /** @param {{shown: Shown}} props */
-function AtTerminal({ shown: { proposal, approvers } }) {
-  const passkeys = credentials(approvers).length;
-  const held = passkeys ? hindrance() : null;
+function AtTerminal({ shown }) {
+  const { proposal, approvers } = shown;
+  const held = left(shown).length ? hindrance() : null;
+  const why = credentials(approvers).length
+    ? "every passkey has approved it: the other keys sign at your terminal."
+    : "only SSH keys are enrolled: they sign at your terminal.";
   return html`
-    <p>${passkeys ? `no passkey can be used here: ${held?.why ?? ""}.` : "only SSH keys are enrolled: they sign at your terminal."}</p>
+    <p>${held ? `no passkey can be used here: ${held.why}.` : why}</p>
     ${held?.instead && html`<p><a href=${held.instead}>open this page by name</a>, and sign in there</p>`}
     <p class="command"><code>hivectl approve ${proposal.agent} ${proposal.number} --sign KEYFILE</code></p>`;
 }
