@@ -304,15 +304,15 @@ class Host:
             deployed = generation_of(ledger.tags) is not None or unfinished(ledger.tags)
             if deployed or self.standing(agent) is not Standing.LIVING:
                 return
-            at_ms = now_ms()
-            ledger.applied.make()
+            at_ms, number = now_ms(), ledger.record().next_number
             objects = tree_of(render(self.keeper(agent).record.settings, self.ground(agent)))
             commit = commit_of(objects[-1].id, (), f"Take up {agent} as it is", at_ms // 1000)
-            await ledger.work(lambda applied: applied.put((*objects, commit)))
-            await ledger.work(lambda applied: applied.move_main(commit.id))
             begun = Begun(DeploymentKind.SPAWN, commit.id, objects[-1].id, None, at_ms)
-            number = ledger.record().next_number
-            await ledger.write(Mark.DEPLOYED, number, commit.id, Deployed(at_ms, begun, ""), at_ms)
+            async with self.audit.effect("take_up", agent, number):
+                ledger.applied.make()
+                await ledger.work(lambda applied: applied.put((*objects, commit)))
+                await ledger.work(lambda applied: applied.move_main(commit.id))
+                await ledger.write(Mark.DEPLOYED, number, commit.id, Deployed(at_ms, begun, ""), at_ms)
         await self.went_live(f"Take up {agent} as it is", at_ms)
         await self.fill(agent, commit.id)
 

@@ -175,10 +175,7 @@ def _checked(folder: Path, approvers: tuple[Approver, ...]) -> Checked:
 def _made(records: list[Checked]) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
     """When generations and approvals were made that the log must tell of."""
     deployed = {
-        (each.agent, number): found.at_ms
-        for each in records
-        for number, found in each.deployed.items()
-        if number not in each.taken_up
+        (each.agent, number): found.at_ms for each in records for number, found in each.deployed.items()
     }
     approved = {
         (each.agent, number): found.approved.at_ms

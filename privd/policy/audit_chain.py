@@ -8,7 +8,8 @@ from msgspec import Struct
 from privd.policy.audit import DONE, FIRST, About, AnyLine, Begin, End, Head, Note, decode, follows, head_of
 from protocol.approvals import Approver
 
-DEPLOYED_BY: Final = "deploy_sealing"
+DEPLOYED_BY: Final = frozenset({"deploy_sealing", "take_up"})
+APPROVED_BY: Final = frozenset({"approve"})
 
 
 class Action(Struct):
@@ -102,39 +103,35 @@ class Chain:
 def unexplained(
     chain: Chain, deployed: Mapping[tuple[str, int], int], approved: Mapping[tuple[str, int], int]
 ) -> list[str]:
-    """What the record says and the log does not, or the other way round.
+    """What the record says and the log does not, or the other way round; the record outlives its agent.
 
-    `deployed` and `approved`: when each generation and each approval was made, by agent and number, as far as a step
-    of privd or a word of an operator made it.
+    `deployed` and `approved`: when each generation and each approval was made, by agent and number.
     """
     if chain.first is None:
         return [
             f"the log is empty, but {agent} has generation {number}" for agent, number in sorted(deployed)
         ]
     since_ms = chain.first.at_ms
-    told = {
-        op: {
+    found: list[str] = []
+    for what, ops, rows in (("approval", APPROVED_BY, approved), ("generation", DEPLOYED_BY, deployed)):
+        told = {
             (each.agent, each.number)
             for each in chain.actions
-            if each.op == op and each.verdict in {DONE, ""}
+            if each.op in ops and each.verdict in {DONE, ""}
         }
-        for op in ("approve", DEPLOYED_BY)
-    }
-    found = [
-        f"{what} {number} of {agent} is in the record, but not in the log"
-        for what, op, rows in (("approval", "approve", approved), ("generation", DEPLOYED_BY, deployed))
-        for (agent, number), at_ms in sorted(rows.items())
-        if at_ms > since_ms and (agent, number) not in told[op]
+        found += [
+            f"{what} {number} of {agent} is in the record, but not in the log"
+            for (agent, number), at_ms in sorted(rows.items())
+            if at_ms > since_ms and (agent, number) not in told
+        ]
+    return found + [
+        f"line {each.seq} made generation {each.number} of {each.agent}, which is not in the record"
+        for each in chain.actions
+        if each.op in DEPLOYED_BY
+        and each.verdict == DONE
+        and each.number is not None
+        and (each.agent, each.number) not in deployed
     ]
-    purged = {each.agent: each.seq for each in chain.actions if each.op == "purge_agent"}
-    for each in chain.actions:
-        if each.op != DEPLOYED_BY or each.verdict != DONE or each.number is None:
-            continue
-        if (each.agent, each.number) not in deployed and purged.get(each.agent, 0) < each.seq:
-            found.append(
-                f"line {each.seq} made generation {each.number} of {each.agent}, which is not in the record"
-            )
-    return found
 
 
 def unexplained_keys(chain: Chain, approvers: Iterable[Approver]) -> list[str]:

@@ -142,9 +142,9 @@ def test_the_record_and_the_log_explain_each_other() -> None:
     log.did("deploy_sealing", "iris", 1)
     log.did("approve", "iris", 2, verdict="")  # privd was killed after the tag was made
     log.did("deploy_sealing", "iris", 2, verdict="")
-    log.did("deploy_sealing", "nova", 1)
-    log.did("purge_agent", "nova")
-    made = {("iris", 1): 150, ("iris", 2): 150, ("atlas", 1): 5}
+    log.did("take_up", "nova", 1)
+    assert unexplained(log.chain, {("iris", 1): 150, ("iris", 2): 150, ("nova", 1): 150}, {}) == []
+    made = {("iris", 1): 150, ("iris", 2): 150, ("nova", 1): 5, ("atlas", 1): 5}
     assert unexplained(log.chain, made, made) == []
 
 

@@ -26,6 +26,7 @@ from protocol.approvals import ProposalKind
 from protocol.configuration import Deny, RollBack
 from protocol.privd import DestroyCage, PurgeAgent, StopCage
 from protocol.problem import Refused
+from protocol.settings import AgentSettings
 from runtime.clock import now_ms
 from tests.support.configuring import Desk, desk, ground, toml
 
@@ -303,6 +304,19 @@ def test_what_nobody_decided_in_time_is_told_as_privds_own(
     expired = listed(place, 1, "nova")[0]
     assert (expired.op, expired.by, expired.number, expired.verdict) == ("expire", "privd", 1, "done")
     assert told(place) == ""
+
+
+def test_an_agent_that_is_older_than_its_record_is_taken_up_and_told(place: Path) -> None:
+    async def live() -> None:
+        async with desk(place) as at:
+            await at.host.make(AgentSettings(name="otto"))
+            await at.host.adopt("otto")
+
+    trio.run(live)
+    report = verify(place, None)
+    assert report.faults == ()
+    assert report.notices == ("otto: generation 1 was taken up as it was, with no approval",)
+    assert [each.op for each in listed(place, 9, "otto")] == ["take_up"]
 
 
 def test_what_was_purged_is_no_fault(place: Path) -> None:
