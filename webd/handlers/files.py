@@ -32,10 +32,17 @@ async def listed(visit: Visit, host: Host) -> Answer:
 async def measured(visit: Visit, host: Host) -> Answer:
     """What an agent's files take on the disk, counted now; null for one that has gone.
 
-    A page asks by itself, for agents that may be purged at that moment: a browser would print a 404 as an error.
+    A page asks by itself, for agents that may be purged at that moment: a browser would print a 404 as an error. A
+    count that a purge has cut short fails; asked once more, privd knows that the agent has gone.
     """
+    request = MeasureState(agent=visit.named["agent"])
     try:
-        return as_json(await host.ask_privd(MeasureState(agent=visit.named["agent"])))
+        try:
+            return as_json(await host.ask_privd(request))
+        except Refused as refused:
+            if refused.problem is not Problem.FAILED:
+                raise
+            return as_json(await host.ask_privd(request))
     except Refused as refused:
         if refused.problem is not Problem.NOT_FOUND:
             raise

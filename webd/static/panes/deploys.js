@@ -1,5 +1,5 @@
 /** D3PL0Y: what is being made live, with its log as it grows; what was; and what came to nothing. */
-import { html, useEffect, useMemo, useState } from "../html.js";
+import { html, signal, useEffect, useMemo, useState } from "../html.js";
 import { cancelDeployment, deedOf, rollBack } from "../act/decisions.js";
 import { BuildLog } from "../live/buildlog.js";
 import { agents, builds, deployments, proposals } from "../live/store.js";
@@ -11,6 +11,7 @@ import { count } from "../words/amounts.js";
 import { deploymentWords, generations, history, isGivableUp, isOlder, runs, short } from "../words/decisions.js";
 
 /** @import {BuildLine, Deployment, Proposal} from "../types/wire" */
+/** @import {Signal} from "../vendor/signals-core.js" */
 
 const SHOWN_MAX = 5;
 const TAIL_LINES = 6;
@@ -39,15 +40,27 @@ function Log({ row: { agent, number } }) {
     </div>`;
 }
 
-/** @param {{row: Deployment, open: boolean, toggle: () => void}} props */
-const LogButton = ({ row: { agent, number }, open, toggle }) => html`
-  <button class="btn quiet" type="button" aria-expanded=${open ? "true" : "false"} onClick=${toggle}>log<span
-    class="sr"> of deployment ${number} of ${agent}</span></button>`;
+/** Logs that are open, by the key of their deployment: they stay open when it ends. @type {Signal<ReadonlySet<string>>} */
+const opened = signal(new Set());
+
+/** @param {Deployment} row */
+const isOpen = ({ agent, number }) => opened.value.has(`${agent}/${number}`);
+
+/** @param {{row: Deployment}} props */
+function LogButton({ row: { agent, number }, row }) {
+  const toggle = () => {
+    const next = new Set(opened.peek());
+    if (!next.delete(`${agent}/${number}`)) next.add(`${agent}/${number}`);
+    opened.value = next;
+  };
+  return html`
+    <button class="btn quiet" type="button" aria-expanded=${isOpen(row) ? "true" : "false"} onClick=${toggle}>log<span
+      class="sr"> of deployment ${number} of ${agent}</span></button>`;
+}
 
 /** One that is under way. @param {{row: Deployment}} props */
 function Running({ row }) {
   const { agent, number, state, since_ms, began_ms, detail, commit } = row;
-  const [open, setOpen] = useState(false);
   const lines = builds.value.get(`${agent}/${number}`)?.lines ?? [];
   return html`
     <li class="card mauve job" data-deployment=${`${agent}/${number}`}>
@@ -56,9 +69,9 @@ function Running({ row }) {
         <span class="end fine">began <${Since} ms=${began_ms} after=" ago" /></span></p>
       <progress value=${FAR[state] ?? 0} max=${STEPS} aria-label=${`${agent}: ${state}, step ${FAR[state] ?? 0} of ${STEPS}`}></progress>
       ${detail && html`<p class="fine">${detail}</p>`}
-      ${open ? html`<${Log} row=${row} />` : lines.length > 0 && html`<div class="buildlog last" aria-hidden="true"><${Lines} lines=${lines.slice(-TAIL_LINES)} /></div>`}
+      ${isOpen(row) ? html`<${Log} row=${row} />` : lines.length > 0 && html`<div class="buildlog last" aria-hidden="true"><${Lines} lines=${lines.slice(-TAIL_LINES)} /></div>`}
       <div class="acts">
-        <${LogButton} row=${row} open=${open} toggle=${() => setOpen(!open)} />
+        <${LogButton} row=${row} />
         ${
           isGivableUp(row) &&
           html`<${Armed} deed=${deedOf.cancel(row)} doing="giving up…"
@@ -71,7 +84,6 @@ function Running({ row }) {
 /** One that has ended. @param {{row: Deployment, newest: Map<string, number>}} props */
 function Ended({ row, newest }) {
   const { agent, number, state, kind, ended_ms, detail, commit } = row;
-  const [open, setOpen] = useState(false);
   const live = state === "deployed" && kind !== "init" && newest.get(agent) === number;
   return html`
     <li class=${`deploy ${state}`} data-deployment=${`${agent}/${number}`}>
@@ -79,7 +91,7 @@ function Ended({ row, newest }) {
       <span class="became">${live ? "live" : state} <${Since} ms=${ended_ms ?? row.since_ms} after=" ago" /></span>
       <span class="why"><a class="sha" href=${`/agent/${agent}/config?commit=${commit}`} title=${commit}>${short(commit)}</a> ${detail}</span>
       <span class="acts">
-        <${LogButton} row=${row} open=${open} toggle=${() => setOpen(!open)} />
+        <${LogButton} row=${row} />
         ${
           isOlder(row, newest) &&
           agents.value.has(agent) &&
@@ -87,7 +99,7 @@ function Ended({ row, newest }) {
             run=${() => rollBack(row)}>roll back<span class="sr"> ${agent} to generation ${number}</span><//>`
         }
       </span>
-      ${open && html`<${Log} row=${row} />`}
+      ${isOpen(row) && html`<${Log} row=${row} />`}
     </li>`;
 }
 
