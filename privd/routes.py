@@ -62,9 +62,13 @@ CHANGES_NOTHING: Final = frozenset[type[Request]](
         ReadLog,
         ReadDiff,
         ReadFile,
+        ConfirmHealth,
     }
 )
-"""Beside the watches. Whatever is not named here stands in the audit log, before and after."""
+"""Beside the watches. Whatever is not named here stands in the audit log, before and after.
+
+What comes of `ConfirmHealth` stands in the step that waits for it; a cage could make brokerd send many.
+"""
 
 ROUTES: Final = (
     Hello.answered_by(greeting.hello, callers=OPERATOR | BROKER | EGRESS),
