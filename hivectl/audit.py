@@ -77,7 +77,7 @@ async def _verify(values: argparse.Namespace) -> int:
     words = ("--head", values.head) if values.head else ()
     answered = await run_module(PROGRAM, values.places.state, *words, answers=(0, EXIT_FAULTS))
     report = msgspec.json.decode(answered, type=Report)
-    print(tables.document(report) if values.json else "\n".join(_said(report)))
+    print(tables.document(report) if values.json else "\n".join(said(report)))
     return EXIT_FAULTS if report.faults else 0
 
 
@@ -104,7 +104,7 @@ def actions(rows: list[Action]) -> str:
     )
 
 
-def _said(report: Report) -> Iterator[str]:
+def said(report: Report) -> Iterator[str]:
     first, last = report.lines
     proofs = ", ".join(f"{count} by {tables.printable(how)}" for how, count in sorted(report.proofs.items()))
     yield f"log: lines {first} to {last}"
