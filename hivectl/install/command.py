@@ -34,6 +34,11 @@ OF_UP: Final = ("run", "egress")
 """What `up` leaves in the hive's folder that nobody uses any more: dead sockets, and copies of keys."""
 READY_S: Final = 60.0
 JOURNAL_LINES: Final = "5"
+AFTER: Final = {
+    True: "Cages that run with older programs are brought up to these one by one; hivectl status says how far it is.",
+    False: "Cages that run keep the programs they were started with; hivectl rebuild-all gives them the new ones.",
+}
+"""What becomes of cages that ran before, by `cages.rebuild_stale`."""
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -206,9 +211,7 @@ async def _show(places: Places, given: HiveSettings, say: Say) -> None:
         f"  works once, for five minutes; hivectl login prints another. The hive: systemctl status {TARGET}"
     )
     if not is_new:
-        print(
-            "  Cages that run keep the programs they were started with; hivectl rebuild-all gives them the new ones."
-        )
+        print(f"  {AFTER[given.cages.rebuild_stale]}")
 
 
 async def _why(daemon: str, fault: str) -> str:
