@@ -57,7 +57,7 @@
           ++ nixpkgs.lib.optional (builtins.pathExists (source + "/agent.nix")) (source + "/agent.nix");
         };
 
-      checks = eachSystem (pkgs: self.packages.${pkgs.stdenv.hostPlatform.system});
+      checks = eachSystem (pkgs: import ./nix/tests/checks.nix { inherit self nixpkgs pkgs; });
       formatter = eachSystem (pkgs: pkgs.nixfmt-tree);
     };
 }

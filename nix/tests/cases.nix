@@ -44,6 +44,7 @@ in
     groups = builtins.mapAttrs (_: group: { inherit (group) gid members; }) host.users.groups;
     folders = host.systemd.tmpfiles.rules;
   };
+  checks = builtins.mapAttrs (_: check: builtins.isString check.drvPath) self.checks.x86_64-linux;
   agent = builtins.seq (force (removeAttrs agent [ "system" "assertions" ])) {
     failed = failed agent;
     options = removeAttrs agent.hyperhive [ "harness" "claude" "packages" ];

@@ -306,3 +306,10 @@ class TestAgent:
 
     def test_claude_comes_with_whoever_is_driven_by_it(self, tmp_path: Path) -> None:
         assert cases("agent", *folder(tmp_path, 'runner = "claude"\n'))["claude"]
+
+
+def test_what_a_host_checks_can_be_evaluated() -> None:
+    """S-155: `nix flake check` there builds these, with nixpkgs itself."""
+    checks = cases("checks")
+    assert {"host-evaluates", "agent-evaluates", "lib-conformance", "privd-closure", "privd"} <= set(checks)
+    assert all(checks.values())
