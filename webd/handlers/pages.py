@@ -42,7 +42,8 @@ async def stats(visit: Visit, host: Host) -> Answer:
 async def config(visit: Visit, host: Host) -> Answer:
     """One agent's configuration as it is recorded; also of one that so far was only proposed."""
     name = visit.named["agent"]
-    await refs_of(host, name)
+    if not host.picture.world.is_known(name):
+        await refs_of(host, name)
     return await _shell(visit, host, name, COMMON, {"kind": "config", "agent": name})
 
 
