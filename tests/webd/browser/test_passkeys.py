@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, CDPSession, Page, expect
 
 from tests.support.hive import RunningHive
 from tests.support.hive import hive as started
-from tests.webd.browser.conftest import DESK, PHONE, context, picture, sideways, watched
+from tests.webd.browser.conftest import DESK, PHONE, context, picture, sideways, watched, width
 from tests.webd.support.config import commit
 
 pytestmark = [pytest.mark.browser, pytest.mark.whole, pytest.mark.cage, pytest.mark.root]
@@ -113,18 +113,17 @@ def record(keyed: RunningHive, number: int) -> Any:
     return next(json.loads(ref["document"]) for ref in refs if ref["name"] == f"deployed/{number}")
 
 
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_where_no_passkey_can_be_used_the_page_says_where(
-    chromium: Browser, keyed: RunningHive, request: pytest.FixtureRequest, size: tuple[int, int], axe: Axe
+    chromium: Browser, keyed: RunningHive, request: pytest.FixtureRequest, axe: Axe
 ) -> None:
-    with context(chromium, keyed.base_url, size) as made, watched(made, request) as page:
+    with context(chromium, keyed.base_url, PHONE) as made, watched(made, request) as page:
         page.goto(keyed.hivectl("login")["url"])
         expect(page.locator("#swarm")).to_be_visible()
         page.goto("/enrol")
         expect(page.locator("#main")).to_contain_text("a passkey belongs to a name")
         named = page.locator("#main").get_by_role("link", name="http://localhost:")
         expect(named).to_have_attribute("href", re.compile(r"^http://localhost:\d+/enrol$"))
-        picture(page, f"enrol by address {size[0]}")
+        picture(page, "enrol by address 390")
         assert axe(page) == []
         assert sideways(page) <= 0
 
@@ -161,26 +160,14 @@ def test_a_passkey_is_made_here_and_enrolled_by_root(
     assert len(keys) == 1
 
 
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_an_approval_is_signed_and_checked_by_root(
-    browsing: Callable[..., Page],
-    keyed: RunningHive,
-    keys: list[dict[str, Any]],
-    axe: Axe,
-    size: tuple[int, int],
+    browsing: Callable[..., Page], keyed: RunningHive, keys: list[dict[str, Any]], axe: Axe
 ) -> None:
-    number = proposed(keyed, "bee" if size == DESK else "ant")
-    page = browsing(size)
+    number = proposed(keyed, "bee")
+    ask_for_the_key(browsing(PHONE), keyed, number, axe)
+    page = browsing(DESK)
     authenticator(page, keys)
-    waiting = card(page, number)
-    proving = waiting.get_by_role("note", name="what proves an approval")
-    expect(proving).to_contain_text("approving asks for your passkey")
-    at_terminal = keyed.hivectl("show", "iris", str(number))["code"]
-    expect(proving).to_contain_text(f"{at_terminal[:4]} {at_terminal[4:]}")
-    waiting.scroll_into_view_if_needed()
-    picture(page, f"passkey card {size[0]}")
-    assert axe(page, f"[data-proposal='iris/{number}']") == []
-    assert sideways(page) <= 0
+    waiting = ask_for_the_key(page, keyed, number, axe)
     waiting.get_by_role("button", name=f"approve proposal {number} of iris").click()
     expect(waiting).to_have_count(0)
     page.goto(f"/agent/iris/config?tag=proposal/{number}")
@@ -189,6 +176,20 @@ def test_an_approval_is_signed_and_checked_by_root(
     approved = record(keyed, number)["approved"]
     (word,) = approved["words"]
     assert (word["proof"]["kind"], word["approver"]["name"]) == ("passkey", "laptop")
+
+
+def ask_for_the_key(page: Page, keyed: RunningHive, number: int, axe: Axe) -> Any:
+    """The card of a proposal, which asks for a passkey and shows the code that the terminal shows, too."""
+    at_terminal = keyed.hivectl("show", "iris", str(number))["code"]
+    waiting = card(page, number)
+    proving = waiting.get_by_role("note", name="what proves an approval")
+    expect(proving).to_contain_text("approving asks for your passkey")
+    expect(proving).to_contain_text(f"{at_terminal[:4]} {at_terminal[4:]}")
+    waiting.scroll_into_view_if_needed()
+    picture(page, f"passkey card {width(page)}")
+    assert axe(page, f"[data-proposal='iris/{number}']") == []
+    assert sideways(page) <= 0
+    return waiting
 
 
 @pytest.mark.allow_noise("403")
