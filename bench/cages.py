@@ -27,8 +27,10 @@ from privd.cages.blocks import claim
 from privd.cages.identity import AGENT_UID, RANGE_UIDS
 from privd.cages.skeleton import FOLDERS, HOST_FILES, LINKED
 from protocol.agent import Attached
+from protocol.approvals import AtTerminal, DeploymentState, ProposalKind
+from protocol.configuration import Approve, ConfirmHealth, ListDeployments, Propose, ShowProposal
 from protocol.frames import encode_ok
-from protocol.privd import CreateAgent, ListCages, StartCage, StopCage
+from protocol.privd import ListCages, StartCage, StopCage
 from protocol.settings import AgentRole, Runner
 from runtime.client import Client
 
@@ -36,6 +38,7 @@ ENVIRONMENT: Final = Path(os.environ.get("HIVE_CAGE_ENV", CHECKOUT / ".hive" / "
 AGENT: Final = "bench"
 PATIENCE_S: Final = 60.0
 SETTLED_S: Final = 2.0
+LOOK_S: Final = 0.05
 """After the first word a harness does what it does at its start; then it is idle."""
 SAY: Final = (
     "import signal, socket, sys\n"
@@ -120,10 +123,29 @@ class Ours:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._socket = folder / "run/privd/operator.sock"
-        self._ask(CreateAgent(AGENT, runner=Runner.DEMO))
+        trio.run(self._make)
         self.ears = Ears(folder / "run/agents" / AGENT / "broker" / "broker.sock")
 
-    def _ask(self, request: CreateAgent | StartCage | StopCage) -> None:
+    async def _make(self) -> None:
+        """Propose it, approve it, and say in the broker's stead that its cage is well; then stop it."""
+        broker = self.folder / "run/privd/swarm.sock"
+        async with Client(self._socket) as privd, Client(broker) as swarm:
+            proposal = await privd.call(Propose(AGENT, ProposalKind.SPAWN, runner=Runner.DEMO))
+            page = await privd.call(ShowProposal(AGENT, proposal.number))
+            await privd.call(Approve(AGENT, proposal.number, page.digest, AtTerminal()))
+            while True:
+                rows = await privd.call(ListDeployments(agent=AGENT))
+                if rows and rows[0].ended_ms is not None:
+                    break
+                for cage in await privd.call(ListCages()):
+                    if cage.started_ms is not None:
+                        await swarm.call(ConfirmHealth(AGENT, cage.started_ms))
+                await trio.sleep(LOOK_S)
+            if rows[0].state is not DeploymentState.DEPLOYED:
+                raise SystemExit(f"the agent was not made: {rows[0].detail}")
+            await privd.call(StopCage(AGENT, graceful=False), patience_s=PATIENCE_S)
+
+    def _ask(self, request: StartCage | StopCage) -> None:
         async def call() -> None:
             async with Client(self._socket) as client:
                 await client.call(request, patience_s=PATIENCE_S)

@@ -49,7 +49,6 @@ from protocol.configuration import (
     WithdrawProposal,
 )
 from protocol.privd import (
-    CreateAgent,
     DestroyCage,
     ListCages,
     ListState,
@@ -136,7 +135,6 @@ ABOUT = {
 
 CATALOGUE = (
     Command("cages", ListCages, "privd", tables.cages),
-    Command("create", CreateAgent, "privd", tables.created, slow=True),
     Command("start", StartCage, "privd", tables.cage, slow=True),
     Command("stop", StopCage, "privd", tables.cage, slow=True, supplied=frozenset({"until_next_start"})),
     Command("restart", RestartCage, "privd", tables.cage, slow=True),

@@ -67,7 +67,7 @@ def kept_states(rows: Iterable[tuple[Cage, StateSize]]) -> str:
     return "\n".join(
         [
             table(("AGENT", "DESTROYED", "RUNNER", "STATE"), lines),
-            "`create` brings one back, `files` looks into it, `purge` deletes it for good",
+            "`spawn` brings one back, `files` looks into it, `purge` deletes it for good",
         ]
     )
 

@@ -142,6 +142,14 @@ def proposal(row: Proposal) -> str:
     return f"proposal {row.number} of {row.agent} is {row.state}{reason}"
 
 
+def waits(row: Proposal) -> str:
+    """What is to be done about a proposal that needs a key."""
+    return (
+        f"proposal {row.number} of {row.agent} waits for a key: `{program()} approve {row.agent} {row.number} "
+        "--sign KEYFILE`, or a passkey on the dashboard"
+    )
+
+
 def approved(approval: Approval) -> str:
     row = approval.deployment
     if row is None:

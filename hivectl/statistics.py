@@ -40,7 +40,7 @@ def statistics(reply: Statistics) -> str:
     if len(reply.agents) == 1 and reply.agents[0].series:
         return "\n".join([*agent(reply.agents[0], reply), "", *swarm(reply)])
     if not reply.agents:
-        return "no agents yet; `create` makes one"
+        return "no agents yet; `spawn` makes one"
     lines = (_line(each, reply.at_ms) for each in reply.agents)
     return "\n".join([table(HEADS, lines), "", *swarm(reply)])
 

@@ -74,7 +74,7 @@ def clock(at_ms: int) -> str:
 
 def cages(rows: Sequence[Cage]) -> str:
     if not rows:
-        return "no agents yet; `create` makes one"
+        return "no agents yet; `spawn` makes one"
     return table(
         ("AGENT", "ROLE", "CAGE", "GEN", "SINCE", "RUNNER", "BACKEND", "DETAIL"),
         (
@@ -100,10 +100,6 @@ def _detail(cage: Cage) -> str:
 
 def cage(row: Cage) -> str:
     return f"{row.agent}: {row.power}" + (f" ({printable(row.detail)})" if row.detail else "")
-
-
-def created(row: Cage) -> str:
-    return f"{row.agent}: created; `start {row.agent}` boots its cage"
 
 
 def done(_: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 
 from hivectl import approvers, proposals, tables
 from hivectl.arguments import whole_number
+from hivectl.places import Places
 from protocol.approvals import AnyProof, AtTerminal, Click, ProposalPage, ProposalState
 from protocol.configuration import Approve, ShowProposal
 from protocol.names import AGENT_NAME_RULE
@@ -70,7 +71,12 @@ async def _proof(page: ProposalPage, values: argparse.Namespace) -> AnyProof:
     """A signature where a key was named; else root's own word, or a click."""
     if values.sign is not None:
         return await approvers.signed(page.document, values.sign)
-    return AtTerminal() if os.geteuid() == values.places.owner() else Click()
+    return own_word(values.places)
+
+
+def own_word(places: Places) -> AnyProof:
+    """What an operator who brings no key says: root's own word, or a click."""
+    return AtTerminal() if os.geteuid() == places.owner() else Click()
 
 
 async def _page(privd: Client, values: argparse.Namespace) -> ProposalPage:

@@ -31,13 +31,13 @@ from privd.proposed import Editor, WorkTrees
 from privd.provision import check_vacant, credentials, give, next_range
 from privd.registry import AgentRecord, Registry
 from privd.repositories import Repositories
-from privd.settings import BackendChoice, Launching, PrivdSettings, template
+from privd.settings import BackendChoice, Launching, PrivdSettings
 from privd.systems import Systems
 from protocol.approvals import DeploymentKind
 from protocol.configuration import AnyDecision
 from protocol.privd import AnyCageEvent, Cage, CageChanged, CageGone, Power
 from protocol.problem import Problem, Refused
-from protocol.settings import AgentRole, AgentSettings, Runner
+from protocol.settings import AgentRole, AgentSettings
 from runtime import VERSION
 from runtime.clock import now_ms
 from runtime.fanout import Fanout
@@ -125,13 +125,6 @@ class Host:
         """What this machine does not give, for the banner."""
         lacks = self.backend.degraded()
         return lacks if self.separate else ("no privilege separation: every process runs as one user", *lacks)
-
-    async def create(self, agent: str, runner: Runner | None, model: str | None) -> Cage:
-        """Make an agent from the template; one that was destroyed comes back to what drove it, unless told other."""
-        left = self._registry.get(agent)
-        if left is not None:
-            runner, model = runner or left.settings.runner, model or left.settings.model
-        return await self.make(template(agent, role_of(agent), runner, model, self.settings))
 
     async def make(self, settings: AgentSettings, *, draft: bool = False) -> Cage:
         """Make an agent: record, uid range, folders, credentials. The cage stays stopped; a draft has none.

@@ -26,7 +26,6 @@ from protocol.configuration import (
 )
 from protocol.hello import Hello
 from protocol.privd import (
-    CreateAgent,
     DestroyCage,
     ListCages,
     ListState,
@@ -79,7 +78,6 @@ ROUTES: Final = (
     RestartCage.answered_by(cages.restart, callers=OPERATOR | BROKER),
     RebuildCage.answered_by(cages.rebuild, callers=OPERATOR | BROKER),
     DestroyCage.answered_by(cages.destroy, callers=OPERATOR),
-    CreateAgent.answered_by(agents.create, callers=OPERATOR),
     PurgeAgent.answered_by(agents.purge, callers=OPERATOR),
     ReadJournal.answered_by(journal.read, callers=OPERATOR | BROKER),
     WatchJournal.answered_by(journal.watch, callers=OPERATOR | BROKER),

@@ -6,7 +6,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from protocol.limits import PROPOSAL_DAYS
-from protocol.settings import MODEL_DEFAULT, AgentRole, AgentSettings, CageLimits, Credential, Runner
+from protocol.settings import CageLimits, Credential, Runner
 from runtime.settings import AbsolutePath, Origin, Uid, Url
 
 
@@ -93,18 +93,3 @@ class PrivdSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Whether cages that were made from an older hyperhive or system are rebuilt by themselves."""
     nixos: NixosInputs | None = None
     """With NixOS containers; without it no agent's system can be built."""
-
-
-def template(
-    name: str, role: AgentRole, runner: Runner | None, model: str | None, settings: PrivdSettings
-) -> AgentSettings:
-    """The built-in template of a new agent: nowhere to go but the model API, everybody to write to."""
-    return AgentSettings(
-        name=name,
-        role=role,
-        runner=runner or settings.runner,
-        model=model or MODEL_DEFAULT,
-        credential=settings.credential,
-        limits=settings.limits,
-        api_base_url=settings.model_api.base_url,
-    )

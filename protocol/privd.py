@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from protocol.limits import INTEGER_MAX, JOURNAL_BYTES_MAX
 from protocol.names import AgentName, StatePath
 from protocol.rpc import Call, Watch
-from protocol.settings import AgentSettings, ModelName, Runner
+from protocol.settings import AgentSettings
 
 
 class Power(StrEnum):
@@ -53,20 +53,6 @@ class Cage(Struct, frozen=True):
     """Why it would come out otherwise if it were rebuilt: another hyperhive, another system. Empty when it would not."""
     detail: str = ""
     degraded: tuple[str, ...] = ()
-
-
-class CreateAgent(Call[Cage], frozen=True):
-    """Make an agent from the built-in template, with a uid range and folders of its own.
-
-    The cage stays stopped. `hm1nd` is the manager.
-    """
-
-    repeatable: ClassVar[bool] = False
-
-    agent: AgentName
-    runner: Runner | None = None
-    """None takes the hive's own default."""
-    model: ModelName | None = None
 
 
 class ListCages(Call[tuple[Cage, ...]], frozen=True):

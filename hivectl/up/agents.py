@@ -8,10 +8,14 @@ import trio
 
 from hivectl.places import Places
 from hivectl.program import program, typed
+from hivectl.proposals import waits
+from hivectl.spawning import spawn, spawned
 from hivectl.up.configuration import CLAUDE_VARIABLE, HiveSettings
+from protocol.approvals import ProposalKind
 from protocol.brokerd import Activity, TakeSnapshot
+from protocol.configuration import Propose
 from protocol.names import MANAGER_NAME, agent_name_fault
-from protocol.privd import Cage, CreateAgent, ListCages, Power, StartCage, StopCage
+from protocol.privd import Cage, ListCages, Power, StartCage, StopCage
 from protocol.problem import Problem, Refused
 from protocol.settings import Runner
 from runtime.client import Client, Disconnected
@@ -51,9 +55,17 @@ class Agents:
             if asked is None:
                 asked = () if cages else settings.agents.first
             wanted = (MANAGER_NAME, *asked)
-            for name in wanted:
-                if name not in cages or cages[name].power is Power.KEPT:
-                    cages[name] = await privd.call(CreateAgent(agent=name, runner=settings.agents.runner))
+            missing = [name for name in wanted if name not in cages or cages[name].power is Power.KEPT]
+            spawns = [
+                Propose(name, ProposalKind.SPAWN, runner=None if name in cages else settings.agents.runner)
+                for name in missing
+            ]
+            for is_manager in (True, False):  # whose the others' configurations are
+                async with trio.open_nursery() as nursery:
+                    for spawn_one in spawns:
+                        if (spawn_one.agent == MANAGER_NAME) is is_manager:
+                            nursery.start_soon(self._spawn, privd, spawn_one)
+            cages = {cage.agent: cage for cage in await privd.call(ListCages())}
             starting = [
                 cage
                 for cage in cages.values()
@@ -64,6 +76,16 @@ class Agents:
                     nursery.start_soon(self._start, privd, cage)
         names = sorted((cage.agent for cage in starting), key=lambda name: (name != MANAGER_NAME, name))
         await self._await_idle(names)
+
+    async def _spawn(self, privd: Client, asked: Propose) -> None:
+        try:
+            approval = await spawn(privd, asked, self._places)
+            if approval.deployment is None:
+                self._say("?", waits(approval.proposal))
+            else:
+                await spawned(privd, approval.deployment)
+        except Refused as refused:
+            self._say("✗", f"{asked.agent}: {refused.detail}")
 
     async def _start(self, privd: Client, cage: Cage) -> None:
         if cage.settings.runner is Runner.CLAUDE and not os.environ.get(CLAUDE_VARIABLE):

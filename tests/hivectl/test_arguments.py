@@ -6,7 +6,8 @@ import pytest
 
 from hivectl.arguments import add_arguments, build_request
 from hivectl.catalogue import CATALOGUE
-from protocol.privd import CreateAgent, StopCage
+from protocol.configuration import Propose
+from protocol.privd import StopCage
 from protocol.problem import Refused
 from protocol.rpc import Request
 from protocol.tools import Send
@@ -33,7 +34,7 @@ def test_defaults_and_flags() -> None:
 
 def test_choices_come_from_the_enum(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parsed(CreateAgent, "iris", "--runner", "gpt")
+        parsed(Propose, "iris", "spawn", "--runner", "gpt")
     assert "demo" in capsys.readouterr().err
 
 

@@ -28,9 +28,10 @@ from protocol.configuration import (
     WatchDeployments,
 )
 from protocol.names import MANAGER_NAME
-from protocol.privd import CreateAgent, Power, PurgeAgent
+from protocol.privd import Power, PurgeAgent
 from protocol.problem import Problem, Refused
 from tests.support.configuring import MANAGER, OPERATOR, CountingBackend, Desk, desk, ground, toml, until
+from tests.support.making import make
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root, pytest.mark.cage]
 
@@ -265,12 +266,11 @@ async def test_whoever_watches_hears_every_step() -> None:
 
 
 async def test_an_agent_of_before_gets_its_first_generation() -> None:
-    """One that was created without a proposal, by this hive or by an older one."""
+    """One that an older hyperhive made without a proposal."""
     with ground() as place:
         async with desk(place) as at:
-            await at.host.create("old", None, None)
-            await agents.create(CreateAgent("iris"), OPERATOR, at.host)
-            assert at.host.ledger("iris").record().deployments[1].state is DeploymentState.DEPLOYED
+            await make(at.host, "old")
+            await make(at.host, "iris")
         async with desk(place) as at:
             for agent in ("iris", "old"):
                 assert list(at.host.ledger(agent).record().deployments) == [1]

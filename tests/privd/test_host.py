@@ -23,6 +23,7 @@ from protocol.problem import Problem, Refused
 from protocol.settings import CageLimits, Credential
 from runtime.log import logger
 from tests.support.fake_cages import FakeBackend
+from tests.support.making import make
 
 pytestmark = [pytest.mark.anyio, pytest.mark.virtual_time]
 
@@ -65,7 +66,7 @@ def new_host(
 
 
 async def kept(host: Host, agent: str) -> Cage:
-    await host.create(agent, None, None)
+    await make(host, agent)
     return await host.destroy(agent)
 
 
@@ -75,11 +76,11 @@ async def test_a_creation_that_fails_half_way_leaves_nothing(tmp_path: Path) -> 
         host = new_host(tmp_path, nursery, backend)
         backend.refusing = True
         with pytest.raises(Refused, match="the disk is full"):
-            await host.create("iris", None, None)
+            await make(host, "iris")
         assert not (tmp_path / "agents" / "iris").exists()
         assert not (tmp_path / "cages" / "iris").exists()
         backend.refusing = False
-        assert (await host.create("iris", None, None)).power is Power.STOPPED
+        assert (await make(host, "iris")).power is Power.STOPPED
 
 
 async def test_a_return_that_fails_half_way_leaves_what_was_kept(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ async def test_a_return_that_fails_half_way_leaves_what_was_kept(tmp_path: Path)
         (tmp_path / "agents" / "iris" / "state" / "notes.md").write_text("mine")
         backend.refusing = True
         with pytest.raises(Refused, match="the disk is full"):
-            await host.create("iris", None, None)
+            await make(host, "iris")
         assert host.keeper("iris").power is Power.KEPT
         assert (tmp_path / "agents" / "iris" / "state" / "notes.md").read_text() == "mine"
 
@@ -109,7 +110,7 @@ async def test_a_purge_waits_for_a_return_and_then_deletes_nothing(tmp_path: Pat
             refused.append(caught.value)
 
         async with trio.open_nursery() as both:
-            both.start_soon(host.create, "iris", None, None)
+            both.start_soon(make, host, "iris")
             await trio.testing.wait_all_tasks_blocked()
             both.start_soon(purge)
             await trio.testing.wait_all_tasks_blocked()
@@ -147,12 +148,12 @@ async def test_a_range_is_not_given_again_when_its_agent_is_gone(tmp_path: Path)
         host = new_host(tmp_path, nursery, backend)
         first = await kept(host, "iris")
         await host.purge("iris", "iris")
-        second = await host.create("iris", None, None)
+        second = await make(host, "iris")
         assert second.agent_uid == first.agent_uid + RANGE_UIDS
         await host.destroy("iris")
         await host.purge("iris", "iris")
         again = new_host(tmp_path, nursery, backend)
-        assert (await again.create("moth", None, None)).agent_uid == second.agent_uid + RANGE_UIDS
+        assert (await make(again, "moth")).agent_uid == second.agent_uid + RANGE_UIDS
 
 
 async def test_what_stands_in_a_new_agents_place_is_refused(tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ async def test_what_stands_in_a_new_agents_place_is_refused(tmp_path: Path) -> N
         host = new_host(tmp_path, nursery, GatedBackend())
         (tmp_path / "agents" / "iris" / "state").mkdir(parents=True)
         with pytest.raises(Refused, match="belongs to no agent") as refused:
-            await host.create("iris", None, None)
+            await make(host, "iris")
         assert refused.value.problem is Problem.CONFLICT
         assert host.rows() == ()
 
@@ -181,7 +182,7 @@ async def test_a_full_disk_does_not_end_the_rotation_of_journals(
     monkeypatch.setattr(Journal, "rotate", full)
     async with trio.open_nursery() as nursery:
         host = new_host(tmp_path, nursery, GatedBackend())
-        await host.create("iris", None, None)
+        await make(host, "iris")
         nursery.start_soon(rotate_journals, host)
         await often.wait()
         nursery.cancel_scope.cancel()
@@ -197,14 +198,14 @@ async def test_who_holds_the_key_is_decided_at_creation(tmp_path: Path) -> None:
         host.settings = msgspec.structs.replace(
             host.settings, model_api=ModelApi(key_file=str(tmp_path / "key"))
         )
-        assert (await host.create("iris", None, None)).settings.credential is Credential.CAGE
+        assert (await make(host, "iris")).settings.credential is Credential.CAGE
         assert key.read_text() == "sk-of-the-hive"
         host.settings = msgspec.structs.replace(host.settings, credential=Credential.EGRESS)
         assert host.keeper("iris").row().settings.credential is Credential.CAGE
-        assert (await host.create("otto", None, None)).settings.credential is Credential.EGRESS
+        assert (await make(host, "otto")).settings.credential is Credential.EGRESS
         assert list((tmp_path / "agents" / "otto" / "claude").iterdir()) == []
         await host.destroy("iris")
-        assert (await host.create("iris", None, None)).settings.credential is Credential.EGRESS
+        assert (await make(host, "iris")).settings.credential is Credential.EGRESS
         await host.keeper("iris").start()
         assert not key.exists(), "an agent that comes back starts with no key that it does not need"
         await host.keeper("iris").stop(1)
@@ -219,7 +220,7 @@ async def test_a_cage_does_not_start_with_a_key_that_its_agent_needs_no_more(tmp
         source = tmp_path / "key"
         source.write_text("sk-of-the-hive")
         host.settings = msgspec.structs.replace(host.settings, model_api=ModelApi(key_file=str(source)))
-        await host.create("iris", None, None)
+        await make(host, "iris")
         keeper = host.keeper("iris")
         await keeper.start()
         assert (folder / KEY_NAME).exists(), "it holds its own"
@@ -244,9 +245,9 @@ async def test_a_proposal_is_read_as_the_one_who_may_write_it(tmp_path: Path, ha
 
     async with trio.open_nursery() as nursery:
         host = new_host(tmp_path, nursery, GatedBackend())
-        await host.create("iris", None, None)
+        await make(host, "iris")
         if has_manager:
-            await host.create(MANAGER_NAME, None, None)
+            await make(host, MANAGER_NAME)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Intake, "ingest", ingest)
             assert (await host.ingest("iris", "a" * 40)).commit == "a" * 40

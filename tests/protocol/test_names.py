@@ -9,22 +9,22 @@ from hypothesis import strategies as st
 
 from protocol.frames import RequestCodec
 from protocol.names import AGENT_NAME_PATTERN, HostPattern, Recipient, agent_name_fault
-from protocol.privd import CreateAgent
+from protocol.privd import StartCage
 from protocol.problem import Refused
 from tests.support.corpus import rows
 
-CODEC = RequestCodec([CreateAgent])
+CODEC = RequestCodec([StartCage])
 ROWS = rows("name")
 
 
 def refusal(name: object) -> str | None:
-    """What creating an agent of this name is refused with, on decode or by the rule for new names."""
-    frame = json.dumps({"op": "create_agent", "agent": name}).encode()
+    """What an agent of this name is refused with, on decode or by the rule for new names."""
+    frame = json.dumps({"op": "start_cage", "agent": name}).encode()
     try:
         request = CODEC.decode(frame)
     except Refused as refused:
         return refused.detail
-    assert isinstance(request, CreateAgent)
+    assert isinstance(request, StartCage)
     return agent_name_fault(request.agent)
 
 

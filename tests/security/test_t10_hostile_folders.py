@@ -137,8 +137,7 @@ def canary() -> Iterator[Path]:
 @pytest.fixture
 def mallory(secure_hive: RunningHive) -> Iterator[RunningHive]:
     """A hive in which agent mallory runs; afterwards it is gone, whatever a test left of it."""
-    secure_hive.hivectl("create", AGENT)
-    secure_hive.hivectl("start", AGENT)
+    secure_hive.hivectl("spawn", AGENT)
     yield secure_hive
     if any(cage["agent"] == AGENT for cage in cages(secure_hive)):
         away(secure_hive, AGENT)
@@ -160,9 +159,8 @@ def test_t10_a_whole_life_among_planted_links(mallory: RunningHive, canary: Path
     assert {path.name for path in home.iterdir()} == {"state", "claude"}
     assert not (mallory.places.run / "agents" / AGENT).exists()
 
-    assert mallory.hivectl("create", AGENT)["power"] == "stopped"
+    assert mallory.hivectl("spawn", AGENT)["power"] == "running"
     assert (home / "claude" / "api_key").is_symlink(), "the key went through a planted link"
-    assert mallory.hivectl("start", AGENT)["power"] == "running"
     plant_again = (home / "state" / "link").readlink()
     assert plant_again == canary
 
@@ -184,7 +182,7 @@ def test_t10_what_was_planted_before_an_agent_is_not_taken_for_its_own(
         case _:
             (home / "claude").mkdir(parents=True)
             (home / "claude" / "api_key").symlink_to(canary / "written")
-    done = secure_hive.hivectl_raw("create", "planted")
+    done = secure_hive.hivectl_raw("spawn", "planted")
     assert done.returncode == 1
     assert str(home) in done.stderr
     assert "incident" not in done.stderr
@@ -192,7 +190,7 @@ def test_t10_what_was_planted_before_an_agent_is_not_taken_for_its_own(
     assert not (secure_hive.places.state / "cages" / "planted").exists()
     assert not (canary / "written").exists()
     subprocess.run(["rm", "-r", str(home)], check=True)
-    assert secure_hive.hivectl("create", "planted")["power"] == "stopped"
+    assert secure_hive.hivectl("spawn", "planted")["power"] == "running"
     assert (home / "claude" / "api_key").read_text() == PLANTED_KEY
     away(secure_hive, "planted")
 

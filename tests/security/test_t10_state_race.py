@@ -90,8 +90,7 @@ def secret() -> Iterator[Path]:
 
 @pytest.fixture
 def racer(secure_hive: RunningHive) -> Iterator[RunningHive]:
-    secure_hive.hivectl("create", AGENT)
-    secure_hive.hivectl("start", AGENT)
+    secure_hive.hivectl("spawn", AGENT)
     yield secure_hive
     away(secure_hive, AGENT)
 
@@ -294,7 +293,7 @@ os.chdir(sys.argv[1]); open("note", "w").write("fine"); os.symlink(sys.argv[2] +
                 await client.call(ReadState(AGENT, "link"))
             assert (await client.call(MeasureState(AGENT))).files == 2
 
-    for command in (("stop", AGENT), ("destroy", AGENT, "--yes"), ("create", AGENT), ("start", AGENT)):
+    for command in (("stop", AGENT), ("destroy", AGENT, "--yes"), ("spawn", AGENT)):
         racer.hivectl(*command)
         trio.run(look)
 

@@ -125,8 +125,7 @@ def neighbourhood(request: pytest.FixtureRequest) -> Iterator[Neighbourhood]:
             settings=SETTINGS, environment={"HIVE_CLAUDE": str(program)},
             uid=ORDINARY_UID if request.param == "bwrap" else None,
         ) as running:  # fmt: skip
-            running.hivectl("create", "iris", "--runner", "claude")
-            running.hivectl("start", "iris")
+            running.hivectl("spawn", "iris", "--runner", "claude")
             yield Neighbourhood(running)
 
 

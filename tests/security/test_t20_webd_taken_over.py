@@ -48,7 +48,6 @@ pytestmark = [pytest.mark.whole, pytest.mark.cage, pytest.mark.root]
 AT_ONCE: Final = 8
 TRIES: Final = 12
 """Flipped bits that are tried at the real socket; tests/privd/test_policy_proofs.py tries many more."""
-CREATE: Final = b'{"op":"create_agent","agent":"mole","runner":null,"model":null}\n'
 OPEN_FOR_WRITING: Final = """
 import os, sys
 for path in sys.argv[1:]:
@@ -265,12 +264,10 @@ def test_t20_nothing_else_makes_an_agent_or_goes_where_nobody_was(webd: TakenOve
     heard = ask_all(
         webd.user,
         {
-            "create": Question(webd.running.socket("privd"), CREATE),
             "swarm": Question(webd.running.places.run / "privd" / "swarm.sock"),
             "egress": Question(webd.running.places.run / "privd" / "egress.sock"),
         },
     )
-    assert heard["create"].answer["problem"] in ("denied", "malformed")
     assert all(heard[name].errno is not None or heard[name].is_silence for name in ("swarm", "egress"))
     assert webd.world() == before
 

@@ -99,7 +99,8 @@ AT_ROOTS = {
 
 @pytest.fixture(scope="module")
 def hive(secure_hive: RunningHive) -> Iterator[RunningHive]:
-    secure_hive.hivectl("create", BYSTANDER)
+    secure_hive.hivectl("spawn", BYSTANDER)
+    secure_hive.hivectl("stop", BYSTANDER)
     yield secure_hive
     away(secure_hive, BYSTANDER)
 
@@ -282,7 +283,7 @@ TABLES: dict[str, tuple[Sequence[Route[Any]], Role]] = {
     "an agent's broker": (AGENT_ROUTES, Role.AGENT),
 }
 CHANGE_THE_WORLD = {
-    "create_agent", "start_cage", "stop_cage", "restart_cage", "destroy_cage", "purge_agent", "mint_login",
+    "start_cage", "stop_cage", "restart_cage", "destroy_cage", "purge_agent", "mint_login",
 }  # fmt: skip
 LONG = "\U0001f600"
 

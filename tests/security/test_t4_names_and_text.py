@@ -18,7 +18,6 @@ from privd.cages.spec import Bind, CageSpec
 from protocol import frames
 from protocol.agent import Attach, ReleaseDelivery
 from protocol.privd import (
-    CreateAgent,
     DestroyCage,
     ListState,
     MeasureState,
@@ -53,13 +52,14 @@ HOSTILE = (
 WRITER = "edith"
 """An agent whose cage does not run; its harness's words are ours."""
 BY_NAME = (
-    CreateAgent, StartCage, StopCage, DestroyCage, ReadJournal, WatchJournal, ListState, ReadState, MeasureState
+    StartCage, StopCage, DestroyCage, ReadJournal, WatchJournal, ListState, ReadState, MeasureState
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def hive(secure_hive: RunningHive) -> Iterator[RunningHive]:
-    secure_hive.hivectl("create", WRITER)
+    secure_hive.hivectl("spawn", WRITER)
+    secure_hive.hivectl("stop", WRITER)
     yield secure_hive
     away(secure_hive, WRITER)
 
@@ -105,7 +105,7 @@ def machines(hive: RunningHive) -> dict[str, list[bytes]]:
 
 
 @pytest.mark.parametrize(
-    "verb", ["create", "start", "stop", "restart", "destroy", "purge", "cancel", "journal"]
+    "verb", ["spawn", "start", "stop", "restart", "destroy", "purge", "cancel", "journal"]
 )
 def test_t4_bad_names_at_the_command_line(
     hive: RunningHive, verb: str, capsys: pytest.CaptureFixture[str]
@@ -163,7 +163,7 @@ def test_t4_bad_names_at_roots_socket(hive: RunningHive, request_type: type[Requ
         for number, heard in ask_all(User(0, 0), {key: said[key] for key in names[at : at + 30]}).items():
             problem, name = heard.answer["problem"], BAD[int(number)]
             reserved_word = isinstance(name, str) and name.isascii() and name.isalnum() and name.islower()
-            if reserved_word and request_type is not CreateAgent and len(name) <= 9:
+            if reserved_word and len(name) <= 9:
                 assert problem in ("malformed", "not_found"), (name, heard)
             else:
                 assert problem == "malformed", (name, heard)

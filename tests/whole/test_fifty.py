@@ -19,13 +19,15 @@ import trio
 from privd.cages.boot import is_locked
 from privd.cages.identity import RANGE_UIDS, RANGES_PER_BLOCK, hive_tag
 from privd.cages.spec import Places
+from protocol.approvals import DeploymentState
 from protocol.brokerd import ListMessages
-from protocol.privd import CreateAgent, ListCages, Power, StartCage, StopCage
+from protocol.privd import ListCages, Power, StopCage
 from protocol.settings import Runner
 from protocol.tools import Send
 from runtime.client import Client
 from runtime.clock import new_key
 from tests.support.hive import RunningHive, remove, start_hive
+from tests.support.spawning import ended, spawn
 from tests.support.waiting import until
 from tests.whole.conftest import UNHURRIED
 
@@ -193,18 +195,14 @@ async def test_many_cages(swarm: Swarm, record_property: Callable[[str, object],
     block = min(int(path.name) for path in _blocks(swarm.state))
     mounts = _mounts(swarm.state)
 
-    async def create(agent: str, privd: Client) -> None:
-        await privd.call(CreateAgent(agent, runner=Runner.DEMO), patience_s=PATIENCE_S)
-
-    async def start(agent: str, privd: Client) -> None:
-        cage = await privd.call(StartCage(agent), patience_s=PATIENCE_S)
-        assert cage.power is Power.RUNNING
+    async def make(agent: str, privd: Client) -> None:
+        begun = await spawn(privd, agent, runner=Runner.DEMO, patience_s=PATIENCE_S)
+        assert (await ended(privd, begun)).state is DeploymentState.DEPLOYED
 
     async def stop(agent: str, privd: Client) -> None:
         await privd.call(StopCage(agent, graceful=True), patience_s=PATIENCE_S)
 
-    await swarm.each(create, swarm.agents, "create")
-    await swarm.each(start, swarm.agents, "start")
+    await swarm.each(make, swarm.agents, "spawn")
     async with Client(swarm.hive.socket("brokerd")) as brokerd:
         began = time.monotonic()
         await swarm.ask_all(brokerd, swarm.agents, 0)

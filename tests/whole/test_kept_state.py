@@ -30,12 +30,11 @@ def put(folder: Path, name: str, content: bytes) -> None:
 
 def test_an_agents_files_outlive_it_and_come_back(any_hive: RunningHive) -> None:
     hive = any_hive
-    first = hive.hivectl("create", AGENT, "--runner", "demo", "--model", "small-1")
+    first = hive.hivectl("spawn", AGENT, "--runner", "demo", "--model", "small-1")
     state = hive.places.state / "agents" / AGENT / "state"
     content = os.urandom(2 * STATE_CHUNK_BYTES_MAX + 12_345)
     put(state, "weights.bin", content)
     put(state, "odd\nname", b"odd")
-    hive.hivectl("start", AGENT)
 
     def look() -> None:
         names = [entry["name"] for entry in hive.hivectl("files", AGENT)["entries"]]
@@ -62,10 +61,10 @@ def test_an_agents_files_outlive_it_and_come_back(any_hive: RunningHive) -> None
     assert AGENT in shown
     assert "brings one back" in shown
 
-    back = hive.hivectl("create", AGENT)
+    back = hive.hivectl("spawn", AGENT)
     assert (back["agent_uid"], back["harness_uid"]) == (first["agent_uid"], first["harness_uid"])
     assert (back["settings"]["runner"], back["settings"]["model"]) == ("demo", "small-1")
-    assert hive.hivectl("start", AGENT)["power"] == "running"
+    assert back["power"] == "running"
     look()
     assert state.stat().st_uid == back["agent_uid"]
 

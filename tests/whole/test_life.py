@@ -19,8 +19,7 @@ def notes(hive: RunningHive, agent: str) -> str:
 
 async def test_a_life(any_hive: RunningHive) -> None:
     hive = any_hive
-    assert hive.hivectl("create", "atlas")["power"] == "stopped"
-    assert hive.hivectl("start", "atlas")["power"] == "running"
+    assert hive.hivectl("spawn", "atlas")["power"] == "running"
     hive.hivectl("send", "atlas", "remember the way home")
     await until(lambda: "the way home" in notes(hive, "atlas"), what="the note")
 
@@ -42,9 +41,8 @@ async def test_a_life(any_hive: RunningHive) -> None:
     assert refused.returncode == 1
     assert "its state is kept" in refused.stderr
 
-    assert hive.hivectl("create", "atlas")["power"] == "stopped"
+    assert hive.hivectl("spawn", "atlas")["power"] == "running"
     assert "the way home" in notes(hive, "atlas")
-    assert hive.hivectl("start", "atlas")["power"] == "running"
     hive.hivectl("destroy", "atlas", "--yes")
     unsure = hive.hivectl_raw("purge", "atlas")
     assert unsure.returncode == 1
@@ -57,9 +55,9 @@ async def test_a_life(any_hive: RunningHive) -> None:
 
 def test_what_cannot_be_says_why(any_hive: RunningHive) -> None:
     for words, code, text in (
-        (("create", "iris"), 1, "iris exists already"),
-        (("create", "Iris"), 2, "an agent's name"),
-        (("create", "manager"), 2, "reserved"),
+        (("spawn", "iris"), 1, "iris: it is living"),
+        (("spawn", "Iris"), 2, "an agent's name"),
+        (("spawn", "manager"), 2, "reserved"),
         (("start", "nobody"), 1, "there is no agent nobody"),
         (("purge", "iris", "--yes"), 1, "destroy it first"),
         (("destroy", "iris"), 1, "say --yes"),

@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.whole, pytest.mark.cage]
 
 async def test_the_manager_comes_first_and_hears_of_the_others_at_once() -> None:
     with hive("--runner", "demo", "--agents", "iris") as running:
-        running.hivectl("create", "atlas")
+        running.hivectl("spawn", "atlas")
+        running.hivectl("stop", "atlas")
         await rebuilt(running)
 
 

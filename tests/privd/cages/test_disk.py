@@ -16,6 +16,7 @@ from privd.upkeep import look_at_disk
 from protocol.privd import CageLimitHit, Power, Resource
 from protocol.settings import CageLimits
 from tests.privd.test_host import GatedBackend, new_host
+from tests.support.making import make
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")]
 
@@ -107,7 +108,7 @@ async def test_without_quotas_files_are_counted_and_a_cage_that_takes_too_much_i
     place = mounted(small, features="^quota")
     async with trio.open_nursery() as nursery:
         host = new_host(place, nursery, backend := GatedBackend(), CageLimits(disk_mib_max=DISK_MIB))
-        row = await host.create("iris", None, None)
+        row = await make(host, "iris")
         keeper = host.keeper("iris")
         await keeper.start()
         state = place / "agents/iris/state"

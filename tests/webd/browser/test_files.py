@@ -135,7 +135,7 @@ def left(hive: RunningHive) -> Iterator[list[str]]:
     """Two destroyed agents, and what they left."""
     names = ["lumen", "bitburner"]
     for name in names:
-        hive.hivectl("create", name)
+        hive.hivectl("spawn", name)
         folder = hive.places.state / "agents" / name / "state"
         (folder / "notes.md").write_text("what I learned\n" * 4000)
         hive.hivectl("destroy", name, "--yes")
