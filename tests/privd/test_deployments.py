@@ -1,6 +1,7 @@
 """Deployments over real repositories and remembered cages: live, or what was there before; never half."""
 
 import json
+import shutil
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import cast
@@ -278,6 +279,20 @@ async def test_an_agent_of_before_gets_its_first_generation() -> None:
                 commit = at.commit(agent, toml(at.host, agent, icon="☕"))
                 ended = await at.healthy(await at.approve(await at.propose(agent, commit=commit)))
                 assert (ended.state, ended.number) == (DeploymentState.DEPLOYED, 2)
+
+
+async def test_repositories_of_an_older_hive_are_taken_along() -> None:
+    with ground() as place:
+        async with desk(place) as at:
+            await at.spawned("iris")
+            commit = at.commit("iris", toml(at.host, "iris", icon="☕"))
+        (place / "proposed" / "agents" / "iris" / "config").rename(place / "agents" / "iris" / "config")
+        shutil.rmtree(place / "proposed")
+        async with desk(place) as at:
+            assert not (place / "agents" / "iris" / "config").exists()
+            ended = await at.healthy(await at.approve(await at.propose("iris", commit=commit)))
+            assert ended.state is DeploymentState.DEPLOYED
+            assert at.config("iris").git("status", "--porcelain") == ""
 
 
 async def test_numbers_go_on_over_a_purge() -> None:
