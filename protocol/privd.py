@@ -50,7 +50,7 @@ class Cage(Struct, frozen=True):
     generation: int | None = None
     """What is deployed."""
     stale: str = ""
-    """Why it would come out otherwise if it were rebuilt: another hyperhive, another system. Empty when it would not."""
+    """Why it would come out otherwise if it were rebuilt, such as another hyperhive; empty when it would not."""
     detail: str = ""
     degraded: tuple[str, ...] = ()
 
