@@ -88,13 +88,15 @@ def verify(state: Path, known: Head | None) -> Report:
     if not (state / "cages").is_dir():
         raise ValueError(f"{state}: no hive is in this folder")
     faults: list[str] = []
+    before, _ = _told_head(state)
     approvers = _approvers(state, faults)
     records = [_checked(path, approvers) for path in sorted((state / "applied").glob("*.git"))]
     faults += [fault for each in records for fault in each.faults]
     faults += _meta_faults(state, {each.agent: each for each in records})
     chain, rest = read_log(state, {} if known is None else {"the head that was noted": known})
     faults += chain.faults
-    faults += [*unexplained(chain, *_made(records)), *unexplained_keys(chain, approvers)]
+    faults += unexplained(chain, *_made(records), None if before is None else before.seq)
+    faults += unexplained_keys(chain, approvers)
     head = chain.head or FIRST
     return Report(
         faults=tuple(faults[:FAULTS_MAX]),

@@ -139,10 +139,14 @@ class Applied:
             write(self._folder / MAIN, f"{commit}\n".encode())
 
     def tags(self) -> dict[str, Tag]:
-        """Every tag by name."""
+        """Every tag by name; one that is dropped meanwhile, or not."""
         found = {}
         for file in sorted((self._folder / "refs" / "tags").glob("*/*")):
-            content = self.read(Kind.TAG, file.read_text().strip()).decode()
+            try:
+                identity = file.read_text().strip()
+            except FileNotFoundError:
+                continue
+            content = self.read(Kind.TAG, identity).decode()
             head, _, document = content.partition("\n\n")
             name = f"{file.parent.name}/{file.name}"
             lines = dict(line.partition(" ")[::2] for line in head.splitlines())

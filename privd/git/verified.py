@@ -76,6 +76,8 @@ class Checked:
         applied = self.ledger.applied
         for file in sorted((self.ledger.folder / "refs" / "tags").glob("*/*")):
             name = f"{file.parent.name}/{file.name}"
+            if not file.exists():  # dropped meanwhile, by a privd that runs
+                continue
             try:
                 head, _, document = (
                     applied.read(Kind.TAG, file.read_text().strip()).decode().partition("\n\n")

@@ -26,6 +26,8 @@ class Action(Struct):
     verdict: str = ""
     took_ms: int | None = None
     detail: str = ""
+    ended: int | None = None
+    """The line of its end."""
 
 
 class Chain:
@@ -71,7 +73,7 @@ class Chain:
                 begun = self._begun.pop(of, None)
                 if begun is not None:
                     begun.verdict, begun.took_ms, begun.detail = line.verdict, line.took_ms, line.detail
-                    begun.number = line.number or begun.number
+                    begun.number, begun.ended = line.number or begun.number, line.seq
                 elif self.first is not None and of >= self.first.seq:
                     self.faults.append(f"line {line.seq} ends what line {of} did not begin")
             case Note():
@@ -101,11 +103,15 @@ class Chain:
 
 
 def unexplained(
-    chain: Chain, deployed: Mapping[tuple[str, int], int], approved: Mapping[tuple[str, int], int]
+    chain: Chain,
+    deployed: Mapping[tuple[str, int], int],
+    approved: Mapping[tuple[str, int], int],
+    upto: int | None = None,
 ) -> list[str]:
     """What the record says and the log does not, or the other way round; the record outlives its agent.
 
-    `deployed` and `approved`: when each generation and each approval was made, by agent and number.
+    `deployed` and `approved`: when each generation and each approval was made, by agent and number. `upto`: the last
+    line that was there before the record was read, where privd goes on meanwhile.
     """
     if chain.first is None:
         return [
@@ -130,6 +136,7 @@ def unexplained(
         if each.op in DEPLOYED_BY
         and each.verdict == DONE
         and each.number is not None
+        and (upto is None or each.ended is None or each.ended <= upto)
         and (each.agent, each.number) not in deployed
     ]
 

@@ -159,6 +159,8 @@ def test_what_only_one_of_them_knows_is_told() -> None:
         "generation 3 of iris is in the record, but not in the log",
         "line 3 made generation 1 of iris, which is not in the record",
     ]
+    later = unexplained(log.chain, {}, {}, upto=3)
+    assert later == [], "privd may have gone on since the record was read"
     assert unexplained(Chain({}), {("iris", 3): 150}, {}) == ["the log is empty, but iris has generation 3"]
 
 

@@ -185,3 +185,20 @@ def test_every_file_is_synced_before_it_is_seen(applied: Applied, monkeypatch: p
     for name in names:
         assert done.index(("sync", name)) < done.index(("link", name))
         assert ("sync", name[:2]) in done[done.index(("link", name)) :]
+
+
+def test_a_tag_that_is_dropped_while_all_are_read_is_left_out(
+    applied: Applied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployment ends while somebody looks at the record."""
+    commit = take_in(applied, "one\n")
+    for name in ("proposal/1", "deployed/1"):
+        applied.tag(name, commit, b"{}", NOW_S)
+    read = Path.read_text
+
+    def read_text(path: Path, *arguments: str, **named: str) -> str:
+        applied.drop_tag("proposal/1")
+        return read(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert set(applied.tags()) == {"deployed/1"}
