@@ -84,17 +84,18 @@ function Running({ row }) {
 /** One that has ended. @param {{row: Deployment, newest: Map<string, number>}} props */
 function Ended({ row, newest }) {
   const { agent, number, state, kind, ended_ms, detail, commit } = row;
-  const live = state === "deployed" && kind !== "init" && newest.get(agent) === number;
+  const there = agents.value.has(agent);
+  const live = there && state === "deployed" && kind !== "init" && newest.get(agent) === number;
   return html`
     <li class=${`deploy ${state}`} data-deployment=${`${agent}/${number}`}>
-      <span class="what"><a href=${`/agent/${agent}/`} data-step>${agent}</a> ${deploymentWords(row)}</span>
+      <span class="what">${there ? html`<a href=${`/agent/${agent}/`} data-step>${agent}</a>` : html`<b>${agent}</b>`} ${deploymentWords(row)}</span>
       <span class="became">${live ? "live" : state} <${Since} ms=${ended_ms ?? row.since_ms} after=" ago" /></span>
       <span class="why"><a class="sha" href=${`/agent/${agent}/config?commit=${commit}`} title=${commit}>${short(commit)}</a> ${detail}</span>
       <span class="acts">
         <${LogButton} row=${row} />
         ${
           isOlder(row, newest) &&
-          agents.value.has(agent) &&
+          there &&
           html`<${Armed} deed=${deedOf.rollBack(row)} tone="quiet" doing="going back…" armed=${`sure? back to ${number}`}
             run=${() => rollBack(row)}>roll back<span class="sr"> ${agent} to generation ${number}</span><//>`
         }
