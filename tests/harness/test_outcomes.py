@@ -1,14 +1,11 @@
 """Every recorded transcript of the real CLI, with the outcome that it must lead to."""
 
-from pathlib import Path
-
 import pytest
 
 from harness.claude.reader import Reader
 from harness.policy.outcomes import Facts, Stop, Verdict, classify
 from protocol.turns import Outcome
-
-TRANSCRIPTS = Path(__file__).parent / "transcripts"
+from tests.harness.recorded import lines_of, names
 
 ENDS_BY_ITSELF: dict[str, tuple[Outcome, int | None]] = {
     "err-400long": (Outcome.CONTEXT_FULL, None),
@@ -103,13 +100,13 @@ STOPPED = [name for name in ENDS_BY_ITSELF if name.startswith("sig-")]
 
 def verdict(name: str, stopped: Stop | None = None) -> Verdict:
     reader = Reader(now_ms=lambda: 0)
-    for line in (TRANSCRIPTS / f"{name}.jsonl").read_bytes().splitlines():
+    for line in lines_of(name):
         reader.feed(line)
     return classify(reader.facts(exit_code=1, stopped=stopped, stderr_tail=""))
 
 
 def test_no_transcript_is_left_out() -> None:
-    assert {path.stem for path in TRANSCRIPTS.glob("*.jsonl")} == set(ENDS_BY_ITSELF)
+    assert set(names()) == set(ENDS_BY_ITSELF)
 
 
 @pytest.mark.parametrize("name", ENDS_BY_ITSELF)

@@ -2,7 +2,6 @@
 
 import json
 import random
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -26,19 +25,9 @@ from protocol.turns import (
     TurnEvent,
     Usage,
 )
+from tests.harness.recorded import lines_of, names
 
-TRANSCRIPTS = Path(__file__).parent / "transcripts"
-RECORDED_AS = b"hive"
-"""What our server was called when they were recorded."""
-
-
-def recorded(path: Path) -> list[bytes]:
-    own = OWN_SERVER.encode()
-    text = path.read_bytes().replace(b"mcp__" + RECORDED_AS + b"__", b"mcp__" + own + b"__")
-    return text.replace(b'{"name":"' + RECORDED_AS + b'"', b'{"name":"' + own + b'"').splitlines()
-
-
-LINES = [line for path in sorted(TRANSCRIPTS.glob("*.jsonl")) for line in recorded(path)]
+LINES = [line for name in names() for line in lines_of(name)]
 
 
 class Clock:
@@ -54,7 +43,7 @@ class Clock:
 
 def read(name: str) -> tuple[Reader, list[TurnEvent]]:
     reader = Reader(Clock())
-    events = [event for line in recorded(TRANSCRIPTS / f"{name}.jsonl") for event in reader.feed(line)]
+    events = [event for line in lines_of(name) for event in reader.feed(line)]
     return reader, events + reader.closing()
 
 
