@@ -60,11 +60,9 @@ class Agents:
                 Propose(name, ProposalKind.SPAWN, runner=None if name in cages else settings.agents.runner)
                 for name in missing
             ]
-            for is_manager in (True, False):  # whose the others' configurations are
-                async with trio.open_nursery() as nursery:
-                    for spawn_one in spawns:
-                        if (spawn_one.agent == MANAGER_NAME) is is_manager:
-                            nursery.start_soon(self._spawn, privd, spawn_one)
+            # the manager first: whose the others' configurations are
+            await self._spawn_all(privd, [each for each in spawns if each.agent == MANAGER_NAME])
+            await self._spawn_all(privd, [each for each in spawns if each.agent != MANAGER_NAME])
             cages = {cage.agent: cage for cage in await privd.call(ListCages())}
             starting = [
                 cage
@@ -77,15 +75,25 @@ class Agents:
         names = sorted((cage.agent for cage in starting), key=lambda name: (name != MANAGER_NAME, name))
         await self._await_idle(names)
 
-    async def _spawn(self, privd: Client, asked: Propose) -> None:
-        try:
-            approval = await spawn(privd, asked, self._places)
-            if approval.deployment is None:
-                self._say("?", waits(approval.proposal))
-            else:
-                await spawned(privd, approval.deployment)
-        except Refused as refused:
-            self._say("✗", f"{asked.agent}: {refused.detail}")
+    async def _spawn_all(self, privd: Client, asked: list[Propose]) -> None:
+        """All at once; the first that is refused ends `up`, when the others are done."""
+        faults: list[Refused] = []
+
+        async def one(each: Propose) -> None:
+            try:
+                approval = await spawn(privd, each, self._places)
+                if approval.deployment is None:
+                    self._say("?", waits(approval.proposal))
+                else:
+                    await spawned(privd, approval.deployment)
+            except Refused as refused:
+                faults.append(refused)
+
+        async with trio.open_nursery() as nursery:
+            for each in asked:
+                nursery.start_soon(one, each)
+        if faults:
+            raise faults[0]
 
     async def _start(self, privd: Client, cage: Cage) -> None:
         if cage.settings.runner is Runner.CLAUDE and not os.environ.get(CLAUDE_VARIABLE):
