@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from boxes.beneath import open_beneath
 from privd.cages.spec import Folder
 from protocol.problem import Problem, Refused
 
 PARENT_MODE: Final = 0o711
 """Of the folders above an agent's: others may pass through, never look around."""
+_PLACE_ONLY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER_ONLY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -55,10 +55,13 @@ def _own(path: Path, parent: int, folder: Folder) -> None:
 def hold(above: Path, folder: Path) -> int:
     """A folder as an open place (O_PATH); no name below `above` is followed elsewhere. OSError says what is there."""
     held = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return open_beneath(held, os.fsencode(folder.relative_to(above)), os.O_PATH | os.O_DIRECTORY)
-    finally:
-        os.close(held)
+    for name in folder.relative_to(above).parts:  # one by one: a hardened unit may not ask openat2
+        try:
+            below = os.open(name, _PLACE_ONLY, dir_fd=held)
+        finally:
+            os.close(held)
+        held = below
+    return held
 
 
 def remove(path: Path) -> None:
