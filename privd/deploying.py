@@ -115,10 +115,10 @@ class Deploying:
         self._scope.cancel()
 
     def shown(self, row: Deployment) -> Deployment:
-        """This deployment's row as it is just now."""
-        if row.ended_ms is not None:
-            return row
-        return msgspec.structs.replace(row, state=self.state, since_ms=self._since_ms, detail=self._detail)
+        """This deployment's row as it is just now: it has an end when another one may begin."""
+        return msgspec.structs.replace(
+            row, state=self.state, since_ms=self._since_ms, detail=self._detail, ended_ms=None
+        )
 
     async def run(self) -> None:
         """Until it has ended, however long the disk is full: each step may be taken twice."""

@@ -65,7 +65,7 @@ async def test_a_configuration_that_is_wrong_is_refused_and_leaves_no_proposal()
             await at.spawned("iris")
             for text, words in (
                 ("modell = 'opus'", "agent.toml: modell"),
-                ("[environment]\nA = 'sk-ant-api03-aaaaaaaaaaaaaaaaaaaa'", "looks like an API key"),
+                ("[environment]\nA = 'sk-ant-api03-" + "a" * 20 + "'", "looks like an API key"),
             ):
                 commit = at.commit("iris", text)
                 with pytest.raises(Refused, match=words):
