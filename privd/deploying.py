@@ -96,6 +96,8 @@ class Deploying:
         self.agent = agent
         self.number = number
         self.state = DeploymentState.WAITING
+        self.is_over = False
+        """Whether it stands in nobody's way any more."""
         self._agents = agents
         self._health = health
         self._decisions = decisions
@@ -116,6 +118,8 @@ class Deploying:
 
     def shown(self, row: Deployment) -> Deployment:
         """This deployment's row as it is just now: it has an end when another one may begin."""
+        if self.is_over:
+            return row
         return msgspec.structs.replace(
             row, state=self.state, since_ms=self._since_ms, detail=self._detail, ended_ms=None
         )

@@ -125,6 +125,7 @@ class Deployments:
             finally:
                 if self._at_work.get(agent) is work:
                     del self._at_work[agent]
+            work.is_over = True
             work.tell()
 
         work.tell()
