@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from privd.policy import toml_shape
 from privd.policy.objects import shown
 from privd.policy.system_text import FILE as SYSTEM_FILE
 from protocol.limits import (
@@ -64,7 +65,7 @@ SECRETS: Final = (
     ("a key of AWS", re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")),
     ("a key of Google", re.compile(r"\bAIza[A-Za-z0-9_-]{30,}")),
     ("a private key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")),
-    ("a signed token", re.compile(r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}")),
+    ("a signed token", re.compile(r"(?<=[A-Za-z0-9_-]{10})\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}")),
     ("a password in an address", re.compile(r"\b[a-z][a-z0-9+]{1,10}://[^\s:/@]{1,64}:[^\s:/@]{4,}@")),
 )
 SECRET_NAMES: Final = re.compile(
@@ -145,6 +146,7 @@ def read(files: Mapping[str, bytes], ground: Ground) -> Reading:
         raise _fault(FILE, "", "the file is missing")
     _check_no_secrets(files)
     said = _decoded(files[FILE])
+    _check_no_secrets_said(said)
     runner = said.runner or ground.runner
     if runner is Runner.CLAUDE and not ground.has_claude:
         raise _fault(FILE, "runner", "this hive has no Claude Code; `./hive env claude` installs it")
@@ -179,6 +181,7 @@ def _decoded(content: bytes) -> AgentFile:
     if len(content) > FILE_BYTES_MAX:
         raise Refused(Problem.LIMIT, f"{FILE}: {len(content)} bytes, at most {FILE_BYTES_MAX} are allowed")
     try:
+        toml_shape.check(content.decode(), FILE)
         return msgspec.toml.decode(content, type=AgentFile)
     except msgspec.ValidationError as error:
         raise _complaint(error) from error
@@ -273,7 +276,9 @@ def _check_no_secrets(files: Mapping[str, bytes]) -> None:
             for what, rule in SECRETS:
                 if rule.search(line):
                     raise _fault(path, "", f"line {number} looks like {what}; {WHERE_SECRETS_BELONG}")
-    said = _decoded(files[FILE])
+
+
+def _check_no_secrets_said(said: AgentFile) -> None:
     for table, names in (("environment", said.environment), *_server_environments(said.mcp_servers)):
         for name, value in names.items():
             if value and SECRET_NAMES.search(name.upper()):

@@ -1,5 +1,9 @@
 """agent.toml: what it says becomes settings, what it says wrongly is named, and settings come back as they were."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +21,7 @@ from protocol.settings import (
 
 PRIVATE = "PRIVATE"
 """Apart from the rest, so that no text of ours looks like a key."""
+ROOT = Path(__file__).parents[2]
 GROUND = Ground("iris", limits=CageLimits(memory_mib_max=2_048))
 
 
@@ -99,7 +104,10 @@ def test_everything_that_may_be_said() -> None:
         ("name = 'otto'", "agent.toml: name: Object contains unknown field"),
         ("role = 'manager'", "agent.toml: role: Object contains unknown field"),
         ("credential = 'cage'", "agent.toml: credential: Object contains unknown field"),
-        ("a = " + "[" * 5_000, "agent.toml: it is nested too deeply"),
+        ("a = " + "[" * 5_000, "agent.toml: line 1: it is nested too deeply"),
+        ("a = 1\nb = " + "{b = " * 17, "agent.toml: line 2: it is nested too deeply"),
+        ('a = """x\n"', "agent.toml: line 1: it is not TOML: a string has no end"),
+        ("a = 'x", "agent.toml: line 1: it is not TOML: a string has no end"),
         ("a = " + "9" * 5_000, "agent.toml: it is not TOML"),
     ],
 )
@@ -118,6 +126,73 @@ def test_bounds_are_named() -> None:
         reading("role_prompt = 'role.md'", role_md=b"x" * 12_001)
     with pytest.raises(Refused, match=r"agent\.toml: the file is missing"):
         read({}, GROUND)
+
+
+DEEP = ".".join("abcdefghi")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{DEEP} = 1",
+        f"[{DEEP}]",
+        f"[[{DEEP}]]",
+        DEEP.replace(".", " . ") + " = 1",
+        DEEP.replace("c", "'.'").replace("d", '"."') + " = 1",
+        f"a = {{{DEEP} = 1}}",
+        f"a = '''x.y'''\n{DEEP} = 1",
+    ],
+)
+def test_a_key_of_too_many_parts(text: str) -> None:
+    with pytest.raises(Refused, match=r"limit: agent\.toml: line \d: a key has more than 8 parts"):
+        reading(text)
+
+
+def test_dots_that_part_no_key() -> None:
+    found = reading(
+        """
+        # a.b.c.d.e.f.g.h.i = 1
+        allowed_commands = ['a.b.c.d.e.f.g.h.i', "a.b.c.d.e.f.g.h.\\"i", "a.b", ".", ".", ".", ".", ".", "."]
+        [mcp_servers.notes.environment]
+        A = \"\"\"a.b.c.d.e.f.g.h.i\"\"\"
+        [mcp_servers.notes]
+        command = ['''a.b.c.d.e.f.g.h.i''']
+        """
+    )
+    assert found.settings.mcp_servers["notes"].environment == {"A": DEEP}
+    assert found.warnings == ()
+
+
+BOUNDED = """
+import resource, sys
+from privd.policy.configuration import FILE, Ground, read
+resource.setrlimit(resource.RLIMIT_AS, (512 << 20, 512 << 20))
+resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+files = {FILE: b""} | eval(sys.argv[1])
+try:
+    print("read", read(files, Ground("iris")).warnings)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+"""A process that has far less time and memory than what is quadratic would need, and far more than what is not."""
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ('{FILE: b".".join([b"a"] * 32_000) + b"=1"}', "Refused limit: agent.toml: line 1: a key has"),
+        ('{FILE: b"[" + b".".join([b"a"] * 32_000) + b"]"}', "Refused limit: agent.toml: line 1: a key has"),
+        ('{f"{n}.md": b"-eyJ" * 65_536 for n in range(4)}', "read ()"),
+        ('{f"{n}.md": b".eyJ" * 65_536 for n in range(4)}', "read ()"),
+        ('{f"{n}.md": b"-----BEGIN " * 23_000 for n in range(4)}', "read ()"),
+        ('{f"{n}.md": b"a+a+a://b:c" * 23_000 for n in range(4)}', "read ()"),
+    ],
+)
+def test_no_text_costs_more_than_its_length(files: str, words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BOUNDED, files], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.stdout.startswith(words), (done.returncode, done.stdout, done.stderr)
 
 
 def test_a_runner_that_this_hive_has_not() -> None:
