@@ -44,6 +44,8 @@ class Propose(Call[Proposal], frozen=True):
     `conflict` when the kind does not fit what the agent is.
     """
 
+    repeatable: ClassVar[bool] = False
+
     agent: AgentName
     kind: ProposalKind
     commit: CommitId | None = None
