@@ -2,12 +2,15 @@
 
 What the log cannot hold is not done: where no line can be written, the request is refused. A line that tells the end
 of something waits in memory until it can be written, and nothing new begins before it. The files: `privd.audit_files`.
+
+Whoever asks too often is refused before anything is written (`privd.policy.pace`), so that nobody can push out what
+others did. The room that is kept back for a full disk is for what makes room: `MAKES_ROOM`.
 """
 
 import hashlib
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -15,19 +18,27 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 import trio
 
-from privd.audit_files import FULL, File, Make
+from privd.audit_files import FULL, File, Make, Room
 from privd.boxes import one_line
-from privd.policy.audit import CANCELLED, DEFECT, DETAIL_CHARS_MAX, DONE, About, Begin, End, Note
+from privd.policy.audit import CANCELLED, DEFECT, DETAIL_CHARS_MAX, DONE, About, Begin, End, Head, Note
+from privd.policy.pace import Pace
 from protocol.approvals import Approval, Deployment, Proposal
 from protocol.frames import END, encode_request
+from protocol.privd import DestroyCage, PurgeAgent, StopCage
 from protocol.problem import Problem, Refused
-from protocol.rpc import Caller, Request, Route, Watch
+from protocol.rpc import Caller, Request, Role, Route, Watch
 from runtime.clock import now_ms
 from runtime.log import Log
 
 H = TypeVar("H")
 
 BY_ITSELF: Final = "privd"
+OPERATOR: Final = (Role.OPERATOR.name or "").lower()
+MAKES_ROOM: Final = frozenset(
+    {(OPERATOR, request.operation()) for request in (StopCage, DestroyCage, PurgeAgent)}
+    | {(BY_ITSELF, "stop_for_its_disk")}
+)
+"""What is done on a full disk as long as the ballast lasts; by whom, and what."""
 
 
 class Said:
@@ -72,15 +83,20 @@ class Audit:
         by: str = BY_ITSELF,
         uid: int | None = None,
         frame: str = "",
+        untold: int = 0,
     ) -> AsyncIterator[Said]:
-        """Around whatever changes something.
+        """Around whatever changes something; `untold` is how many requests of the same caller are not told of.
 
         Nothing is done where its beginning cannot be written: `storage_full` by a full disk, `failed` by a broken one.
         """
         who = os.geteuid() if uid is None else uid
-        of = await self._begin(
+        makes_room = (by, op) in MAKES_ROOM
+        makes: list[Make] = [
             lambda head: Begin(head.seq + 1, head.hash, now_ms(), by, who, op, agent, number, frame)
-        )
+        ]
+        if untold:
+            makes.insert(0, lambda head: _untold(head, by, who, untold))
+        of = await self._begin(makes, makes_room=makes_room)
         began, said = trio.current_time(), Said()
         try:
             yield said
@@ -102,7 +118,8 @@ class Audit:
                         took_ms,
                         said.number,
                         _brief(said.detail),
-                    )
+                    ),
+                    makes_room=makes_room,
                 )
 
     def close(self) -> None:
@@ -110,65 +127,82 @@ class Audit:
             self._file.close()
             self._file = None
 
-    async def _begin(self, make: Make) -> int:
+    async def _begin(self, makes: Iterable[Make], *, makes_room: bool) -> int:
         async with self._turn:
-            return await trio.to_thread.run_sync(self._write, make)
+            return await trio.to_thread.run_sync(
+                self._write, makes, Room.ALL if makes_room else Room.BUT_BALLAST
+            )
 
-    async def _tell(self, make: Make) -> None:
+    async def _tell(self, make: Make, *, makes_room: bool = False) -> None:
         """What has happened is told now, or as soon as it can be."""
         async with self._turn:
             self._owed.append(make)
             try:
-                await trio.to_thread.run_sync(self._write, None)
+                await trio.to_thread.run_sync(self._write, (), Room.ALL if makes_room else Room.LEFT)
             except Refused as refused:
                 self._log.error("the audit log waits", lines=len(self._owed), reason=refused.detail)
 
-    def _write(self, make: Make | None) -> int:
-        """Write what is owed, then this one; the number of the newest line. In a thread, one call at a time."""
+    def _write(self, makes: Iterable[Make], room: Room) -> int:
+        """Write what is owed, then these; the number of the newest line. In a thread, one call at a time."""
         try:
-            file = self._opened()
+            file = self._opened(room)
             while self._owed:
                 file.append(self._owed[0])
                 self._owed.popleft()
-            if make is not None:
+            for make in makes:
                 file.append(make)
         except OSError as error:
             self.close()
             raise _refused(self._state, error) from error
         return file.head.seq
 
-    def _opened(self) -> File:
+    def _opened(self, room: Room) -> File:
         if self._file is None:
-            self._file = File(self._state)
+            self._file = File(self._state, room)
             for about, detail in self._file.found:
                 self._log.error("the audit log is not as it was left", about=about, detail=detail)
+        self._file.use(room)
         return self._file
 
 
 def audited(
-    routes: Iterable[Route[H]], changes_nothing: frozenset[type[Request]], audit: Audit
+    routes: Iterable[Route[H]],
+    changes_nothing: frozenset[type[Request]],
+    audit: Audit,
+    clock: Callable[[], float] = trio.current_time,
 ) -> tuple[Route[H], ...]:
-    """The same routes, each request told before and after; but for watches, and what is said to change nothing."""
+    """The same routes, each request told before and after; but for watches, and what is said to change nothing.
+
+    `limit` to whoever asks, or is refused, too often.
+    """
+    pace = Pace()
     return tuple(
         route
         if route.request in changes_nothing or issubclass(route.request, Watch)
-        else msgspec.structs.replace(route, handler=_told(route, audit))
+        else msgspec.structs.replace(route, handler=_told(route, audit, pace, clock))
         for route in routes
     )
 
 
-def _told(route: Route[H], audit: Audit) -> Any:
+def _told(route: Route[H], audit: Audit, pace: Pace, clock: Callable[[], float]) -> Any:
     async def handler(request: Request, caller: Caller, host: H) -> Any:
+        who = ((caller.role.name or "").lower(), caller.uid)
+        untold = pace.take(who, clock())
         async with audit.effect(
             request.operation(),
             getattr(request, "agent", ""),
             getattr(request, "number", None),
-            by=(caller.role.name or "").lower(),
+            by=who[0],
             uid=caller.uid,
             frame=hashlib.sha256(encode_request(request).removesuffix(END)).hexdigest(),
+            untold=untold,
         ) as said:
             said.detail = getattr(request, "name", "")
-            reply = await route.handler(request, caller, host)
+            try:
+                reply = await route.handler(request, caller, host)
+            except Refused:
+                pace.refused(who)
+                raise
             said.number = _number(reply)
         return reply
 
@@ -189,6 +223,13 @@ def _verdict(fault: BaseException) -> str:
     if isinstance(fault, Refused):
         return fault.problem.value
     return CANCELLED if isinstance(fault, trio.Cancelled) else DEFECT
+
+
+def _untold(head: Head, by: str, uid: int, count: int) -> Note:
+    detail = (
+        f"{count} requests of {by}, uid {uid}, were refused for their number, and are not told one by one"
+    )
+    return Note(head.seq + 1, head.hash, now_ms(), About.UNTOLD, detail)
 
 
 def _brief(detail: str) -> str:

@@ -3,7 +3,7 @@
     audit.log               the newest lines
     audit-<last line>.log   older ones; the oldest file goes when there are more than FILES_MAX
     audit.head              number and hash of the newest line, so that a log that was cut short is found out
-    audit.ballast           given back to a full disk, so that somebody can still stop and purge what filled it
+    audit.ballast           given back to a full disk, so that the operator can still stop and purge what filled it
     audit-damaged-<time>    a file whose end is no line at all, set aside
 
 Blocking, and one call at a time.
@@ -13,6 +13,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +49,17 @@ Make = Callable[[Head], AnyLine]
 """Makes the line that comes after a head."""
 
 
+class Room(Enum):
+    """What a line may take of a disk that is full."""
+
+    BUT_BALLAST = auto()
+    """Nothing: while the ballast is not laid whole, there is no room."""
+    LEFT = auto()
+    """What is left of the ballast once it was given."""
+    ALL = auto()
+    """The ballast is given for it."""
+
+
 class Tail(Struct, frozen=True):
     """The end of one file: its last line (None: there is none), and how many bytes it has up to there."""
 
@@ -60,8 +72,9 @@ class Tail(Struct, frozen=True):
 class File:
     """The log, open for more lines. OSError when the disk takes none; then it is as it was before."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, room: Room = Room.LEFT) -> None:
         self._state = state
+        self._room = room
         self.found: list[tuple[About, str]] = []
         """What was wrong with it; noted in it already."""
         with ExitStack() as opened:
@@ -73,6 +86,12 @@ class File:
             self._take_up(set_aside)
             self._lay_ballast()
             self.close = opened.pop_all().close
+
+    def use(self, room: Room) -> None:
+        """From here on lines take no more than this; OSError when there is none."""
+        self._room = room
+        if room is Room.BUT_BALLAST and not self._lay_ballast():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def append(self, make: Make) -> None:
         """One line more, on the disk when this returns."""
@@ -131,7 +150,7 @@ class File:
         try:
             self._put_whole(content)
         except OSError as error:
-            if error.errno not in FULL or not self._give_ballast():
+            if error.errno not in FULL or self._room is not Room.ALL or not self._give_ballast():
                 raise
             self._put_whole(content)
         self._size += len(content)
@@ -167,16 +186,18 @@ class File:
             path.unlink()
         self._lay_ballast()
 
-    def _lay_ballast(self) -> None:
-        """Where there is room for it."""
+    def _lay_ballast(self) -> bool:
+        """Where there is room for it; whether it lies there now."""
         if os.fstat(self._ballast).st_size == BALLAST_BYTES:
-            return
+            return True
         try:
             os.posix_fallocate(self._ballast, 0, BALLAST_BYTES)
         except OSError as error:
             os.ftruncate(self._ballast, 0)
             if error.errno not in FULL:
                 raise
+            return False
+        return True
 
     def _give_ballast(self) -> bool:
         """Whether there was any."""

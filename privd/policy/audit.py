@@ -64,6 +64,8 @@ class About(StrEnum):
     """Lines that had been written were not there any more."""
     DROPPED = "dropped"
     """The oldest lines go, up to `upto`, whose hash is `hash`."""
+    UNTOLD = "untold"
+    """Requests were refused for their number alone (`privd.policy.pace`), and nothing was done for them."""
 
 
 class Note(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="line", tag="note"):

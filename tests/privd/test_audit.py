@@ -15,6 +15,7 @@ from privd.audit import Audit, audited
 from privd.audit_files import BALLAST_BYTES, BALLAST_NAME, HEAD_NAME, NAME
 from privd.policy.audit import About, Begin, End, Note, decode, head_line, head_of
 from privd.policy.audit_chain import Chain
+from privd.policy.pace import REFUSAL_S, REFUSALS_MAX
 from privd.routes import CHANGES_NOTHING, ROUTES
 from privd.verify import read_log
 from protocol.configuration import ConfirmHealth
@@ -27,6 +28,7 @@ from tests.support.dialogue import Break, Count, Echo, Refuse, Room, new_room
 pytestmark = pytest.mark.anyio
 
 OPERATOR = Caller(Role.OPERATOR, 1000)
+BROKER = Caller(Role.BROKER, 7)
 
 
 @pytest.fixture
@@ -231,35 +233,47 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.root
 async def test_a_full_disk_refuses_the_effect_and_owes_the_ends(small_disk: Path) -> None:
+    """Only what makes room is done, as long as the ballast lasts."""
     audit = Audit(small_disk, logger("test"))
     await deeds(audit, 1)
     assert (small_disk / BALLAST_NAME).stat().st_size == BALLAST_BYTES
     filling = small_disk / "filling"
     fill(filling)
-    done = 1
-    while (small_disk / BALLAST_NAME).stat().st_size:  # what is left of the newest page, then the ballast
-        await deeds(audit, 1)
-        done += 1
-    fill(small_disk / "more")
-    more, refused = await as_often_as_it_is_taken(audit)
+    done, refused = await as_often_as_it_is_taken(audit, "start_cage", "operator")
     assert refused.problem is Problem.STORAGE_FULL
     assert str(small_disk) in refused.detail
+    assert (small_disk / BALLAST_NAME).stat().st_size == BALLAST_BYTES
+    while (small_disk / BALLAST_NAME).stat().st_size:  # what is left of the newest page, then the ballast
+        await deed(audit, "stop_cage", "operator")
+        done += 1
+    for op, by in (("start_cage", "operator"), ("stop_cage", "broker"), ("renew", "privd")):
+        with pytest.raises(Refused, match="No space left"):
+            await deed(audit, op, by)
+    await deed(audit, "purge_agent", "operator")
+    fill(small_disk / "more")
+    more, refused = await as_often_as_it_is_taken(audit, "stop_cage", "operator")
+    assert refused.problem is Problem.STORAGE_FULL
     assert faults(small_disk) == []
     filling.unlink()
     await deeds(audit, 1)
     found = chain(small_disk)
     assert found.faults == []
     assert [each for each in found.actions if not each.verdict] == []
-    assert len(found.actions) == done + more + 1
+    assert len(found.actions) == 1 + done + 1 + more + 1
     assert (small_disk / BALLAST_NAME).stat().st_size == BALLAST_BYTES
     audit.close()
 
 
-async def as_often_as_it_is_taken(audit: Audit) -> tuple[int, Refused]:
+async def deed(audit: Audit, op: str, by: str) -> None:
+    async with audit.effect(op, "iris", by=by):
+        pass
+
+
+async def as_often_as_it_is_taken(audit: Audit, op: str, by: str) -> tuple[int, Refused]:
     done = 0
     while True:
         try:
-            async with audit.effect("start_cage", "iris"):
+            async with audit.effect(op, "iris", by=by):
                 done += 1
         except Refused as refused:
             return done, refused
@@ -328,6 +342,38 @@ async def test_a_request_is_told_with_who_asked_and_the_digest_of_its_frame(
 async def asked(audit: Audit, room: Room, request: Echo | Refuse | Break) -> None:
     routes = {route.request: route for route in audited(SMALL, frozenset({Count}), audit)}
     await routes[type(request)].handler(request, OPERATOR, room)
+
+
+async def test_whoever_is_refused_again_and_again_fills_no_log(audit: Audit, tmp_path: Path) -> None:
+    """Nothing is written for what is too much; how much it was stands before what is taken next."""
+    now_s = 0.0
+    told = audited(SMALL, frozenset({Count}), audit, lambda: now_s)
+    routes, room = {route.request: route for route in told}, new_room()
+
+    async def verdicts(request: Echo | Refuse, count: int, caller: Caller = BROKER) -> list[Problem | None]:
+        found: list[Problem | None] = []
+        for _ in range(count):
+            try:
+                await routes[type(request)].handler(request, caller, room)
+                found.append(None)
+            except Refused as refused:
+                found.append(refused.problem)
+        return found
+
+    wanted = [Problem.CONFLICT] * REFUSALS_MAX + [Problem.LIMIT] * 50
+    assert await verdicts(Refuse(Problem.CONFLICT), REFUSALS_MAX + 50) == wanted
+    assert len(lines(tmp_path)) == 2 * REFUSALS_MAX
+    assert await verdicts(Echo("not heard"), 1) == [Problem.LIMIT]
+    assert await verdicts(Echo("of root"), 1, OPERATOR) == [None]
+    now_s += REFUSAL_S
+    assert await verdicts(Echo("later"), 2) == [None, None]
+    assert room.heard == ["of root", "later", "later"]
+    note = lines(tmp_path)[2 * REFUSALS_MAX + 2]
+    assert isinstance(note, Note)
+    assert note.about is About.UNTOLD
+    assert note.detail.startswith("51 requests of broker, uid 7,")
+    assert len(lines(tmp_path)) == 2 * REFUSALS_MAX + 2 + 1 + 4
+    assert faults(tmp_path) == []
 
 
 KILLED = """
