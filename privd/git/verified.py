@@ -135,20 +135,28 @@ class Checked:
         check_approved(self.agent, number, asked, approved, self._approvers)
 
     def _check_branch(self) -> None:
-        """Every commit of `main` is a generation, the newest first, and each generation is there."""
+        """Every commit of `main` is a generation, the newest first, and each generation is there.
+
+        One that was spawned anew after a purge has nothing below it: what its name had before is a chain of its own.
+        """
         applied, at = self.ledger.applied, self.ledger.applied.main()
         wanted = [
-            (number, found.begun.commit)
+            (number, found.begun)
             for number, found in reversed(self.deployed.items())
             if found.begun.kind is not DeploymentKind.INIT
         ]
-        if self.is_under_way and at is not None and (not wanted or wanted[0][1] != at):
+        begins_anew = False
+        if self.is_under_way and at is not None and (not wanted or wanted[0][1].commit != at):
             at = next(iter(_parents(applied, at)), None)
-        for number, commit in wanted:
-            if at != commit:
+            begins_anew = at is None
+        for number, begun in wanted:
+            if at is None and begins_anew:
+                at = begun.commit
+            if at != begun.commit:
                 self._fault(f"main does not hold generation {number} where it belongs")
                 return
-            at = next(iter(_parents(applied, commit)), None)
+            at = next(iter(_parents(applied, begun.commit)), None)
+            begins_anew = begun.kind is DeploymentKind.SPAWN
         if at is not None:
             self._fault(f"main holds {at}, which is no generation")
 

@@ -319,6 +319,32 @@ def test_an_agent_that_is_older_than_its_record_is_taken_up_and_told(place: Path
     assert [each.op for each in listed(place, 9, "otto")] == ["take_up"]
 
 
+def test_one_that_was_spawned_anew_after_a_purge_has_two_chains(place: Path) -> None:
+    """Whatever is missing or moved in either of them is told."""
+
+    async def live() -> None:
+        async with desk(place) as at:
+            await at.ask(DestroyCage(AGENT))
+            await at.ask(PurgeAgent(AGENT, AGENT))
+            await at.spawned(AGENT)
+
+    trio.run(live)
+    assert told(place) == ""
+    tags, main = applied(place) / "refs" / "tags" / "deployed", applied(place) / "refs" / "heads" / "main"
+    older, newest = sorted(tags.iterdir(), key=lambda each: int(each.name))[-2:]
+    kept, at = newest.read_bytes(), main.read_bytes()
+    newest.unlink()  # privd ended before it wrote the tag
+    (applied(place) / "step.json").write_text("{}")
+    assert "main" not in told(place)
+    (applied(place) / "step.json").unlink()
+    newest.write_bytes(kept)
+    main.write_text(f"{Applied(applied(place)).tags()[f'deployed/{older.name}'].commit}\n")
+    assert f"main does not hold generation {newest.name} where it belongs" in told(place)
+    main.write_bytes(at)
+    (tags / "2").unlink()
+    assert "main does not hold generation 1 where it belongs" in told(place)
+
+
 def test_what_was_purged_is_no_fault(place: Path) -> None:
     async def live() -> None:
         async with desk(place) as at:
