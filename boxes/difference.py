@@ -5,7 +5,8 @@
                 [kind, number before or null, number after or null, text]
 
 Comparing is what takes time, and an author can make it take very much: that is why it happens in a box. Two long parts
-without a common beginning or end are not compared but shown as taken out and put in.
+without a common beginning or end are not compared but shown as taken out and put in. A line is whole or not there:
+where one does not fit any more, the file says `cut`.
 """
 
 import json
@@ -17,8 +18,7 @@ CONTEXT: Final = 3
 LINES_MAX: Final = 4_000
 """Of all files together, as DIFF_LINES_MAX in protocol/limits.py."""
 TEXT_CHARS_MAX: Final = 400_000
-"""Of all lines together."""
-LINE_CHARS_MAX: Final = 2_000
+"""Of all lines together; two whole files of the largest size fit in one part of a reply, however they are escaped."""
 COMPARED_MAX: Final = 4_000_000
 """Lines before, times lines after: what is more is not compared."""
 
@@ -43,7 +43,8 @@ def answer(request: bytes) -> Iterator[bytes]:
                 "after_bytes": after_bytes,
                 "lines": lines,
                 "cut": cut,
-            }
+            },
+            ensure_ascii=False,
         ).encode()
 
 
@@ -72,12 +73,11 @@ class Room:
         """As many lines as there is room for, and whether there were more."""
         taken: list[Line] = []
         for kind, before, after, text in lines:
-            shown = text if len(text) <= LINE_CHARS_MAX else text[: LINE_CHARS_MAX - 1] + "…"
-            if self._lines <= 0 or self._chars < len(shown):
+            if self._lines <= 0 or self._chars < len(text):
                 return taken, True
             self._lines -= 1
-            self._chars -= len(shown)
-            taken.append((kind, before, after, shown))
+            self._chars -= len(text)
+            taken.append((kind, before, after, text))
         return taken, False
 
 

@@ -12,6 +12,7 @@ from hivectl import tables
 from hivectl.program import program
 from hivectl.tables import age, clock, printable, table
 from protocol.approvals import (
+    NOT_WHOLE,
     Approval,
     CapabilityChange,
     Deployment,
@@ -59,6 +60,9 @@ def _page_lines(page: ProposalPage, paint: Paint) -> Iterator[str]:
     for file in page.diff:
         yield ""
         yield from _file(file, paint)
+    if proposal.state is ProposalState.OPEN and not page.digest:
+        yield ""
+        yield paint(f"! {NOT_WHOLE}", "!")
     if page.code:
         yield ""
         yield f"code {page.code}; digest {page.digest}"

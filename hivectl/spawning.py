@@ -13,7 +13,7 @@ from hivectl.arguments import add_arguments, build_request
 from hivectl.catalogue import ABOUT
 from hivectl.places import Places
 from hivectl.progress import shown
-from hivectl.verdicts import own_word
+from hivectl.verdicts import check_whole, own_word
 from protocol.approvals import Approval, Deployment, DeploymentState, ProposalKind
 from protocol.configuration import Approve, ListDeployments, Propose, ShowProposal
 from protocol.names import MANAGER_NAME, agent_name_fault
@@ -54,6 +54,7 @@ async def spawn(privd: Client, asked: Propose, places: Places) -> Approval:
         raise Refused(Problem.MALFORMED, fault)
     proposal = await privd.call(asked, patience_s=PATIENCE_S)
     page = await privd.call(ShowProposal(proposal.agent, proposal.number))
+    check_whole(page)
     try:
         return await privd.call(Approve(proposal.agent, proposal.number, page.digest, own_word(places)))
     except Refused as refused:

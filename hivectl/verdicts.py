@@ -9,7 +9,7 @@ from typing import Final
 from hivectl import approvers, proposals, tables
 from hivectl.arguments import whole_number
 from hivectl.places import Places
-from protocol.approvals import AnyProof, AtTerminal, Click, ProposalPage, ProposalState
+from protocol.approvals import NOT_WHOLE, AnyProof, AtTerminal, Click, ProposalPage, ProposalState
 from protocol.configuration import Approve, ShowProposal
 from protocol.names import AGENT_NAME_RULE
 from protocol.problem import Problem, Refused
@@ -57,6 +57,7 @@ async def run_approve(values: argparse.Namespace) -> int:
                 f"proposal {values.number} of {values.agent} is {page.proposal.state} already",
             )
         print(proposals.shown(page, proposals.painter(coloured=sys.stderr.isatty())), file=sys.stderr)
+        check_whole(page)
         if not values.yes:
             _ask(page)
         proof = await _proof(page, values)
@@ -83,6 +84,12 @@ async def _page(privd: Client, values: argparse.Namespace) -> ProposalPage:
     if values.number < 1:
         raise Refused(Problem.MALFORMED, "proposals are numbered from 1")
     return await privd.call(ShowProposal(agent=values.agent, number=values.number), patience_s=PATIENCE_S)
+
+
+def check_whole(page: ProposalPage) -> None:
+    """Refuse to approve what could not be shown."""
+    if not page.digest:
+        raise Refused(Problem.LIMIT, f"proposal {page.proposal.number} of {page.proposal.agent}: {NOT_WHOLE}")
 
 
 def _ask(page: ProposalPage) -> None:

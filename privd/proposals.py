@@ -189,13 +189,17 @@ class Proposals:
             return self._told(ledger, number)
 
     async def show(self, agent: str, number: int) -> ProposalPage:
-        """Everything that is needed to decide, and a document that may be approved once."""
+        """Everything that is needed to decide, and a document that may be approved once if that is all."""
         ledger, proposal = self._agents.ledger(agent), self.find(agent, number)
         base = self._agents.base(agent)
         diff = await difference(self._agents.boxes, ledger.applied, base, proposal.commit)
         summary = await self._summary(agent, proposal.commit, base)
         if proposal.state is not ProposalState.OPEN:
             return ProposalPage(proposal, base, diff, "", "", "")
+        row = msgspec.structs.replace(proposal, capabilities=summary)
+        entitled = self._agents.approvers.entitled()
+        if any(file.cut for file in diff):
+            return ProposalPage(row, base, diff, "", "", "", entitled)
         host = os.uname().nodename
         shown = policy.show(
             proposal,
@@ -209,8 +213,6 @@ class Proposals:
         while len(self._shown) >= SHOWN_MAX:
             del self._shown[next(iter(self._shown))]
         self._shown[shown.digest] = shown
-        row = msgspec.structs.replace(proposal, capabilities=summary)
-        entitled = self._agents.approvers.entitled()
         return ProposalPage(row, base, diff, shown.text, shown.digest, shown.code, entitled)
 
     async def approve(

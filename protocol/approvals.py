@@ -135,11 +135,18 @@ class FileDiff(Struct, frozen=True):
     cut: bool = False
 
 
+NOT_WHOLE: Final = (
+    "it changes more than one page can show, so it cannot be approved: deny it, and ask for smaller steps"
+)
+"""What operators are told of an open proposal whose page has no document."""
+
+
 class ProposalPage(Struct, frozen=True):
     """A proposal with all that an operator needs to judge it.
 
     `document` is the text that a key signs, `digest` its SHA-256 in hex; both hold for this reply only, and for
     a bounded time. `code` is eight digits for comparing two screens: they are the same wherever the same is shown.
+    All three are empty where nothing can be approved: it was decided, or a file of the diff is `cut`.
     """
 
     proposal: Proposal

@@ -119,7 +119,8 @@ PROPOSAL_DAYS: Final = 7
 """After which an open proposal expires, unless privd's settings say otherwise."""
 APPROVAL_DOCUMENT_S: Final = 600
 """For how long a document that was shown may be signed."""
-DIFF_FILES_MAX: Final = 200
+DIFF_FILES_MAX: Final = 400
+"""Of one diff: as many as two configurations can hold that have no file in common."""
 DIFF_LINES_MAX: Final = 4_000
 """Lines of all files of one diff; each file that has more says `cut`."""
 BUILD_LOG_BYTES_MAX: Final = 4 * 1024 * 1024

@@ -16,6 +16,7 @@ from protocol.limits import DIFF_FILES_MAX, DIFF_LINES_MAX
 from protocol.problem import Problem, Refused
 
 BOUNDS: Final = Bounds(memory_bytes=256 << 20, cpu_s=10, wall_s=20.0, reply_bytes=8 << 20)
+PROGRAM: Final = "(a program: it may be executed)"
 Side = Annotated[int, Meta(ge=1)] | None
 
 
@@ -33,11 +34,18 @@ class _Said(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def difference(boxes: Boxes, applied: Applied, before: str | None, after: str) -> tuple[FileDiff, ...]:
-    """What changed from one commit (or from nothing) to another, file by file."""
-    asked, content = await trio.to_thread.run_sync(_changed, applied, before, after)
+    """What changed from one commit (or from nothing) to another, file by file: every file, or Refused(limit).
+
+    Where a file becomes a program or is none any more, lines without a number say so.
+    """
+    asked, modes, content = await trio.to_thread.run_sync(_changed, applied, before, after)
     if not asked:
         return ()
-    request = json.dumps(asked[:DIFF_FILES_MAX]).encode() + b"\n" + content
+    if len(asked) > DIFF_FILES_MAX:
+        raise Refused(
+            Problem.LIMIT, f"{len(asked)} files are not the same, at most {DIFF_FILES_MAX} are compared"
+        )
+    request = json.dumps(asked).encode() + b"\n" + content
     said = await boxes.run(Box("difference", "comparing the configurations", bounds=BOUNDS), request)
     try:
         found = [msgspec.json.decode(each, type=_Said) for each in said]
@@ -50,7 +58,7 @@ async def difference(boxes: Boxes, applied: Applied, before: str | None, after: 
             each.path,
             each.before_bytes,
             each.after_bytes,
-            tuple(DiffLine(*line) for line in each.lines),
+            (*modes.get(each.path, ()), *(DiffLine(*line) for line in each.lines)),
             each.cut,
         )
         for each in found
@@ -58,13 +66,15 @@ async def difference(boxes: Boxes, applied: Applied, before: str | None, after: 
 
 
 Asked = list[tuple[str, int | None, int | None]]
+Modes = dict[str, tuple[DiffLine, ...]]
 
 
-def _changed(applied: Applied, before: str | None, after: str) -> tuple[Asked, bytes]:
-    """The files that are not the same, and their contents."""
+def _changed(applied: Applied, before: str | None, after: str) -> tuple[Asked, Modes, bytes]:
+    """The files that are not the same, which of them may be executed from now on or no more, and their contents."""
     old = {} if before is None else blobs(applied, before)
     new = blobs(applied, after)
     asked: Asked = []
+    modes: Modes = {}
     content = b""
     for path in sorted({*old, *new}):
         one, other = old.get(path), new.get(path)
@@ -74,4 +84,6 @@ def _changed(applied: Applied, before: str | None, after: str) -> tuple[Asked, b
         now = None if other is None else applied.read(Kind.BLOB, other.id)
         asked.append((path, None if was is None else len(was), None if now is None else len(now)))
         content += (was or b"") + (now or b"")
-    return asked, content
+        if other is not None and other.executable != (one is not None and one.executable):
+            modes[path] = (DiffLine("+" if other.executable else "-", None, None, PROGRAM),)
+    return asked, modes, content

@@ -56,13 +56,18 @@ def changes(
 
 
 def _change(subject: str, before: str | None, after: str | None, *, notable: bool) -> CapabilityChange:
-    return CapabilityChange(_cut(subject) or "", _cut(before), _cut(after), notable)
+    """One row. What is too long for one deserves a look by that alone: only the diff says all of it."""
+    long = any(len(text) > VALUE_CHARS_MAX for text in (subject, before or "", after or ""))
+    return CapabilityChange(_cut(subject), before and _cut(before), after and _cut(after), notable or long)
 
 
-def _cut(text: str | None) -> str | None:
-    if text is None or len(text) <= VALUE_CHARS_MAX:
+def _cut(text: str) -> str:
+    """Beginning and end, with how much is left out between: what stands last tells as much as what stands first."""
+    if len(text) <= VALUE_CHARS_MAX:
         return text
-    return text[: VALUE_CHARS_MAX - 1] + "…"
+    between = f" … {len(text) - VALUE_CHARS_MAX} more in the diff … "
+    kept = VALUE_CHARS_MAX - len(between)
+    return text[: kept - kept // 2] + between + text[-(kept // 2) :]
 
 
 def _plain(before: AgentSettings | None, after: AgentSettings) -> Iterator[CapabilityChange]:
@@ -170,7 +175,9 @@ def _servers(settings: AgentSettings | None) -> dict[str, str]:
 
 
 def _server(server: McpServer) -> str:
-    return " ".join((*(f"{name}={value}" for name, value in server.environment.items()), *server.command))
+    """The program first: nothing that is set for it can push it out of sight."""
+    variables = " ".join(f"{name}={value}" for name, value in server.environment.items())
+    return " ".join(server.command) + (f", with {variables}" if variables else "")
 
 
 def _reminders(settings: AgentSettings | None) -> dict[str, str]:

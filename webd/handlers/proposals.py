@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from protocol.approvals import (
+    NOT_WHOLE,
     Click,
     Digest,
     PasskeyAssertion,
@@ -125,6 +126,8 @@ async def spawn(visit: Visit, host: Host) -> Answer:
         page = await host.ask_privd(ShowProposal(proposal.agent, proposal.number))
         waits = bool(page.approvers) or not host.picture.world.decisions.click
         if not waits:
+            if not page.digest:
+                raise Refused(Problem.LIMIT, f"proposal {proposal.number} of {said.name}: {NOT_WHOLE}")
             approve = Approve(proposal.agent, proposal.number, page.digest, Click())
             proposal = (await host.ask_privd(approve)).proposal
         await _stands(host, proposal)

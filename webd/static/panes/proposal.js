@@ -119,7 +119,7 @@ function Verdict({ proposal, page, stale, deny: openDenial }) {
         stale || !page
           ? html`<${Deed} deed=${again} run=${() => look(agent, number)} disabled=${!stale && !page}>${stale ? "look again" : "reading…"}<//>`
           : html`<${Deed} deed=${deedOf.approve(proposal)} tone="go" doing="approving…"
-              disabled=${wayOf(page) === "terminal"} run=${run} letter="a">◆ APPR0VE <kbd aria-hidden="true">a</kbd><span class="sr"> approve proposal ${number} of ${agent}</span><//>`
+              disabled=${["terminal", "none"].includes(wayOf(page))} run=${run} letter="a">◆ APPR0VE <kbd aria-hidden="true">a</kbd><span class="sr"> approve proposal ${number} of ${agent}</span><//>`
       }
       ${
         proposal.by === "operator" &&

@@ -12,7 +12,7 @@ import { credentials } from "../words/passkeys.js";
  * What is needed of a proposal's page.
  * @typedef {object} Shown
  * @property {{agent: string, number: number, approvals: string[]}} proposal
- * @property {string} digest
+ * @property {string} digest            empty where nothing can be approved
  * @property {string} code
  * @property {Approver[]} approvers     empty while a click is enough
  */
@@ -20,8 +20,13 @@ import { credentials } from "../words/passkeys.js";
 /** Passkeys that have not approved it yet. @param {Shown} shown */
 const left = ({ proposal, approvers }) => credentials(approvers.filter(({ name }) => !proposal.approvals.includes(name)));
 
-/** With what this page can approve; "terminal": it cannot. @param {Shown} shown @returns {"click" | "passkey" | "terminal"} */
+/**
+ * With what this page can approve. "terminal": another way can; "none": nothing can, since not all of it is shown.
+ * @param {Shown} shown
+ * @returns {"click" | "passkey" | "terminal" | "none"}
+ */
 export function wayOf(shown) {
+  if (!shown.digest) return "none";
   if (!shown.approvers.length) return "click";
   return left(shown).length && !hindrance() ? "passkey" : "terminal";
 }
@@ -56,6 +61,9 @@ export function Proving({ shown }) {
   const way = wayOf(shown);
   if (way === "click") return null;
   const { agent, number } = shown.proposal;
+  if (way === "none") {
+    return html`<p class="why moved" role="status"><b>it cannot be approved:</b> it changes more than one page can show. deny it, and ask for smaller steps.</p>`;
+  }
   return html`
     <div class="proving" role="note" aria-label="what proves an approval">
       ${
