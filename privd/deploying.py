@@ -20,6 +20,7 @@ from privd.git.ledger import Ledger
 from privd.keeper import Keeper
 from privd.policy.configuration import Reading
 from privd.policy.objects_made import commit_of
+from privd.policy.proofs import check_sources
 from privd.policy.proposals import Standing
 from privd.policy.record import (
     Approved,
@@ -39,6 +40,7 @@ from protocol.configuration import AnyDecision, BuildSaid, DeploymentChanged, Pr
 from protocol.limits import HEALTH_GATE_S
 from protocol.privd import Power
 from protocol.problem import Refused
+from protocol.settings import AgentSettings
 from runtime.clock import now_ms
 from runtime.fanout import Fanout
 from runtime.log import Log
@@ -62,6 +64,7 @@ class Agents(Protocol):
     def keeper(self, agent: str) -> Keeper: ...
     def standing(self, agent: str) -> Standing: ...
     def last_lines(self, agent: str, count: int) -> tuple[str, ...]: ...
+    def check_size(self, settings: AgentSettings) -> None: ...
 
     async def read(self, agent: str, commit: str) -> Reading:
         """The settings that a commit says."""
@@ -183,6 +186,7 @@ class Deploying:
             self._build_log.say(f"building {begun.kind} of {self.agent} from {begun.commit}")
             try:
                 reading = await self._agents.read(self.agent, begun.commit)
+                self._agents.check_size(reading.settings)
                 standing = self._agents.standing(self.agent)
                 for warning in reading.warnings:
                     self._build_log.say(f"warning: {warning}")
@@ -190,6 +194,7 @@ class Deploying:
                     f"the settings are well: model {reading.settings.model}, runner {reading.settings.runner}"
                 )
                 if begun.kind is not DeploymentKind.INIT:
+                    check_sources(approved_of(self._ledger.tags, self.number), self._agents.systems.pinned())
                     await self._agents.systems.build(self.agent, begun.commit, self._build_log.say)
                 record = None if standing is Standing.NOBODY else self._agents.keeper(self.agent).record
                 step = Step(

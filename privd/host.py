@@ -19,7 +19,7 @@ from privd.furnish import KEPT, agent_folder, furnish, socket_folder
 from privd.git.ledger import Ledger
 from privd.keeper import Attend, Keeper
 from privd.policy.admission import Admitted
-from privd.policy.agents import check_creation, check_purge, check_runner, role_of
+from privd.policy.agents import check_creation, check_purge, check_runner, check_size, role_of
 from privd.policy.base import Outlook
 from privd.policy.configuration import Ground, Reading, render
 from privd.policy.objects_made import commit_of, tree_of
@@ -236,12 +236,17 @@ class Host:
         """The settings that a commit of an agent's applied repository says."""
         return await self.repositories.read(agent, commit, self.ground(agent))
 
+    def check_size(self, settings: AgentSettings) -> None:
+        """Refuse settings that would make the rows of all agents too large to be told."""
+        check_size(settings, (each.settings for each in self._registry.all() if each.agent != settings.name))
+
     def last_lines(self, agent: str, count: int) -> tuple[str, ...]:
         return self.journal(agent).last(count)
 
     async def take_up(self, agent: str, step: Step) -> bool:
         """Give an agent its new settings, made anew where there was none. Whether a cage runs now."""
         kind = step.begun.kind
+        self.check_size(step.after)  # again: others may have been deployed since it was built
         if kind in {DeploymentKind.INIT, DeploymentKind.SPAWN}:
             if self.standing(agent) in {Standing.NOBODY, Standing.KEPT}:
                 await self.make(step.after, draft=kind is DeploymentKind.INIT)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from privd import templates
 from privd.approvers import Approvers
@@ -208,7 +208,7 @@ class Proposals:
             host=host,
             nonce=new_key(),
             now_ms=now_ms(),
-            systems=self._agents.systems.pinned() or UNSET,
+            systems=self._pinned(),
         )
         while len(self._shown) >= SHOWN_MAX:
             del self._shown[next(iter(self._shown))]
@@ -241,7 +241,7 @@ class Proposals:
                 and self._agents.standing(agent) is not Standing.NOBODY,
             )
             base = self._agents.base(agent)
-            shown = policy.check_shown(self._shown.get(digest), proposal, base, at_ms)
+            shown = policy.check_shown(self._shown.get(digest), proposal, base, at_ms, self._pinned())
             word = self._word(shown, proof, uid, at_ms)
             required = self._settings.approvers_required
             words = proofs.joined(await self._agreed(ledger, number, base), word, required)
@@ -263,10 +263,14 @@ class Proposals:
     async def _agreed(self, ledger: Ledger, number: int, base: str | None) -> Word | None:
         """The first of two words, as long as it counts."""
         word = agreed_of(ledger.tags, number)
-        if word is None or proofs.counts_still(word, base, self._agents.approvers.entitled()):
+        if word is None or proofs.counts_still(word, base, self._agents.approvers.entitled(), self._pinned()):
             return word
         await ledger.drop(Mark.AGREED, number)
         return None
+
+    def _pinned(self) -> dict[str, str] | UnsetType:
+        """What systems are built from, as documents say it."""
+        return self._agents.systems.pinned() or UNSET
 
     def find(self, agent: str, number: int) -> Proposal:
         """One proposal. Refused(not_found) when there is none."""

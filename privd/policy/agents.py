@@ -3,15 +3,21 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from protocol.limits import AGENTS_MAX
 from protocol.names import MANAGER_NAME, agent_name_fault
 from protocol.privd import Power
 from protocol.problem import Problem, Refused
-from protocol.settings import AgentRole, Runner
+from protocol.settings import AgentRole, AgentSettings, Runner
 
 CRASHES_MAX: Final = 5
 CRASH_WINDOW_MS: Final = 10 * 60 * 1000
 """More than CRASHES_MAX crashes within this window, and the cage waits for the operator."""
+SETTINGS_BYTES_MAX: Final = 96 * 1024
+"""Of one agent's settings, as a frame holds them."""
+ALL_SETTINGS_BYTES_MAX: Final = 1_536 * 1024
+"""Of all agents together: every daemon is told all rows in one frame, and takes none of more than REPLY_BYTES_MAX."""
 BACKOFF_FIRST_MS: Final = 1_000
 BACKOFF_MAX_MS: Final = 60_000
 
@@ -45,6 +51,28 @@ def check_runner(runner: Runner, *, has_claude: bool) -> None:
             Problem.CONFLICT,
             "runner claude: this hive started without Claude Code; `./hive env claude` installs it, then start again",
         )
+
+
+def check_size(settings: AgentSettings, others: Iterable[AgentSettings]) -> None:
+    """Refuse settings that are too large, by themselves or with those of all other agents, kept ones among them."""
+    own = _size(settings)
+    if own > SETTINGS_BYTES_MAX:
+        raise Refused(
+            Problem.LIMIT,
+            f"the settings of {settings.name} have {own} bytes, at most {SETTINGS_BYTES_MAX} may be deployed: "
+            "shorten its environment, prompt, reminders or MCP servers",
+        )
+    together = own + sum(_size(each) for each in others)
+    if together > ALL_SETTINGS_BYTES_MAX:
+        raise Refused(
+            Problem.LIMIT,
+            f"with this the settings of all agents have {together} bytes, at most {ALL_SETTINGS_BYTES_MAX} may be "
+            "deployed: shorten some, or purge agents that were destroyed",
+        )
+
+
+def _size(settings: AgentSettings) -> int:
+    return len(msgspec.json.encode(settings))
 
 
 def check_purge(agent: str, confirm: str, power: Power) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from privd.policy import ssh_signature
 from privd.policy.keys import passkey_key, ssh_key
@@ -122,10 +123,28 @@ def joined(agreed: Word | None, word: Word, required: int) -> tuple[Word, ...]:
     return (agreed, word)
 
 
-def counts_still(word: Word, base: str | None, approvers: Sequence[Approver]) -> bool:
-    """Whether a word that was given earlier holds: over what is deployed now, by a key that was not revoked since."""
+def counts_still(
+    word: Word,
+    base: str | None,
+    approvers: Sequence[Approver],
+    systems: dict[str, str] | UnsetType = UNSET,
+) -> bool:
+    """Whether a word that was given earlier holds.
+
+    Over what is deployed now, from the sources of now, by a key that was not revoked since.
+    """
     document = msgspec.json.decode(word.document, type=Document)
-    return document.base == base and word.approver in approvers
+    return document.base == base and document.systems == systems and word.approver in approvers
+
+
+def check_sources(approved: Approved | None, pinned: dict[str, str]) -> None:
+    """Refuse to build what was approved from other sources; what nobody had to approve again is built from any."""
+    for word in () if approved is None else approved.words:
+        if msgspec.json.decode(word.document, type=Document).systems != (pinned or UNSET):
+            raise Refused(
+                Problem.CONFLICT,
+                "what systems are built from has changed since this was approved: it must be proposed again",
+            )
 
 
 def is_enough(words: Sequence[Word], required: int) -> bool:

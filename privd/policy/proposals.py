@@ -167,8 +167,14 @@ def show(
     return Shown(document, text, hashlib.sha256(text.encode()).hexdigest())
 
 
-def check_shown(shown: Shown | None, proposal: Proposal, current_base: str | None, now_ms: int) -> Shown:
-    """Refuse an approval of anything but what was shown just now, over what is deployed just now."""
+def check_shown(
+    shown: Shown | None,
+    proposal: Proposal,
+    current_base: str | None,
+    now_ms: int,
+    systems: dict[str, str] | UnsetType = UNSET,
+) -> Shown:
+    """Refuse an approval of anything but what was shown just now, over what is deployed and built from just now."""
     again = f"look at proposal {proposal.number} of {proposal.agent} again"
     if shown is None:
         raise Refused(Problem.CONFLICT, f"this was not shown, or was used already: {again}")
@@ -181,4 +187,8 @@ def check_shown(shown: Shown | None, proposal: Proposal, current_base: str | Non
         raise Refused(Problem.CONFLICT, f"it was shown longer ago than {APPROVAL_DOCUMENT_S} s: {again}")
     if document.base != current_base:
         raise Refused(Problem.CONFLICT, f"what is deployed has changed since it was shown: {again}")
+    if document.systems != systems:
+        raise Refused(
+            Problem.CONFLICT, f"what systems are built from has changed since it was shown: {again}"
+        )
     return shown

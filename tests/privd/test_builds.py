@@ -7,8 +7,10 @@ import trio
 
 from privd.handlers import deployments as handlers
 from protocol.approvals import DeploymentState, ProposalKind
-from protocol.configuration import CancelDeployment, ReadBuildLog
+from protocol.configuration import CancelDeployment, ReadBuildLog, RollBack
+from protocol.limits import ROLE_PROMPT_CHARS_MAX
 from protocol.privd import Power
+from protocol.problem import Refused
 from tests.support.configuring import OPERATOR, CountingBackend, Desk, desk, ground, toml, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root, pytest.mark.cage]
@@ -45,6 +47,60 @@ async def test_a_build_that_fails_touches_nothing() -> None:
             assert (cage.stops, len(at.backend.cages)) == ([], 1)
             assert at.backend.aimed["iris"] == aimed
             assert at.host.keeper("iris").power is Power.RUNNING
+
+
+async def test_what_was_approved_over_other_sources_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own may be another one by the time it is looked at, approved, or built."""
+    backend = CountingBackend(name="nixos")
+    with ground() as place:
+        async with desk(place, backend) as at:
+            await at.spawned("iris")
+            aimed = backend.aimed["iris"]
+            commit = at.commit("iris", toml(at.host, "iris", model="opus"))
+            proposal = await at.propose("iris", ProposalKind.CONFIG, commit)
+            page = await at.show(proposal)
+            backend.system = "another"
+            with pytest.raises(Refused, match="what systems are built from has changed since it was shown"):
+                await at.approve(proposal, page)
+            deployment = await at.approve(proposal)
+            backend.system = "a third"
+            ended = await at.ended(deployment)
+            assert ended.state is DeploymentState.RETURNED
+            assert "has changed since this was approved" in ended.detail
+            assert backend.aimed["iris"] == aimed
+            rolled = await at.healthy(await at.ask(RollBack("iris", 1)))
+            assert rolled.state is DeploymentState.DEPLOYED
+
+
+async def test_settings_that_are_too_large_to_be_told_are_not_deployed() -> None:
+    environment = {f"V{number}": "x" * 1_024 for number in range(50)}
+    with ground() as place:
+        async with desk(place) as at:
+            await at.spawned("iris")
+            aimed = at.backend.aimed["iris"]
+            at.commit("iris", "\N{HONEYBEE}" * ROLE_PROMPT_CHARS_MAX, "role.md")
+            text = "role_prompt = 'role.md'\n" + toml(at.host, "iris", environment=environment)
+            ended = await at.ended(await at.approve(await at.propose("iris", commit=at.commit("iris", text))))
+            assert ended.state is DeploymentState.RETURNED
+            assert ended.detail.startswith("the settings of iris have 100")
+            assert at.backend.aimed["iris"] == aimed
+
+
+async def test_settings_that_are_too_large_with_those_of_all_others_are_not_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ground() as place:
+        async with desk(place) as at:
+            await at.spawned("iris")
+            await at.spawned("nova")
+            aimed = at.backend.aimed["iris"]
+            commit = at.commit("iris", toml(at.host, "iris", model="opus"))
+            proposal = await at.propose("iris", commit=commit)
+            monkeypatch.setattr("privd.policy.agents.ALL_SETTINGS_BYTES_MAX", 500)
+            ended = await at.ended(await at.approve(proposal))
+            assert ended.state is DeploymentState.RETURNED
+            assert "with this the settings of all agents have" in ended.detail
+            assert at.backend.aimed["iris"] == aimed
 
 
 async def test_what_does_not_come_up_is_aimed_back() -> None:

@@ -5,20 +5,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privd.policy.agents import (
+    ALL_SETTINGS_BYTES_MAX,
     BACKOFF_MAX_MS,
     CRASH_WINDOW_MS,
     CRASHES_MAX,
+    SETTINGS_BYTES_MAX,
     check_creation,
     check_purge,
     check_runner,
+    check_size,
     restart_after_ms,
     role_of,
 )
-from protocol.limits import AGENTS_MAX
+from protocol.frames import Splitter, encode_event
+from protocol.limits import AGENTS_MAX, REPLY_BYTES_MAX, ROLE_PROMPT_CHARS_MAX
 from protocol.names import RESERVED_NAMES
-from protocol.privd import Power
+from protocol.privd import Cage, CagesNow, Power
 from protocol.problem import Problem, Refused
-from protocol.settings import AgentRole, Runner
+from protocol.settings import AgentRole, AgentSettings, McpServer, Runner
 
 
 @pytest.mark.parametrize(
@@ -43,6 +47,46 @@ def test_a_full_hive_names_its_bound() -> None:
         check_creation("new", [(f"a{number}", False) for number in range(AGENTS_MAX)])
     assert refused.value.problem is Problem.LIMIT
     check_creation("a0", [(f"a{number}", True) for number in range(AGENTS_MAX)])
+
+
+def test_whatever_may_be_deployed_can_be_told_in_one_frame() -> None:
+    """As many agents as fit, with the largest prompts; each row as full as rows come."""
+    fitted: list[AgentSettings] = []
+    full: Refused | None = None
+    while full is None:
+        another = AgentSettings(f"a{len(fitted)}", role_prompt="漢" * ROLE_PROMPT_CHARS_MAX)
+        full = refusal_of(another, fitted)
+        fitted += [another] if full is None else []
+    assert f"at most {ALL_SETTINGS_BYTES_MAX} may be deployed" in full.detail
+    assert full.problem is Problem.LIMIT
+    assert len(fitted) > 40
+    few = [AgentSettings(f"b{number}") for number in range(AGENTS_MAX - len(fitted))]
+    rows = tuple(
+        Cage(each.name, Power.FAILED, 1, "nspawn", 1, 2, each, detail="d" * 2_000, stale="s" * 500)
+        for each in (*fitted, *few)
+    )
+    splitter = Splitter(REPLY_BYTES_MAX)
+    splitter.feed(encode_event(CagesNow(rows)))
+    assert splitter.next_frame() is not None
+
+
+def refusal_of(settings: AgentSettings, others: list[AgentSettings]) -> Refused | None:
+    try:
+        check_size(settings, others)
+    except Refused as refused:
+        return refused
+    return None
+
+
+def test_one_agents_settings_have_a_bound_too() -> None:
+    servers = {
+        f"s{number}": McpServer(("x",), {f"V{each}": "x" * 1_000 for each in range(50)})
+        for number in range(3)
+    }
+    with pytest.raises(Refused, match=f"at most {SETTINGS_BYTES_MAX} may be deployed") as refused:
+        check_size(AgentSettings("iris", mcp_servers=servers), ())
+    assert refused.value.problem is Problem.LIMIT
+    check_size(AgentSettings("iris", mcp_servers={"s0": servers["s0"]}), ())
 
 
 def test_only_hm1nd_is_the_manager() -> None:

@@ -21,6 +21,7 @@ from privd.policy.proofs import (
     check,
     check_approved,
     check_new,
+    check_sources,
     check_terminal,
     counts_still,
     is_enough,
@@ -411,6 +412,26 @@ def test_the_first_word_counts_over_what_is_deployed_and_while_its_key_does() ->
     assert not counts_still(word(ANNA), "d" * 40, (ANNA,))
     assert not counts_still(word(ANNA), BASE, (BERT,))
     assert not counts_still(word(ANNA), BASE, (msgspec.structs.replace(ANNA, enrolled_ms=7),))
+    assert not counts_still(word(ANNA), BASE, (ANNA,), {"nixpkgs": "sha256-a"})
+
+
+def test_what_was_approved_is_built_from_the_sources_of_then() -> None:
+    """Whether it was so when the document was shown, or was not said at all."""
+    check_sources(None, {"nixpkgs": "sha256-a"})
+    elsewhere = word(ANNA)
+    document = msgspec.json.decode(elsewhere.document, type=proposals.Document)
+    pinned = msgspec.structs.replace(document, systems={"nixpkgs": "sha256-a"})
+    text = msgspec.json.encode(pinned, order="deterministic").decode()
+    nixos = msgspec.structs.replace(elsewhere, document=text)
+    check_sources(Approved(5_100, (elsewhere,)), {})
+    check_sources(Approved(5_100, (nixos,)), {"nixpkgs": "sha256-a"})
+    for words, sources in (
+        ((nixos,), {"nixpkgs": "sha256-b"}),
+        ((nixos,), {}),
+        ((elsewhere,), {"nixpkgs": "sha256-a"}),
+        ((nixos, elsewhere), {"nixpkgs": "sha256-a"}),
+    ):
+        assert refusal(lambda: check_sources(Approved(5_100, words), sources)) is Problem.CONFLICT  # noqa: B023
 
 
 def test_a_key_is_enrolled_once_under_one_name() -> None:

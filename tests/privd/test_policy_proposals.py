@@ -158,6 +158,15 @@ def test_an_approval_of_anything_else_is_void(
     assert refusal(lambda: check_shown(shown, proposal, base, now_ms)) is Problem.CONFLICT
 
 
+def test_an_approval_is_for_the_sources_that_were_shown() -> None:
+    old, new = {"nixpkgs": "sha256-a"}, {"nixpkgs": "sha256-b"}
+    shown = show(OPEN, BASE, hive="/h", host="vm", nonce="n" * 32, now_ms=5_000, systems=old)
+    assert check_shown(shown, OPEN, BASE, 5_000, old) is shown
+    assert refusal(lambda: check_shown(shown, OPEN, BASE, 5_000, new)) is Problem.CONFLICT
+    assert refusal(lambda: check_shown(shown, OPEN, BASE, 5_000)) is Problem.CONFLICT
+    assert refusal(lambda: check_shown(SHOWN, OPEN, BASE, 5_000, new)) is Problem.CONFLICT
+
+
 @pytest.mark.parametrize("state", [each for each in ProposalState if each is not ProposalState.OPEN])
 def test_nothing_is_decided_twice(state: ProposalState) -> None:
     check_open(OPEN, 1_000)
