@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
-from protocol.approvals import Deployment, DeploymentState, ProposalKind
+from protocol.approvals import NOT_WHOLE, Deployment, DeploymentState, FileDiff, ProposalKind
 from protocol.configuration import (
     Approve,
     EnrolApprover,
@@ -15,6 +16,7 @@ from protocol.configuration import (
     Propose,
     RevokeApprover,
 )
+from protocol.limits import DIFF_LINES_MAX
 from protocol.privd import ListCages, Power
 from tests.support.approvers import SshSigner
 from tests.support.waiting import until
@@ -110,6 +112,37 @@ async def test_an_agent_is_spawned_by_its_name_and_the_page_follows(
     assert [(row["number"], row["state"]) for row in rows] == [(1, "deployed")]
     [cage] = await hive.operator("privd").call(ListCages())
     assert (cage.power, cage.settings.runner) == (Power.RUNNING, "demo")
+
+
+async def test_what_cannot_be_shown_whole_cannot_be_approved(hive: WebHive, keys: Iterator[str]) -> None:
+    await hive.agent("iris")
+    browser = await hive.browser()
+    number = await proposed(hive, "iris", "#\n" * (DIFF_LINES_MAX + 1))
+    page = await page_of(browser, "iris", number)
+    assert [file["cut"] for file in page["diff"]] == [True]
+    assert (page["document"], page["digest"], page["code"]) == ("", "", "")
+    path = f"/api/v1/agents/iris/proposals/{number}/approve"
+    for digest, problem in (("", "malformed"), ("0" * 64, "conflict")):
+        answer = await browser.post(path, {"key": next(keys), "digest": digest})
+        assert answer.json["problem"] == problem, answer
+    assert (await row_of(browser, f"iris/{number}"))["state"] == "open"
+
+
+async def test_a_name_alone_spawns_nothing_that_cannot_be_shown_whole(
+    hive: WebHive, keys: Iterator[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A destroyed agent comes back to what it left, which may have grown step by step."""
+
+    async def half(*_: object) -> tuple[FileDiff, ...]:
+        await trio.lowlevel.checkpoint()
+        return (FileDiff("agent.toml", None, 9, (), cut=True),)
+
+    monkeypatch.setattr("privd.proposals.difference", half)
+    browser = await hive.browser()
+    answer = await browser.post("/api/v1/agents", {"name": "iris", "runner": "demo", "key": next(keys)})
+    assert answer.json["problem"] == "limit", answer
+    assert NOT_WHOLE in answer.json["detail"]
+    assert await topic(browser, "deployments") == {}
 
 
 async def test_a_proposal_is_shown_and_what_was_shown_is_approved_once(
