@@ -330,7 +330,8 @@ class Host:
 
     async def ingest(self, agent: str, commit: str) -> Admitted:
         """Take a commit of an agent's proposed configuration into its applied repository; nothing points at it yet."""
-        return await self.repositories.ingest(agent, commit, self.work_trees.source(agent))
+        proposed, ground = self.work_trees.source(agent), self.ground(agent)
+        return await self.repositories.ingest(agent, commit, proposed, ground)
 
     def _keep(self, record: AgentRecord) -> Keeper:
         return Keeper(

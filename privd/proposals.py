@@ -4,6 +4,7 @@ What was shown to the operator is remembered in memory alone, for as long as it 
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
@@ -24,10 +25,25 @@ from privd.policy import proposals as policy
 from privd.policy.admission import Admitted
 from privd.policy.capabilities import changes
 from privd.policy.configuration import FILE, Ground, Reading
+from privd.policy.configuration import read as read_settings
+from privd.policy.listing import brief, fitting
 from privd.policy.objects_made import commit_of, tree_of
 from privd.policy.proposals import DAY_MS, Shown, Standing
-from privd.policy.record import Agreed, Approved, Asked, Denied, Mark, Word, agreed_of, proposed_within
+from privd.policy.record import (
+    HOUR_MS,
+    Agreed,
+    Approved,
+    Asked,
+    Denied,
+    Mark,
+    Word,
+    agreed_of,
+    ended_ms,
+    is_only_asked,
+    proposed_within,
+)
 from privd.policy.system_text import FILE as SYSTEM_FILE
+from privd.repositories import Repositories
 from privd.settings import PrivdSettings
 from privd.systems import Systems
 from protocol.approvals import (
@@ -39,7 +55,6 @@ from protocol.approvals import (
     ProposalState,
 )
 from protocol.configuration import AnyDecision, ProposalChanged, Propose
-from protocol.limits import PAGE_BYTES_MAX
 from protocol.names import OPERATOR
 from protocol.problem import Problem, Refused
 from protocol.settings import AgentSettings
@@ -48,8 +63,8 @@ from runtime.fanout import Fanout
 
 SHOWN_MAX: Final = 256
 """Documents that may be approved at once; the oldest is forgotten for the next."""
-LISTED_CHANGES_MAX: Final = 20
-"""Of one proposal in a list; whoever decides reads all of them on its page."""
+REFUSED_MAX: Final = 10_000
+"""What is remembered of configurations that were refused; far more than are looked at within an hour."""
 
 
 class Agents(Protocol):
@@ -59,6 +74,7 @@ class Agents(Protocol):
     systems: Systems
     approvers: Approvers
     audit: Audit
+    repositories: Repositories
 
     def ledger(self, agent: str) -> Ledger: ...
     def ledgers(self) -> Iterable[Ledger]: ...
@@ -79,6 +95,8 @@ class Proposals:
         self._settings = settings
         self._shown: dict[str, Shown] = {}
         """By digest, oldest first."""
+        self._refused: deque[tuple[int, str, str]] = deque(maxlen=REFUSED_MAX)
+        """What could not be taken in: when, for which agent, by whom."""
 
     async def propose(self, asked: Propose, by: str) -> Proposal:
         """Take a commit in and pin it. An identical open proposal is answered instead."""
@@ -89,16 +107,42 @@ class Proposals:
             base = self._agents.base(agent)
             if asked.commit is not None and (found := self._twin(ledger, kind, base, commit=asked.commit)):
                 return found
-            policy.check_room(agent, self._open_in_hive(), proposed_within(ledger.tags, now_ms()))
-            if asked.commit is None:
-                commit, tree = await self._from_template(ledger, asked)
-                if found := self._twin(ledger, kind, base, tree=tree):
+            self._check_room(ledger, by)
+            try:
+                commit, tree = await self._taken_in(ledger, asked)
+                if asked.commit is None and (found := self._twin(ledger, kind, base, tree=tree)):
                     return found
-            else:
-                admitted = await self._agents.ingest(agent, asked.commit)
-                commit, tree = admitted.commit, admitted.tree
-            summary = await self._summary(agent, commit, base)
+                summary = await self._summary(agent, commit, base)
+            except Refused:
+                self._refused.append((now_ms(), agent, by))
+                raise
             return await self._pin(ledger, asked, by, commit, tree, base, summary)
+
+    def _check_room(self, ledger: Ledger, by: str) -> None:
+        """Refused(limit) for too many proposals, those counted that were refused since privd started."""
+        agent, at_ms, ledgers = ledger.agent, now_ms(), tuple(self._agents.ledgers())
+        refused = [each for each in self._refused if at_ms - each[0] < HOUR_MS]
+        is_new = ledger not in ledgers and self._agents.standing(agent) is Standing.NOBODY
+        policy.check_room(
+            agent,
+            self._open_in_hive(),
+            proposed_within(ledger.tags, at_ms) + sum(agent == each for _, each, _ in refused),
+            sum(proposed_within(each.tags, at_ms, by=by) for each in ledgers)
+            + sum(by == each for _, _, each in refused),
+            sum(self._is_only_asked(each, by) for each in ledgers) if is_new else 0,
+        )
+
+    def _is_only_asked(self, ledger: Ledger, by: str | None = None) -> bool:
+        """Whether a name never was an agent's."""
+        nobody = self._agents.standing(ledger.agent) is Standing.NOBODY
+        return nobody and is_only_asked(ledger.tags, by)
+
+    async def _taken_in(self, ledger: Ledger, asked: Propose) -> tuple[str, str]:
+        """Commit and tree of what is proposed, among the objects of the applied repository."""
+        if asked.commit is None:
+            return await self._from_template(ledger, asked)
+        admitted = await self._agents.ingest(asked.agent, asked.commit)
+        return admitted.commit, admitted.tree
 
     async def _pin(
         self,
@@ -128,12 +172,6 @@ class Proposals:
     async def _from_template(self, ledger: Ledger, asked: Propose) -> tuple[str, str]:
         """A commit of the hive's own: what a kept agent had, or a role's template."""
         files = await ledger.work(lambda applied: self._beginning(applied, asked))
-        said = [
-            f'{name} = "{value}"\n'
-            for name, value in (("runner", asked.runner), ("model", asked.model))
-            if value is not None
-        ]
-        files[FILE] = "".join(said).encode() + files[FILE]
         objects = tree_of(files)
         commit = commit_of(objects[-1].id, (), f"Begin {asked.agent}", now_ms() // 1000)
         ledger.applied.make()
@@ -141,12 +179,21 @@ class Proposals:
         return commit.id, objects[-1].id
 
     def _beginning(self, applied: Applied, asked: Propose) -> dict[str, bytes]:
-        main = applied.main()
+        """Files that say settings for this agent."""
+        main, ground = applied.main(), self._agents.ground(asked.agent)
         fresh = asked.template or asked.runner or asked.model
         if self._agents.standing(asked.agent) is Standing.KEPT and main is not None and not fresh:
-            return contents.files(applied, main)
-        nixos = self._agents.ground(asked.agent).nixos
-        return templates.files(asked.agent, asked.template, nixos=nixos)
+            files = contents.files(applied, main)
+        else:
+            files = templates.files(asked.agent, asked.template, nixos=ground.nixos)
+        said = [
+            f'{name} = "{value}"\n'
+            for name, value in (("runner", asked.runner), ("model", asked.model))
+            if value is not None
+        ]
+        files[FILE] = "".join(said).encode() + files[FILE]
+        read_settings(files, ground)
+        return files
 
     async def _summary(self, agent: str, commit: str, base: str | None) -> tuple[CapabilityChange, ...]:
         """What a commit would change in what the agent may or has."""
@@ -156,7 +203,9 @@ class Proposals:
         return changes(self._settings_now(agent), after.settings, after.warnings, systems)
 
     async def withdraw(self, agent: str, number: int, by: str) -> Proposal:
-        """Take an open proposal back."""
+        """Take an open proposal back. Only the operator may take back what somebody else proposed."""
+        if by not in {OPERATOR, (whose := self.find(agent, number).by)}:
+            raise Refused(Problem.DENIED, f"proposal {number} of {agent} is the {whose}'s, not yours")
         return await self._end(agent, number, ProposalState.WITHDRAWN, by, "")
 
     async def deny(self, agent: str, number: int, reason: str) -> Proposal:
@@ -176,6 +225,14 @@ class Proposals:
                     async with self._agents.audit.effect("expire", each.agent, each.number):
                         await self._end(each.agent, each.number, ProposalState.EXPIRED, "privd", "")
             await ledger.tidy(now_ms(), self._settings.ended_days * DAY_MS)
+            await self._forget_name(ledger)
+
+    async def _forget_name(self, ledger: Ledger) -> None:
+        """Remove what is left of a name that never was an agent's, and was asked for long ago."""
+        async with ledger.turn:
+            end_ms, keep_ms = ended_ms(ledger.tags), self._settings.ended_days * DAY_MS
+            if end_ms is not None and now_ms() - end_ms > keep_ms and self._is_only_asked(ledger):
+                await self._agents.repositories.remove(ledger)
 
     async def _end(self, agent: str, number: int, end: ProposalState, by: str, reason: str) -> Proposal:
         ledger = self._agents.ledger(agent)
@@ -310,20 +367,3 @@ class Proposals:
         row = ledger.record().proposals[number]
         self._decisions.publish(ProposalChanged(brief(row)))
         return brief(row)
-
-
-def brief(proposal: Proposal) -> Proposal:
-    """A proposal as it stands in a list."""
-    return msgspec.structs.replace(proposal, capabilities=proposal.capabilities[:LISTED_CHANGES_MAX])
-
-
-def fitting(rows: list[Proposal]) -> tuple[Proposal, ...]:
-    """As many as a page may hold."""
-    taken: list[Proposal] = []
-    room = PAGE_BYTES_MAX
-    for row in rows:
-        room -= len(msgspec.json.encode(row))
-        if room < 0:
-            break
-        taken.append(row)
-    return tuple(taken)

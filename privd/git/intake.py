@@ -1,12 +1,13 @@
 """The way of a commit from a proposed repository, which an agent writes, into the applied one, which is root's.
 
-    a box reads it as its owner  →  the admission policy judges every object  →  quarantine  →  among the objects
+    a box reads it as its owner  →  the admission policy judges every object  →  quarantine  →  what the files say is
+    judged  →  among the objects
 
 The box says nothing but bytes. Which object they are, policy knows from the object before; that they are it, their
 hash says. Each is written as soon as it was admitted, so nothing piles up here, and the first no ends the box.
 """
 
-from collections.abc import AsyncIterator, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,10 @@ class Proposed(Struct, frozen=True):
     """Where names begin that whoever edits may change."""
 
 
+Files = Mapping[str, bytes]
+"""Content by path."""
+
+
 class Intake:
     """All intakes of one hive."""
 
@@ -47,9 +52,14 @@ class Intake:
         self._releasing = trio.Lock()
 
     async def ingest(
-        self, commit: str, proposed: Proposed, applied: Applied, required: Iterable[str] = ()
+        self,
+        commit: str,
+        proposed: Proposed,
+        applied: Applied,
+        required: Iterable[str] = (),
+        judge: Callable[[Files], object] | None = None,
     ) -> Admitted:
-        """Take one commit in, durably; nothing points at it yet.
+        """Take one commit in, durably; nothing points at it yet. *judge* refuses what its files say.
 
         Refused: `malformed` or `limit` by the admission policy, `not_found`, `failed` by what was read, `busy`,
         `storage_full`. After a refusal the applied repository is as it was.
@@ -58,7 +68,9 @@ class Intake:
         async with self._place():
             applied.make()
             with applied.incoming() as incoming:
-                admitted = await self._read(admit(commit, required), proposed, incoming, commit)
+                admitted, files = await self._read(admit(commit, required), proposed, incoming, commit)
+                if judge is not None:
+                    await trio.to_thread.run_sync(judge, files)
                 async with self._releasing:
                     await trio.to_thread.run_sync(applied.release, incoming)
                     await trio.to_thread.run_sync(applied.cut_history, commit, admitted.parents)
@@ -66,9 +78,10 @@ class Intake:
 
     async def _read(
         self, walk: Generator[Wanted, bytes, Admitted], proposed: Proposed, incoming: Incoming, commit: str
-    ) -> Admitted:
+    ) -> tuple[Admitted, Files]:
         """Lead the walk with what the box says, and keep every object that it went on from."""
         state: Wanted | Admitted = next(walk)
+        contents: dict[str, bytes] = {}
         owner = proposed.uid, proposed.gid
         purpose = "reading the proposed configuration"
         box = Box("repository", purpose, proposed.folder, owner, bounds=BOUNDS, above=proposed.above)
@@ -78,7 +91,9 @@ class Intake:
                 content = await _said(frames, wanted)
                 state = _after(walk, content)
                 incoming.put(wanted.kind, wanted.id, content)
-        return state
+                if wanted.kind is Kind.BLOB:
+                    contents[wanted.id] = content
+        return state, {file.path: contents[file.id] for file in state.files}
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:

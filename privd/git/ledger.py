@@ -30,7 +30,8 @@ T = TypeVar("T")
 class Ledger:
     """The record of one agent. `turn` is held by whoever reads it in order to write."""
 
-    def __init__(self, agent: str, folder: Path) -> None:
+    def __init__(self, agent: str, folder: Path, begun: Callable[["Ledger"], None] | None = None) -> None:
+        """*begun* is told before a tag is made."""
         self.agent = agent
         self.folder = folder
         self.applied = Applied(folder)
@@ -38,6 +39,7 @@ class Ledger:
         self.tags: dict[tuple[Mark, int], AnyDocument] = {}
         self.fault = ""
         """Why it cannot be read."""
+        self._begun = begun
         self._record: Record | None = None
         self._writing = trio.Lock()
 
@@ -67,6 +69,8 @@ class Ledger:
         self.record()
         if (mark, number) in self.tags:
             return
+        if self._begun is not None:
+            self._begun(self)
         name = tag_name(mark, number)
         await self.work(lambda applied: applied.tag(name, commit, encode(document), at_ms // 1000))
         self.tags[mark, number] = document
@@ -84,6 +88,11 @@ class Ledger:
         """Take a tag away that need not stay."""
         await self.work(lambda applied: applied.drop_tag(tag_name(mark, number)))
         del self.tags[mark, number]
+        self._record = None
+
+    def clear(self) -> None:
+        """Its repository is gone, and may be made anew."""
+        self.tags.clear()
         self._record = None
 
     def content(self) -> str | None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from privd import build_log
 from privd.host import Host
-from privd.proposals import brief, fitting
+from privd.policy.listing import brief, fitting
 from protocol.approvals import Deployment, ProposalState
 from protocol.configuration import (
     AnyDecision,

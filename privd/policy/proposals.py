@@ -9,10 +9,14 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from protocol.approvals import Proposal, ProposalKind, ProposalState
-from protocol.limits import APPROVAL_DOCUMENT_S, PROPOSALS_OPEN_MAX, PROPOSALS_PER_HOUR_MAX
+from protocol.limits import AGENTS_MAX, APPROVAL_DOCUMENT_S, PROPOSALS_OPEN_MAX, PROPOSALS_PER_HOUR_MAX
 from protocol.names import agent_name_fault
 from protocol.problem import Problem, Refused
 
+PROPOSALS_OF_CALLER_PER_HOUR_MAX: Final = 4 * AGENTS_MAX
+"""Of one caller, whatever names they are for; refused ones count."""
+NAMES_ONLY_ASKED_MAX: Final = 2 * PROPOSALS_OPEN_MAX
+"""Names that one caller proposed and that never became agents: each has a repository until it is forgotten."""
 CODE_DIGITS: Final = 8
 DAY_MS: Final = 24 * 3_600_000
 
@@ -103,8 +107,11 @@ def check_kind(agent: str, kind: ProposalKind, standing: Standing, *, has_commit
         raise Refused(problem, f"{agent}: {words}")
 
 
-def check_room(agent: str, open_in_hive: int, within_hour: int) -> None:
-    """Refuse what would be too many. The counts are without the new one."""
+def check_room(agent: str, open_in_hive: int, within_hour: int, of_caller: int, names: int) -> None:
+    """Refuse what would be too many. The counts are without the new one; `within_hour` and `of_caller` are of an hour.
+
+    *names* are those that the caller proposed, of which nothing was ever approved.
+    """
     if open_in_hive >= PROPOSALS_OPEN_MAX:
         raise Refused(
             Problem.LIMIT, f"{open_in_hive} proposals wait for the operator, at most {PROPOSALS_OPEN_MAX} may"
@@ -112,6 +119,16 @@ def check_room(agent: str, open_in_hive: int, within_hour: int) -> None:
     if within_hour >= PROPOSALS_PER_HOUR_MAX:
         raise Refused(
             Problem.LIMIT, f"{agent} had {within_hour} proposals within an hour, the most that is allowed"
+        )
+    if of_caller >= PROPOSALS_OF_CALLER_PER_HOUR_MAX:
+        raise Refused(
+            Problem.LIMIT,
+            f"you made {of_caller} proposals within an hour, the most that is allowed for all agents",
+        )
+    if names >= NAMES_ONLY_ASKED_MAX:
+        raise Refused(
+            Problem.LIMIT,
+            f"{agent}: you proposed {names} names of which none became an agent, the most that are remembered",
         )
 
 

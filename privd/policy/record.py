@@ -144,6 +144,7 @@ DOCUMENTS: Final[Mapping[Mark, type[AnyDocument]]] = {
     Mark.FAILED: Failed,
 }
 ENDS: Final = (Mark.DENIED, Mark.DEPLOYED, Mark.FAILED)
+NEVER_APPROVED: Final = (Mark.PROPOSAL, Mark.AGREED, Mark.DENIED)
 PASSING: Final = (Mark.PROPOSAL, Mark.AGREED, Mark.APPROVED, Mark.BUILDING)
 
 Tags = Mapping[tuple[Mark, int], AnyDocument]
@@ -353,11 +354,29 @@ def generation_of(tags: Tags) -> int | None:
     return max(found, default=None)
 
 
-def proposed_within(tags: Tags, now_ms: int, span_ms: int = HOUR_MS) -> int:
-    """How many proposals were made lately, whatever became of them."""
-    numbers = {number for _, number in tags}
-    asked = (asked_of(tags, number) for number in numbers)
-    return sum(1 for each in asked if each is not None and now_ms - each.proposed_ms < span_ms)
+def proposed_within(tags: Tags, now_ms: int, span_ms: int = HOUR_MS, by: str | None = None) -> int:
+    """How many proposals were made lately, by whom if that matters, whatever became of them."""
+    return sum(
+        1 for each in _all_asked(tags) if now_ms - each.proposed_ms < span_ms and by in {None, each.by}
+    )
+
+
+def _all_asked(tags: Tags) -> Iterable[Asked]:
+    found = (asked_of(tags, number) for number in {number for _, number in tags})
+    return (each for each in found if each is not None)
+
+
+def is_only_asked(tags: Tags, by: str | None = None) -> bool:
+    """Whether nothing was ever approved of what was proposed under a name, and whether this caller proposed some."""
+    return all(mark in NEVER_APPROVED for mark, _ in tags) and (
+        by is None or any(each.by == by for each in _all_asked(tags))
+    )
+
+
+def ended_ms(tags: Tags) -> int | None:
+    """When the last proposal of a name of which nothing was approved came to its end; None while one is open."""
+    ends = [end_of(tags, number) for _, number in tags]
+    return None if None in ends else max((end.at_ms for end in ends if end is not None), default=0)
 
 
 def droppable(tags: Tags, now_ms: int, keep_ms: int) -> tuple[str, ...]:

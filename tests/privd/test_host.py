@@ -239,7 +239,10 @@ async def test_a_proposal_is_read_as_the_one_who_may_write_it(tmp_path: Path, ha
     """The manager, or the agent itself while there is none; and into a repository that is named after the agent."""
     asked: list[tuple[str, Proposed, Applied]] = []
 
-    async def ingest(_: Intake, commit: str, proposed: Proposed, applied: Applied) -> Admitted:
+    async def ingest(
+        _: Intake, commit: str, proposed: Proposed, applied: Applied, **more: object
+    ) -> Admitted:
+        assert "judge" in more
         asked.append((commit, proposed, applied))
         return Admitted(commit, "t", (), (), 0)
 

@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from privd.policy.proposals import (
+    NAMES_ONLY_ASKED_MAX,
+    PROPOSALS_OF_CALLER_PER_HOUR_MAX,
     Standing,
     check_kind,
     check_open,
@@ -82,9 +84,17 @@ def test_a_name_that_no_agent_may_have(name: str) -> None:
 
 
 def test_there_is_room_for_so_many() -> None:
-    check_room("iris", PROPOSALS_OPEN_MAX - 1, PROPOSALS_PER_HOUR_MAX - 1)
-    assert refusal(lambda: check_room("iris", PROPOSALS_OPEN_MAX, 0)) is Problem.LIMIT
-    assert refusal(lambda: check_room("iris", 0, PROPOSALS_PER_HOUR_MAX)) is Problem.LIMIT
+    bounds = (
+        PROPOSALS_OPEN_MAX,
+        PROPOSALS_PER_HOUR_MAX,
+        PROPOSALS_OF_CALLER_PER_HOUR_MAX,
+        NAMES_ONLY_ASKED_MAX,
+    )
+    check_room("iris", *(bound - 1 for bound in bounds))
+    for at, bound in enumerate(bounds):
+        counts = [0, 0, 0, 0]
+        counts[at] = bound
+        assert refusal(lambda counts=counts: check_room("iris", *counts)) is Problem.LIMIT
 
 
 @pytest.mark.parametrize(

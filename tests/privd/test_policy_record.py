@@ -23,7 +23,9 @@ from privd.policy.record import (
     derive,
     droppable,
     encode,
+    ended_ms,
     generation_of,
+    is_only_asked,
     proposed_within,
     tag_name,
     unfinished,
@@ -186,6 +188,21 @@ def test_proposals_of_an_hour_are_counted_whatever_became_of_them() -> None:
     }
     assert proposed_within(found, 1_000 + 3_599_999) == 3
     assert proposed_within(found, 1_000 + 3_600_000) == 0
+    assert proposed_within(found, 1_000, by=ASKED.by) == 3
+    assert proposed_within(found, 1_000, by="somebody") == 0
+
+
+def test_a_name_of_which_nothing_was_approved() -> None:
+    no = denied(ProposalState.WITHDRAWN)
+    found = {**tags(ASKED, no, number=1), **tags(no, number=2)}
+    assert is_only_asked(found)
+    assert is_only_asked(found, ASKED.by)
+    assert not is_only_asked(found, "somebody")
+    assert ended_ms(found) == no.at_ms
+    assert ended_ms({**found, **tags(ASKED, number=3)}) is None
+    assert (is_only_asked({}), is_only_asked({}, ASKED.by), ended_ms({})) == (True, False, 0)
+    for approved in (APPROVED, BEGUN, DEPLOYED, FAILED):
+        assert not is_only_asked({**found, **tags(approved, number=3)})
 
 
 ENDS = st.sampled_from([DEPLOYED, FAILED, CANCELLED, denied(ProposalState.DENIED), None])
