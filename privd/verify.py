@@ -20,7 +20,7 @@ from privd.git.applied import Applied
 from privd.git.ledger import Ledger
 from privd.git.meta import Live, history
 from privd.git.verified import Checked
-from privd.policy.audit import FIRST, Head, read_head
+from privd.policy.audit import FIRST, About, Head, read_head
 from privd.policy.audit_chain import Action, Chain, removed_keys, unexplained, unexplained_keys
 from privd.policy.record import generation_of
 from privd.registry import Registry, RegistryFault
@@ -120,6 +120,8 @@ def _notices(records: list[Checked], chain: Chain, rest: int) -> Iterator[str]:
     if open_ends := chain.without_end:
         last = ", ".join(f"line {each.seq} {each.op} {each.agent}".rstrip() for each in open_ends[-5:])
         yield f"{len(open_ends)} begun and not ended, because privd ended or still does it: {last}"
+    if untold := [note for note in chain.notes if note.about is About.UNTOLD]:
+        yield f"{len(untold)} times a caller asked too often, last in line {untold[-1].seq}: {untold[-1].detail}"
     for each in records:
         if each.taken_up:
             yield f"{each.agent}: generation {each.taken_up[0]} was taken up as it was, with no approval"

@@ -19,6 +19,7 @@ import trio
 from privd.audit_files import NAME
 from privd.git.applied import Applied
 from privd.policy.audit_chain import Action
+from privd.policy.pace import REFUSALS_MAX
 from privd.policy.proposals import DAY_MS
 from privd.policy.record import Approved, Deployed, Mark, decode, encode, tag_name
 from privd.verify import Report, listed, noted, verify
@@ -343,6 +344,23 @@ def test_one_that_was_spawned_anew_after_a_purge_has_two_chains(place: Path) -> 
     main.write_bytes(at)
     (tags / "2").unlink()
     assert "main does not hold generation 1 where it belongs" in told(place)
+
+
+def test_somebody_who_asked_too_often_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def live() -> None:
+        async with desk(place) as at:
+            for _ in range(2 * REFUSALS_MAX):
+                with pytest.raises(Refused):
+                    await at.ask(StopCage("nobody"))
+            monkeypatch.setattr("privd.policy.pace.REFUSAL_S", 0.001)
+            await trio.sleep(0.01)  # more than one refusal of that pace
+            with pytest.raises(Refused, match="no agent nobody"):
+                await at.ask(StopCage("nobody"))
+
+    trio.run(live)
+    report = verify(place, None)
+    assert report.faults == ()
+    assert any("a caller asked too often" in notice for notice in report.notices)
 
 
 def test_what_was_purged_is_no_fault(place: Path) -> None:
