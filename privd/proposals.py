@@ -42,7 +42,7 @@ from privd.policy.record import (
     is_only_asked,
     proposed_within,
 )
-from privd.policy.system_text import FILE as SYSTEM_FILE
+from privd.policy.system_text import text_of
 from privd.repositories import Repositories
 from privd.settings import PrivdSettings
 from privd.systems import Systems
@@ -199,7 +199,7 @@ class Proposals:
         """What a commit would change in what the agent may or has."""
         after, nixos = await self._agents.read(agent, commit), self._agents.ground(agent).nixos
         old = await self._agents.ledger(agent).work(lambda applied: contents.files(applied, base))
-        systems = (old.get(SYSTEM_FILE, b"").decode() if nixos else "", after.system)
+        systems = (text_of(old) if nixos else "", after.system)
         return changes(self._settings_now(agent), after.settings, after.warnings, systems)
 
     async def withdraw(self, agent: str, number: int, by: str) -> Proposal:

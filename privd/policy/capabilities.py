@@ -32,7 +32,7 @@ def changes(
 ) -> tuple[CapabilityChange, ...]:
     """Every change from one to the other, the notable ones first; before None: the agent is new.
 
-    *systems* are the texts of agent.nix before and after.
+    *systems* are the texts of agent.nix and the modules beside it, before and after.
     """
     found = [
         *(_change("left out", None, warning, notable=True) for warning in warnings),

@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from privd.policy import toml_shape
 from privd.policy.objects import shown
 from privd.policy.system_text import FILE as SYSTEM_FILE
+from privd.policy.system_text import text_of
 from protocol.limits import (
     COMMANDS_MAX,
     EGRESS_CONNECTIONS_MAX,
@@ -137,7 +138,7 @@ class Reading(Struct, frozen=True):
     settings: AgentSettings
     warnings: tuple[str, ...]
     system: str = ""
-    """The text of agent.nix, where it counts."""
+    """The text of agent.nix and of the modules beside it, where it counts."""
 
 
 def read(files: Mapping[str, bytes], ground: Ground) -> Reading:
@@ -173,7 +174,7 @@ def read(files: Mapping[str, bytes], ground: Ground) -> Reading:
         mcp_servers=_servers(said.mcp_servers, warnings),
         reminders=_reminders(said.reminders, warnings),
     )
-    system = files.get(SYSTEM_FILE, b"").decode() if ground.nixos else ""
+    system = text_of(files) if ground.nixos else ""
     return Reading(settings, tuple(warnings[:WARNINGS_MAX]), system)
 
 

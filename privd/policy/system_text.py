@@ -1,15 +1,16 @@
-"""What the text of an agent.nix names: packages, options that it sets, words that deserve a look. Pure.
+"""What agent.nix and the modules beside it name: packages, options that they set, words that deserve a look. Pure.
 
 It is a program of Nix's language: what it computes, only Nix knows. So this says what stands there, comments and all,
 and never that nothing else does; whoever decides reads the diff.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final
 
 FILE: Final = "agent.nix"
+MODULES: Final = ".nix"
 PACKAGE: Final = re.compile(r"(?<![\w.-])pkgs\.([A-Za-z_][\w'-]*(?:\.[A-Za-z_][\w'-]*)*)")
 WITH_PACKAGES: Final = re.compile(r"\bwith\s+pkgs\s*;\s*\[")
 LISTS_MAX, LIST_CHARS_MAX = 50, 4_000
@@ -33,6 +34,14 @@ WORDS: Final = re.compile(
     r"|fetchzip|getFlake|mkForce|mkOverride|disabledModules|setuid|setcap|capabilities|sudo|hyperhive-harness|__noChroot"
     r"|allowUnfree|import\s*<)"
 )
+
+
+def text_of(files: Mapping[str, bytes]) -> str:
+    """agent.nix, and after it every other module of a configuration, which it may import; empty without one."""
+    if FILE not in files:
+        return ""
+    beside = sorted(path for path in files if path.endswith(MODULES) and path != FILE)
+    return "\n".join(files[path].decode() for path in (FILE, *beside))
 
 
 def named(text: str) -> dict[str, str]:

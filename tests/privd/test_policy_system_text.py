@@ -57,6 +57,20 @@ def test_the_operator_sees_what_comes_and_goes() -> None:
     assert changes(settings, settings, (), (TEXT, TEXT)) == ()
 
 
+def test_a_module_beside_agent_nix_is_judged_with_it() -> None:
+    """It may be imported, and its name may be the last of two hundred."""
+    ground = Ground("iris", nixos=True)
+    here = {"agent.toml": b"", "agent.nix": b"{ imports = [ ./z.nix ]; }\n", "z.nix": b"{ }\n"}
+    there = here | {"z.nix": b"{ security.sudo.enable = true; }\n"}
+    before, after = read(here, ground), read(there, ground)
+    found = {
+        each.subject: each.notable
+        for each in changes(before.settings, after.settings, (), (before.system, after.system))
+    }
+    assert found == {"agent.nix": True, "system option security.sudo": True, "agent.nix says sudo": True}
+    assert read({"agent.toml": b"", "z.nix": b"{ }\n"}, ground).system == ""
+
+
 def test_what_names_nothing_is_notable_all_the_same() -> None:
     settings = AgentSettings("iris")
     (only,) = changes(settings, settings, (), ("", "{ ... }: import ./other.nix\n"))
