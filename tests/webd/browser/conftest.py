@@ -261,7 +261,10 @@ def axe() -> Callable[..., list[str]]:
         page.evaluate(FLAT)
         found = page.evaluate("([part, tags]) => axe.run(part, {runOnly: tags})", [within, TAGS])
         page.evaluate("() => { document.adoptedStyleSheets = []; }")
-        return [f"{broken['id']}: {broken['nodes'][0]['html'][:160]}" for broken in found["violations"]]
+        return [
+            f"{broken['id']}: {broken['nodes'][0]['html'][:160]} ({broken['nodes'][0].get('failureSummary', '')})"
+            for broken in found["violations"]
+        ]
 
     return run
 
