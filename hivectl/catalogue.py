@@ -81,6 +81,8 @@ class Command:
     said: str | None = None
     """What it does, where the request's own words are for an agent."""
     plain: frozenset[str] = field(default_factory=frozenset)
+    pick: Callable[[Any], Any] = lambda reply: reply
+    """What of the reply it is about."""
 
     @property
     def summary(self) -> str:
@@ -170,6 +172,14 @@ CATALOGUE = (
         "deny", Deny, "privd", proposals.proposal, said="decide against a proposal; whoever asked is told why"
     ),
     Command("withdraw", WithdrawProposal, "privd", proposals.proposal),
+    Command(
+        "drafts",
+        ListCages,
+        "privd",
+        proposals.drafts,
+        said="agents that have a configuration and no cage yet",
+        pick=proposals.only_drafts,
+    ),
     Command("deployments", ListDeployments, "privd", proposals.deployments, plain=frozenset({"agent"})),
     Command("cancel-deployment", CancelDeployment, "privd", proposals.deployment),
     Command("rollback", RollBack, "privd", proposals.begun, confirm=ROLLS_BACK),

@@ -22,6 +22,7 @@ from protocol.approvals import (
     ProposalPage,
     ProposalState,
 )
+from protocol.privd import Cage, Power
 
 COMMIT_SHOWN: Final = 12
 RESET: Final = "\x1b[0m"
@@ -117,6 +118,19 @@ def _sizes(file: FileDiff) -> str:
     if file.after_bytes is None:
         return f"removed, it had {file.before_bytes} bytes"
     return f"{file.before_bytes} → {file.after_bytes} bytes"
+
+
+def only_drafts(rows: Sequence[Cage]) -> tuple[Cage, ...]:
+    return tuple(each for each in rows if each.power is Power.DRAFT)
+
+
+def drafts(rows: Sequence[Cage]) -> str:
+    if not rows:
+        return "no agent is a draft; `propose NAME init` begins one"
+    return table(
+        ("AGENT", "RUNNER", "SINCE"),
+        ((each.agent, each.settings.runner, age(each.since_ms)) for each in rows),
+    )
 
 
 def proposals(rows: Sequence[Proposal]) -> str:

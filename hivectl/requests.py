@@ -40,7 +40,8 @@ async def run_command(command: Command, values: argparse.Namespace) -> int:
                 reply = await client.call(request, patience_s=PATIENCE_S)
         else:
             reply = await client.call(request, patience_s=PATIENCE_S)
-    print(tables.document(reply) if values.json else command.show(reply))
+    picked = command.pick(reply)
+    print(tables.document(picked) if values.json else command.show(picked))
     return 0
 
 

@@ -21,7 +21,9 @@ from protocol.approvals import (
     Ref,
 )
 from protocol.configuration import FilePage
+from protocol.privd import Cage, Power
 from protocol.problem import Problem, Refused
+from protocol.settings import AgentSettings
 
 COMMIT, BASE = "a" * 40, "b" * 40
 CHANGES = (
@@ -168,3 +170,13 @@ def test_the_record() -> None:
         "Begin\\x1b  [deployed/1]"
     )
     assert history.content(FilePage("a", b"one\ntwo\xff\x1b\n")) == "one\ntwo\\xff\\x1b"
+
+
+def test_drafts_are_what_has_no_cage_yet() -> None:
+    cages = [
+        Cage(name, power, 0, "nspawn", 1, 2, AgentSettings(name))
+        for name, power in (("iris", Power.RUNNING), ("nova", Power.DRAFT))
+    ]
+    assert [each.agent for each in proposals.only_drafts(cages)] == ["nova"]
+    assert proposals.drafts(proposals.only_drafts(cages)).splitlines()[1].split()[0] == "nova"
+    assert "propose NAME init" in proposals.drafts(())

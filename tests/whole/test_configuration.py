@@ -204,7 +204,7 @@ async def test_a_draft_is_edited_by_the_manager_and_becomes_an_agent(running: Ru
     number = running.hivectl("propose", "nova", "init", "--template", "infra")["number"]
     running.hivectl("approve", "nova", str(number), "--yes")
     assert (await ended(running, "nova", number))["state"] == "deployed"
-    running.hivectl("restart", MANAGER_NAME)  # its cage shows the folders that there were when it was started
+    assert [each["agent"] for each in running.hivectl("drafts")] == ["nova"]
     commit = await committed(running, "nova", 'pronouns = "it/its"')
     number = await proposed(running, "nova", commit, "our newcomer")
     assert running.hivectl("proposals", "nova")[0]["kind"] == "spawn"
@@ -213,3 +213,4 @@ async def test_a_draft_is_edited_by_the_manager_and_becomes_an_agent(running: Ru
     assert (row["state"], row["detail"]) == ("deployed", "")
     await told(running, MANAGER_NAME, "deployed", "nova is made and runs")
     assert settings(running, "nova")["pronouns"] == "it/its"
+    assert running.hivectl("drafts") == []
