@@ -172,7 +172,7 @@ async def test_two_steps_from_a_draft_to_a_cage() -> None:
             assert (row.power, row.started_ms) == (Power.DRAFT, None)
             with pytest.raises(Refused, match="otto is a draft"):
                 await at.host.keeper("otto").start()
-            assert "✗" in (at.config("otto").folder / "role.md").read_text()
+            assert "🔴" in (at.config("otto").folder / "role.md").read_text()
             commit = at.commit("otto", "role_prompt = 'role.md'\npronouns = 'they'\n")
             spawned = await at.healthy(await at.approve(await at.propose("otto", ProposalKind.SPAWN, commit)))
             assert (spawned.state, spawned.number) == (DeploymentState.DEPLOYED, 2)
