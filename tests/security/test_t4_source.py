@@ -192,7 +192,8 @@ def test_t4_root_imports_little() -> None:
         "abc", "argparse", "base64", "binascii", "boxes", "collections", "contextlib", "cryptography", "ctypes", "enum",
         "errno", "fcntl", "functools", "grp", "hashlib", "itertools", "json", "msgspec", "os",
         "pathlib", "privd", "protocol", "pwd", "re", "runtime", "secrets", "select",
-        "shutil", "signal", "socket", "stat", "struct", "sys", "sysconfig", "tempfile", "trio", "typing", "weakref", "zlib",
+        "shutil", "signal", "socket", "stat", "struct", "sys", "sysconfig", "tempfile", "trio", "typing",
+        "weakref", "zlib",
     }  # fmt: skip
 
 
