@@ -228,7 +228,7 @@ role_prompt = "role.md"
 allowed_recipients = ["manager"]
 allowed_commands = ["git *"]
 [egress]
-hosts = ["pypi.org:443"]
+hosts = ["packages.example:443"]
 [limits]
 memory_mib_max = 512
 disk_mib_max = "unlimited"
@@ -290,7 +290,7 @@ class TestAgent:
             'model = "haiku"',
             "allowed_recipients = null",
             "allowedRecipients = [ ]",
-            'egress.hosts = [ "pypi.org:443" "evil.example:443" ]',
+            'egress.hosts = [ "packages.example:443" "evil.example:443" ]',
             "limits.memory_mib_max = 4096",
             'environment.EDITOR = "emacs"',
         ],
