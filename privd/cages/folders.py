@@ -21,6 +21,8 @@ from protocol.problem import Problem, Refused
 PARENT_MODE: Final = 0o711
 """Of the folders above an agent's: others may pass through, never look around."""
 _PLACE_ONLY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+ROUNDS_MAX: Final = 1_000_000
+"""How often what is deleted is looked at again: for deep folders once a level, and for whoever still writes there."""
 _FOLDER_ONLY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -90,11 +92,14 @@ def _remove_entry(parent: int, name: str) -> None:
         return
     top = _open_below(parent, name)
     try:
-        while _each(top, lambda below: _remove_raised(top, below)):
-            continue
+        for _ in range(ROUNDS_MAX):
+            if not _each(top, lambda below: _remove_raised(top, below)) and _is_emptied(parent, name):
+                return
     finally:
         os.close(top)
-    os.rmdir(name, dir_fd=parent)
+    raise Refused(
+        Problem.BUSY, f"something keeps writing into {name} while it is deleted: end it, then try again"
+    )
 
 
 def _remove_raised(top: int, name: str) -> None:
@@ -103,11 +108,21 @@ def _remove_raised(top: int, name: str) -> None:
         return
     opened = _open_below(top, name)
     try:
-        while _each(opened, lambda below: _raise(top, opened, below)):
-            continue
+        _each(opened, lambda below: _raise(top, opened, below))
     finally:
         os.close(opened)
-    os.rmdir(name, dir_fd=top)
+    _is_emptied(top, name)
+
+
+def _is_emptied(parent: int, name: str) -> bool:
+    """Delete an empty folder. False when there is something in it again: an ordinary user's cages have its own uid."""
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        return False
+    return True
 
 
 def _raise(top: int, opened: int, name: str) -> None:
@@ -126,7 +141,8 @@ def _each(folder: int, act: Callable[[str], None]) -> bool:
     with os.scandir(folder) as entries:
         for entry in entries:
             found = True
-            act(entry.name)
+            with contextlib.suppress(FileNotFoundError):  # whoever still writes there took it away
+                act(entry.name)
     return found
 
 
