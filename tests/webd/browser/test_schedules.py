@@ -125,6 +125,6 @@ def test_many_are_folded_the_next_first(desk: Page, ask: Callable[[str, Call[Any
     shown = desk.get_by_label("reminders, the next first").locator(".schedule")
     expect(shown).to_have_count(4)
     expect(shown.first).to_contain_text("folded 5")
-    desk.get_by_role("button", name="all 6").click()
+    desk.get_by_role("button", name="all 6", exact=True).click()
     expect(shown).to_have_count(6)
     expect(shown.last).to_contain_text("folded 0")
