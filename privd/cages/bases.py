@@ -1,15 +1,41 @@
 """What cages over the machine's own /usr are made from, named so that a change of it can be told."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+import trio
+from msgspec import Struct
+
 from privd.cages.skeleton import HOST_FILES
+from privd.cages.spec import Places
+from privd.policy.nar import Content
 
 HASH_CHARS: Final = 12
 PIN: Final = ".pinned"
 """Which program a folder holds, where ./hive put it."""
+
+
+class OverHost(Struct, frozen=True):
+    """What backends have in common whose cages are made from the machine's own system: nothing is built for one."""
+
+    def base(self, programs: Mapping[str, str]) -> dict[str, str]:
+        return of_host(programs)
+
+    def sources(self) -> dict[str, str]:
+        return {}
+
+    def record(self, agents: Iterable[str]) -> dict[str, bytes]:
+        return {}
+
+    async def build(
+        self, agent: str, files: Mapping[str, Content], places: Places, say: Callable[[str], None]
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aim(self, agent: str, files: Mapping[str, Content]) -> None:
+        await trio.lowlevel.checkpoint()
 
 
 def of_host(programs: Mapping[str, str]) -> dict[str, str]:

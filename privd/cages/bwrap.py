@@ -6,21 +6,20 @@ outlives privd, and privd ends it by its init.
 """
 
 import os
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container
 from pathlib import Path
 from typing import Final
 
 import trio
-from msgspec import Struct
 
-from privd.cages import bases, folders, running, skeleton
+from privd.cages import folders, running, skeleton
+from privd.cages.bases import OverHost
 from privd.cages.boot import GIVING_WAY, READY_FD, Launcher, Order, disk_of
 from privd.cages.control_groups import Groups, joined_by_writing
 from privd.cages.identity import AGENT_UID, Identity, single
 from privd.cages.launch import STAGE
 from privd.cages.skeleton import host_binds
 from privd.cages.spec import INIT_VARIABLE, Bind, CageSpec, Exit, Places
-from privd.policy.nar import Content
 from protocol.problem import Problem, Refused
 
 TMPFS_BYTES_MAX: Final = {"/tmp": 512 << 20, "/var": 64 << 20, "/run": 16 << 20, "/dev/shm": 64 << 20}  # noqa: S108 - as in nspawn.py
@@ -32,7 +31,7 @@ ONE_USER: Final = (
 NO_RANGE: Final = "cages run as uid {uid}, the hive's own: whatever breaks out of one reaches the whole hive"
 
 
-class Bwrap(Struct, frozen=True):
+class Bwrap(OverHost, frozen=True):
     """The bubblewrap backend of one hive. `program` is absolute; `uid` and `gid` are privd's own."""
 
     program: str
@@ -51,23 +50,6 @@ class Bwrap(Struct, frozen=True):
         if self.uid != 0:
             return single(self.uid, self.gid)
         return single(uid_base + AGENT_UID, uid_base + AGENT_UID)
-
-    def base(self, programs: Mapping[str, str]) -> dict[str, str]:
-        return bases.of_host(programs)
-
-    def sources(self) -> dict[str, str]:
-        return {}
-
-    def record(self, agents: Iterable[str]) -> dict[str, bytes]:
-        return {}
-
-    async def build(
-        self, agent: str, files: Mapping[str, Content], places: Places, say: Callable[[str], None]
-    ) -> None:
-        await trio.lowlevel.checkpoint()
-
-    async def aim(self, agent: str, files: Mapping[str, Content]) -> None:
-        await trio.lowlevel.checkpoint()
 
     async def prepare(self, spec: CageSpec, places: Places) -> None:
         await trio.to_thread.run_sync(running.prepare, spec, places)

@@ -4,20 +4,19 @@ nspawn runs without systemd (`--register=no --keep-unit`) and without a notify s
 table; what varies in them was checked by `privd.cages.spec`, and paths are those of the launcher's stage.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container
 from typing import Final
 
 import trio
-from msgspec import Struct
 
-from privd.cages import bases, running, skeleton
+from privd.cages import running, skeleton
+from privd.cages.bases import OverHost
 from privd.cages.boot import GIVING_WAY, READY_FD, Launcher, Order, disk_of
 from privd.cages.control_groups import Groups, joined_by_writing
 from privd.cages.identity import RANGE_UIDS, Identity, mapped
 from privd.cages.launch import STAGE
 from privd.cages.skeleton import host_binds
 from privd.cages.spec import CageSpec, Exit, Places
-from privd.policy.nar import Content
 
 TMPFS_BYTES_MAX: Final = {"/tmp": 512 << 20, "/var": 64 << 20, "/dev/shm": 64 << 20}  # noqa: S108 - inside the cage
 CAPABILITIES_KEPT: Final = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
@@ -39,7 +38,7 @@ LANDLOCK: Final = "landlock_create_ruleset landlock_add_rule landlock_restrict_s
 """nspawn's own filter refuses these; an agent CLI may confine what it starts. The rest of the filter is init's."""
 
 
-class Nspawn(Struct, frozen=True):
+class Nspawn(OverHost, frozen=True):
     """The nspawn backend of one hive. `program` is absolute."""
 
     program: str
@@ -54,23 +53,6 @@ class Nspawn(Struct, frozen=True):
 
     def identity(self, uid_base: int) -> Identity:
         return mapped(uid_base)
-
-    def base(self, programs: Mapping[str, str]) -> dict[str, str]:
-        return bases.of_host(programs)
-
-    def sources(self) -> dict[str, str]:
-        return {}
-
-    def record(self, agents: Iterable[str]) -> dict[str, bytes]:
-        return {}
-
-    async def build(
-        self, agent: str, files: Mapping[str, Content], places: Places, say: Callable[[str], None]
-    ) -> None:
-        await trio.lowlevel.checkpoint()
-
-    async def aim(self, agent: str, files: Mapping[str, Content]) -> None:
-        await trio.lowlevel.checkpoint()
 
     async def prepare(self, spec: CageSpec, places: Places) -> None:
         await trio.to_thread.run_sync(running.prepare, spec, places)

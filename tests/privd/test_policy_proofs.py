@@ -327,7 +327,7 @@ def test_keys_of_passkeys_that_do_not_count() -> None:
         Passkey(b"c", strong.public_bytes(*spki)),
         Passkey(b"c", point.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)),
     ):
-        assert refusal(lambda: normal(key)) is Problem.MALFORMED  # noqa: B023
+        assert refusal(lambda: normal(key)) is Problem.MALFORMED  # noqa: B023 - called at once
 
 
 # ------------------------------------------------------------------------------------------------- flipped bits
@@ -391,7 +391,7 @@ def test_the_terminal_is_roots_alone_and_no_second_key() -> None:
         (0, 1_000, (), 1, Problem.DENIED),
         (1_000, 1_000, (), 1, None),
     ):
-        assert refusal(lambda: check_terminal(AtTerminal(), uid, root, approvers, required)) is problem  # noqa: B023
+        assert refusal(lambda: check_terminal(AtTerminal(), uid, root, approvers, required)) is problem  # noqa: B023 - called at once
     check_terminal(Click(), 1_000, 0, (ANNA,), 2)
 
 
@@ -431,7 +431,7 @@ def test_what_was_approved_is_built_from_the_sources_of_then() -> None:
         ((elsewhere,), {"nixpkgs": "sha256-a"}),
         ((nixos, elsewhere), {"nixpkgs": "sha256-a"}),
     ):
-        assert refusal(lambda: check_sources(Approved(5_100, words), sources)) is Problem.CONFLICT  # noqa: B023
+        assert refusal(lambda: check_sources(Approved(5_100, words), sources)) is Problem.CONFLICT  # noqa: B023 - called at once
 
 
 def test_a_key_is_enrolled_once_under_one_name() -> None:
@@ -443,7 +443,7 @@ def test_a_key_is_enrolled_once_under_one_name() -> None:
         (Authenticator(b"a").key, "new", "SHA256:new"),
     ):
         for known in (ANNA, msgspec.structs.replace(ANNA, revoked_ms=1)):
-            assert refusal(lambda: check_new(key, name, fingerprint, (known,))) is Problem.CONFLICT  # noqa: B023
+            assert refusal(lambda: check_new(key, name, fingerprint, (known,))) is Problem.CONFLICT  # noqa: B023 - called at once
     many = tuple(
         msgspec.structs.replace(BERT, name=str(at), fingerprint=str(at)) for at in range(APPROVERS_MAX)
     )
@@ -492,7 +492,7 @@ def test_an_approval_of_the_record_is_checked_as_of_its_time() -> None:
         ("iris", 3, ASKED, approved(first), (replace(anna, enrolled_ms=5_101),)),
         ("iris", 3, ASKED, clicked, (anna,)),
     ):
-        assert refusal(lambda: check_approved(agent, number, asked, found, known)) is Problem.DENIED  # noqa: B023
+        assert refusal(lambda: check_approved(agent, number, asked, found, known)) is Problem.DENIED  # noqa: B023 - called at once
     with pytest.raises(Refused, match="counts at"):
         check_approved("iris", 3, ASKED, approved(first), (anna,), {"https://hive.example"})
 

@@ -27,7 +27,7 @@ def held(folder: Path) -> set[Path]:
 
 async def refusal(at: Desk, request: Request, caller: object = MANAGER) -> Refused:
     with pytest.raises(Refused) as refused:
-        await at.ask(request, caller)  # type: ignore[arg-type]
+        await at.ask(request, caller)  # type: ignore[arg-type]  # any request
     return refused.value
 
 
@@ -65,7 +65,7 @@ async def test_a_beginning_that_is_refused_leaves_nothing() -> None:
         async with desk(place) as at:
             said = await refusal(at, Propose("iris", ProposalKind.SPAWN, template="none"))
             assert said.problem is Problem.NOT_FOUND
-            said = await refusal(at, Propose("iris", ProposalKind.SPAWN, runner="claude"))  # type: ignore[arg-type]
+            said = await refusal(at, Propose("iris", ProposalKind.SPAWN, runner="claude"))  # type: ignore[arg-type]  # its word
             assert "this hive has no Claude Code" in said.detail
             assert not (place / "applied" / "iris.git").exists()
 

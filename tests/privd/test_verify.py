@@ -255,7 +255,7 @@ def test_a_meta_repository_that_tells_of_something_else(place: Path) -> None:
 
 
 def meta_commit(meta: Applied, commit: str) -> str:
-    from privd.policy.objects import Kind  # noqa: PLC0415
+    from privd.policy.objects import Kind  # noqa: PLC0415 - of the one test
 
     return meta.read(Kind.COMMIT, commit).decode()
 

@@ -46,7 +46,7 @@ class CountingBackend(FakeBackend):
         cage = await super().start(spec, places)
         self.started += 1
         cage.started_ms = self.started
-        cage.settings_json = spec.settings_json  # type: ignore[attr-defined]
+        cage.settings_json = spec.settings_json  # type: ignore[attr-defined]  # for tests that look at it
         return cage
 
     async def adopt(self, places: Places) -> FakeCage | None:
@@ -71,7 +71,7 @@ class Desk:
     async def propose(
         self, agent: str, kind: ProposalKind = ProposalKind.CONFIG, commit: str | None = None, **more: str
     ) -> Proposal:
-        found: Proposal = await self.ask(Propose(agent, kind, commit, **more), MANAGER)  # type: ignore[arg-type]
+        found: Proposal = await self.ask(Propose(agent, kind, commit, **more), MANAGER)  # type: ignore[arg-type]  # any field of the request
         return found
 
     async def show(self, proposal: Proposal) -> ProposalPage:
@@ -201,7 +201,7 @@ async def desk(
 
 def toml(host: Host, agent: str, **changes: object) -> str:
     """agent.toml of an agent as it is, with other values."""
-    from privd.policy.configuration import FILE, render  # noqa: PLC0415
+    from privd.policy.configuration import FILE, render  # noqa: PLC0415 - of the one helper
 
     settings = msgspec.structs.replace(host.keeper(agent).record.settings, role_prompt="", **changes)
     return render(settings, host.ground(agent))[FILE].decode()

@@ -153,7 +153,7 @@ async def test_whom_an_agent_may_write_to_changes_with_the_settings(hive: Hive) 
 
 async def test_an_agent_whose_commands_are_limited_sets_no_checks(hive: Hive) -> None:
     def remind(text: str, only_if: str | None = "true", **more: str) -> Remind:
-        return Remind(text=text, key=new_key(), in_s=3_600, only_if=only_if, **more)  # type: ignore[arg-type]
+        return Remind(text=text, key=new_key(), in_s=3_600, only_if=only_if, **more)  # type: ignore[arg-type]  # any field
 
     mine = await hive.agent("iris").call(remind("mine"))
     hive.privd.change(iris(allowed_commands=("git *",)))
