@@ -20,6 +20,7 @@ from protocol.brokerd import ReadTail, StopTurn, TailPage
 from protocol.problem import Problem, Refused
 from protocol.rpc import Caller
 from protocol.turns import Outcome
+from runtime.clock import now_ms
 from runtime.later import light
 
 EVENT_BYTES_USUAL: Final = 1_024
@@ -28,6 +29,7 @@ EVENT_BYTES_USUAL: Final = 1_024
 async def attach(request: Attach, caller: Caller, host: Host) -> Attached:
     """A new harness ends what an earlier one left: its open turn, and a lease that drove none."""
     agent = agent_of(caller)
+    host.harnesses.came(agent, now_ms())
     took_over = await host.feed.write(turns.attach, agent, request.instance)
     if took_over.is_new:
         await _end_lease(agent, host)

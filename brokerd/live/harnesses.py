@@ -12,13 +12,25 @@ from runtime.fanout import Fanout
 
 
 class Harnesses:
-    """One fan-out of commands for each agent whose harness listens."""
+    """One fan-out of commands for each agent whose harness listens, and when each harness came."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._commands: dict[str, Fanout[AnyCommand]] = {}
+        self._came_ms: dict[str, int] = {}
         self._changed: set[str] = set()
         self._some_changed = trio.Event()
+
+    def came(self, agent: str, at_ms: int) -> None:
+        """A harness says that it serves the agent."""
+        self._came_ms[agent] = at_ms
+
+    def came_after(self, agent: str, at_ms: int) -> bool:
+        """Whether the agent's harness came later than that: what ended then was the cage of an earlier one."""
+        return self._came_ms.get(agent, 0) > at_ms
+
+    def forget(self, agent: str) -> None:
+        self._came_ms.pop(agent, None)
 
     def is_listening(self, agent: str) -> bool:
         return agent in self._commands

@@ -113,7 +113,8 @@ async def _changed(cages: Iterable[Cage], host: Host, doors: Doors) -> None:
     for cage in cages:
         outcome = end_by_power(cage.power)
         if outcome is not None:
-            await harness_ended(cage.agent, Ending(outcome, f"the cage is {cage.power}"), host)
+            since_ms = None if cage.power in NO_AGENT else cage.since_ms
+            await harness_ended(cage.agent, Ending(outcome, f"the cage is {cage.power}"), since_ms, host)
         host.health.runs(cage.agent, cage.started_ms if cage.power is Power.RUNNING else None)
         (host.roster.drafts.add if cage.power is Power.DRAFT else host.roster.drafts.discard)(cage.agent)
         if cage.power in NO_AGENT:
@@ -123,6 +124,7 @@ async def _changed(cages: Iterable[Cage], host: Host, doors: Doors) -> None:
 async def _forget(agent: str, host: Host, doors: Doors) -> None:
     host.roster.forget(agent)
     host.health.runs(agent, None)
+    host.harnesses.forget(agent)
     doors.close(agent)
     await host.standing.gone(agent)
     await host.feed.write(agents.forget, [agent])
@@ -131,7 +133,7 @@ async def _forget(agent: str, host: Host, doors: Doors) -> None:
 async def _gone(agent: str, host: Host, doors: Doors) -> None:
     """An agent was purged: nobody will ever read what waits for it."""
     host.roster.drafts.discard(agent)
-    await harness_ended(agent, Ending(Outcome.INTERRUPTED, "the agent was removed"), host)
+    await harness_ended(agent, Ending(Outcome.INTERRUPTED, "the agent was removed"), None, host)
     await _forget(agent, host, doors)
     while await host.feed.write(questions.close, agent, BURIED_PER_JOB_MAX):
         continue
@@ -146,7 +148,7 @@ async def _gone(agent: str, host: Host, doors: Doors) -> None:
 
 
 async def _crashed(event: CageCrashed, host: Host) -> None:
-    await harness_ended(event.agent, Ending(Outcome.CRASHED, f"the cage {event.how}"), host)
+    await harness_ended(event.agent, Ending(Outcome.CRASHED, f"the cage {event.how}"), event.at_ms, host)
     await _tell_crash(event.agent, event.at_ms, crash_notice(event.agent, event.how, event.journal), host)
 
 
@@ -194,8 +196,14 @@ def _room_for(told: Draft, host: Host) -> Iterator[Draft | None]:
         host.inboxes.release(reserved)
 
 
-async def harness_ended(agent: str, ending: Ending, host: Host) -> None:
-    """An agent's harness runs no more: its turn ends, and what it held waits again."""
+async def harness_ended(agent: str, ending: Ending, since_ms: int | None, host: Host) -> None:
+    """An agent's harness runs no more, since then or for good: its turn ends, and what it held waits again.
+
+    privd's word of an end may arrive when the next cage's harness is there already. It holds nothing of the earlier
+    one's, which ended when it came; were the clock set back in between, a lease's end would end the turn.
+    """
+    if since_ms is not None and host.harnesses.came_after(agent, since_ms):
+        return
     host.leases.drop(agent)
     if host.roster.get(agent) is not None:
         await host.feed.write(_end, agent, ending)

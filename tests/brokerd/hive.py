@@ -52,7 +52,7 @@ from protocol.settings import AgentRole, AgentSettings
 from protocol.tools import Send, Sent
 from protocol.turns import Outcome
 from runtime.client import Client
-from runtime.clock import new_key
+from runtime.clock import new_key, now_ms
 from runtime.fanout import Fanout
 from runtime.service import Service
 from runtime.session import Surface
@@ -76,7 +76,7 @@ UNHURRIED: Final = Guards(
 def cage(name: str, power: Power = Power.RUNNING, **settings: object) -> Cage:
     role = AgentRole.MANAGER if name == MANAGER_NAME else AgentRole.AGENT
     deployed = AgentSettings(name=name, role=role, **settings)  # type: ignore[arg-type]  # what a test varies
-    return Cage(name, power, 1, "test", os.geteuid(), os.geteuid(), deployed)
+    return Cage(name, power, now_ms(), "test", os.geteuid(), os.geteuid(), deployed)
 
 
 AnyPower = StartCage | StopCage | RestartCage | RebuildCage

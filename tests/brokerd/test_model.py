@@ -368,7 +368,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @rule(agent=agent_names, outcome=st.sampled_from((Outcome.CRASHED, Outcome.INTERRUPTED)))
     def lose_a_cage(self, agent: str, outcome: Outcome) -> None:
-        self.portal.call(harness_ended, agent, Ending(outcome), self.host)
+        self.portal.call(harness_ended, agent, Ending(outcome), None, self.host)
         self.model.end_open(agent, outcome)
 
     @rule(days=st.sampled_from((-1, 1)))

@@ -23,7 +23,7 @@ from protocol.settings import AgentRole
 from protocol.tools import Ask, WhoAmI
 from protocol.turns import Outcome
 from runtime.client import Client, Disconnected
-from runtime.clock import new_key
+from runtime.clock import new_key, now_ms
 from runtime.store import connect
 from tests.brokerd.hive import Hive, Privd, cage
 from tests.support.waiting import until
@@ -126,6 +126,23 @@ async def test_a_cage_that_lives_keeps_its_turn(hive: Hive, power: Power) -> Non
     hive.privd.change(cage("damocles"))  # told after the other
     await hive.served("damocles")
     assert (await hive.end("iris", turn)).done == 1
+
+
+async def test_late_news_of_an_earlier_cage_ends_nothing_of_the_next(hive: Hive) -> None:
+    """A cage that is started anew can have its harness at work before brokerd has read that the last one ended."""
+    before_ms = now_ms() - 1
+    await hive.attach("iris")
+    sent = await hive.send("operator", "iris")
+    _, turn = await hive.begun("iris")
+    for power in (Power.CRASHED, Power.STOPPED, Power.STARTING, Power.RUNNING):
+        hive.privd.change(replace(cage("iris", power), since_ms=before_ms))
+    hive.privd.events.publish(CageCrashed("iris", before_ms, "ended with status 70", ()))
+    assert (await hive.taken("hm1nd", wait_s=10)).message.event == SystemEvent.CONTAINER_CRASH
+    assert await hive.activity("iris") == "thinking"
+    assert await hive.states(sent.message) == [DeliveryState.IN_TURN]
+    assert (await hive.end("iris", turn)).done == 1
+    hive.privd.change(cage("iris", Power.STOPPED))
+    await eventually(lambda: hive.activity("iris"), "absent")
 
 
 async def test_the_end_of_a_cage_gives_back_a_lease(hive: Hive) -> None:
