@@ -103,7 +103,7 @@ async def say(hive: Hive, frame: bytes, socket: str = "iris") -> dict[str, Any]:
         with suppress(trio.BrokenResourceError):  # it may be refused before all of it is said
             await stream.send_all(frame)
         said = b""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not said.endswith(b"\n"):
                 more = await stream.receive_some(65_536)
                 assert more, said

@@ -128,7 +128,7 @@ async def test_it_does_not_wait_for_those_who_wait(unserved: Hive) -> None:
             await stream.send_all(b'{"op":"take_delivery","wait_s":180}\n')
         await trio.testing.wait_all_tasks_blocked(0.1)
         running.terminate()
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             assert await running.wait() == 0
         answers = [await stream.receive_some(4_096) for stream in streams]
         assert sorted(b'"problem":"stopping"' in answer for answer in answers) == [False, False, True]

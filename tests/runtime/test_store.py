@@ -388,7 +388,7 @@ async def test_a_disk_that_fails_a_commit_ends_the_store(tmp_path: Path) -> None
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await store.failed.wait()
         with pytest.raises(CommitFailed, match="failed earlier"):
             await store.write(insert, "after the end")
@@ -415,7 +415,7 @@ async def test_a_job_that_meddles_with_the_transaction_ends_the_store(tmp_path: 
                     await store.write(lambda db: db.execute("ROLLBACK"))
 
             nursery.start_soon(meddle)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await store.failed.wait()
         assert len(faults) == 1
     assert stored(tmp_path) == []
@@ -430,7 +430,7 @@ async def test_a_job_that_ends_the_thread_ends_the_store_instead(tmp_path: Path)
         with pytest.raises(CommitFailed) as caught:
             await store.write(leave)
         assert isinstance(caught.value.__cause__, SystemExit)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await store.failed.wait()
     assert stored(tmp_path) == []
 
@@ -567,7 +567,7 @@ async def test_a_damaged_file_ends_the_store_whoever_meets_it(tmp_path: Path, wa
 
         with pytest.raises((sqlite3.DatabaseError, CommitFailed)):
             await meet()
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await store.failed.wait()
         assert is_damage(store.fault)
         with pytest.raises(CommitFailed):

@@ -172,7 +172,7 @@ async def test_while_brokerd_is_away_webd_says_so_and_nothing_is_lost_or_doubled
         refused = await browser.post("/api/v1/send", {"to": "iris", "body": "x", "key": "B" * 22})
         assert (refused.status, refused.json["problem"]) == (503, "stopping")
         await hive.start("brokerd")
-        await until(lambda: page.hive["daemons"]["brokerd"] == "up", what="its return", deadline_ms=1_000)
+        await until(lambda: page.hive["daemons"]["brokerd"] == "up", what="its return")
         iris = await hive.harness("iris")
         second = await hive.send("iris", "after")
         later = await iris.turn("two", "three")
@@ -194,7 +194,7 @@ async def test_while_privd_is_away_agents_stay_in_sight(hive: WebHive) -> None:
         await until(lambda: page.hive["daemons"]["privd"] == "down", what="the word that it is away")
         assert page.agents["iris"]["name"] == "iris"
         await hive.start("privd")
-        await until(lambda: page.hive["daemons"]["privd"] == "up", what="its return", deadline_ms=1_000)
+        await until(lambda: page.hive["daemons"]["privd"] == "up", what="its return")
         nursery.cancel_scope.cancel()
     assert page.snapshots == ["new"]
 

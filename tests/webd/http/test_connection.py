@@ -20,6 +20,8 @@ pytestmark = pytest.mark.anyio
 GET = b"GET /hello HTTP/1.1\r\nHost: here\r\n\r\n"
 LAST_GET = b"GET /hello HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
 LOG = logger("test")
+SOONER_THAN_IDLE_S = Patience().idle_s * 0.8
+"""Less than an idle connection is kept anyway."""
 
 
 class Place:
@@ -203,10 +205,10 @@ async def test_a_browser_may_ask_before_it_sends_its_body() -> None:
     async with place() as site:
         async with await trio.open_tcp_stream("127.0.0.1", site.port) as stream:
             await stream.send_all(head)
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 assert (await stream.receive_some()).startswith(b"HTTP/1.1 100 ")
             await stream.send_all(b"ping")
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 assert b"ping" in await stream.receive_some()
 
 
@@ -233,7 +235,7 @@ async def test_a_feed_ends_when_the_browser_leaves() -> None:
         async with await trio.open_tcp_stream("127.0.0.1", site.port) as stream:
             await stream.send_all(b"GET /feed HTTP/1.1\r\nHost: here\r\n\r\n")
             await site.fed.wait()
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await site.feed_left.wait()
 
 
@@ -243,7 +245,7 @@ async def test_a_feed_says_its_last_word_at_the_stop() -> None:
             await stream.send_all(b"GET /feed HTTP/1.1\r\nHost: here\r\n\r\n")
             await site.fed.wait()
             site.stopping.set()
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 received = b"".join([part async for part in stream])
     assert received.endswith(b"5\r\nlast\n\r\n0\r\n\r\n")
 
@@ -252,7 +254,7 @@ async def test_a_browser_that_stops_reading_is_cut() -> None:
     async with place(taken_s=0.2) as site:
         async with await trio.open_tcp_stream("127.0.0.1", site.port) as stream:
             await stream.send_all(b"GET /flood HTTP/1.1\r\nHost: here\r\n\r\n")
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await site.flood_ended.wait()
 
 
@@ -260,7 +262,7 @@ async def test_the_stop_does_not_wait_for_a_browser_that_does_not_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(server, "GRACE_S", 0.2)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with place() as site:
             async with await trio.open_tcp_stream("127.0.0.1", site.port) as stream:
                 await stream.send_all(b"GET /flood HTTP/1.1\r\nHost: here\r\n\r\n")
@@ -280,11 +282,11 @@ async def test_whoever_has_waited_longest_gives_up_their_place(
             await stream.send_all(GET)
             assert (await stream.receive_some()).endswith(b"hello")
         await idle[1].send_all(GET[:20])  # a head that never ends waits too
-        with trio.fail_after(5):
+        with trio.fail_after(SOONER_THAN_IDLE_S):
             assert statuses(await raw(site.port, LAST_GET)) == [200]
             assert await idle[2].receive_some() == b""
         await idle[0].send_all(LAST_GET)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             assert statuses(b"".join([part async for part in idle[0]])) == [200]
         for stream in idle:
             await stream.aclose()
@@ -296,7 +298,7 @@ async def test_whoever_does_not_read_its_answer_gives_up_its_place(monkeypatch: 
         async with await trio.open_tcp_stream("127.0.0.1", site.port) as stream:
             await stream.send_all(b"GET /flood HTTP/1.1\r\nHost: here\r\n\r\n")
             received = b""
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 while statuses(received) != [200]:  # 503 until the kernel takes no more for it
                     received = await raw(site.port, LAST_GET)
                 await site.flood_ended.wait()
@@ -310,7 +312,7 @@ async def test_a_newcomer_is_told_when_everybody_is_being_answered(monkeypatch: 
             await site.fed.wait()
             assert statuses(await raw(site.port, GET)) == [503]
         received = b""
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while statuses(received) != [200]:
                 received = await raw(site.port, LAST_GET)
 
@@ -340,5 +342,5 @@ async def test_the_stop_does_not_wait_for_idle_connections() -> None:
             await stream.send_all(GET)
             await stream.receive_some()
             site.stopping.set()
-            with trio.fail_after(2):
+            with trio.fail_after(SOONER_THAN_IDLE_S):
                 assert await stream.receive_some() == b""

@@ -59,6 +59,7 @@ async def test_a_daemon_that_hangs_is_as_good_as_away(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.virtual_time
 async def test_a_daemon_is_noticed_within_a_second_after_any_absence(short_folder: Path) -> None:
     daemon, path = Daemon(), short_folder / "egressd.sock"
     picture = Picture(World("hive", "1"), Hub("ab"), lambda: 0)
