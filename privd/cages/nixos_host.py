@@ -11,8 +11,8 @@ import shutil
 import signal
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -111,34 +111,18 @@ class NixosHost(Struct, frozen=True):
         return {"PATH": str(self.programs), "LANG": "C.UTF-8", "HOME": str(work), "NIX_REMOTE": "daemon"}
 
     async def call(
-        self, work: Path, places: Places, lock: int, words: tuple[str, ...], within_s: float = CALL_S
+        self, work: Path, places: Places, lock: int | None, words: tuple[str, ...], within_s: float = CALL_S
     ) -> bool:
         """Run `nixos-container` in *work*; whether it said that it worked, which proves nothing.
 
-        What it and Nix print stands in the cage's journal line by line as it comes. It holds the cage's lock as its
-        standard input, so that one which outlives privd is found; it is ended with all that it started.
+        What it and Nix print stands in the cage's journal line by line as it comes. It holds the cage's lock, if one is
+        given, as its standard input, so that one which outlives privd is found; it is ended with all that it started.
         """
+        command = (str(self.programs / "nixos-container"), *words)
         output = Journal(places.journal).open_for_cage()
-        try:
-            process = await trio.lowlevel.open_process(
-                (str(self.programs / "nixos-container"), *words),
-                stdin=lock,
-                stdout=output,
-                stderr=output,
-                cwd=work,
-                env=self.environment(work),
-                start_new_session=True,
-            )
-        finally:
-            os.close(output)
-        try:
+        async with self._running(command, work, holds=lock, output=output) as process:
             with trio.move_on_after(within_s):
                 await process.wait()
-        finally:
-            if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                with trio.CancelScope(shield=True):
-                    await process.wait()
         return process.returncode == 0
 
     async def build(self, work: Path, installable: str, say: Callable[[str], None]) -> bool:
@@ -147,32 +131,44 @@ class NixosHost(Struct, frozen=True):
         Nothing of a container is touched. It is ended with all that it started when nobody waits for it any more.
         """
         words = ("build", "-o", RESULT, *FLAKE_WORDS, *BUILD_WORDS, "--print-build-logs", "--", installable)
+        command = (str(self.programs / "nix"), *words)
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         async with trio.lowlevel.FdStream(reading) as printed:
-            try:
-                process = await trio.lowlevel.open_process(
-                    (str(self.programs / "nix"), *words),
-                    stdin=nothing,
-                    stdout=writing,
-                    stderr=writing,
-                    cwd=work,
-                    env=self.environment(work),
-                    start_new_session=True,
-                )
-            finally:
-                os.close(writing)
-                os.close(nothing)
-            try:
+            async with self._running(command, work, holds=None, output=writing) as process:
                 with trio.move_on_after(BUILD_S):
                     await tell_lines(printed, say)
                     await process.wait()
-            finally:
-                if process.returncode is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    with trio.CancelScope(shield=True):
-                        await process.wait()
         return process.returncode == 0
+
+    @asynccontextmanager
+    async def _running(
+        self, command: tuple[str, ...], work: Path, *, holds: int | None, output: int
+    ) -> AsyncIterator[trio.Process]:
+        """A process in *work* that writes to *output*, which it takes over; in the end ended with all it started.
+
+        Its standard input is what it holds, of which nothing is to be read, or nothing.
+        """
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            process = await trio.lowlevel.open_process(
+                command,
+                stdin=nothing if holds is None else holds,
+                stdout=output,
+                stderr=output,
+                cwd=work,
+                env=self.environment(work),
+                start_new_session=True,
+            )
+        finally:
+            os.close(nothing)
+            os.close(output)
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                with trio.CancelScope(shield=True):
+                    await process.wait()
 
     async def ask(self, program: str, *words: str) -> str:
         """What a quick program answers; empty when it refuses, or says nothing in time."""

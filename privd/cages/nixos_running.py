@@ -3,7 +3,6 @@
 The unit lives in systemd, so nothing here must run for the cage to live. How it ended systemd alone knows.
 """
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -44,13 +43,8 @@ class NixosCage(HeldCage):
         return await self.kill()
 
     async def _ask_to_stop(self, grace_s: float) -> None:
-        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            with own_folder(self._places) as work:
-                words = ("stop", container_of(self._agent))
-                await self._host.call(work, self._places, nothing, words, grace_s)
-        finally:
-            os.close(nothing)
+        with own_folder(self._places) as work:
+            await self._host.call(work, self._places, None, ("stop", container_of(self._agent)), grace_s)
 
     async def _settle(self) -> Exit:
         """How systemd says that it ended. A unit that runs again is ended: nobody asked it to."""
