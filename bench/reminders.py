@@ -16,7 +16,9 @@ from pathlib import Path
 
 import trio
 
+from bench.hive import hive
 from bench.measure import PAYLOAD, Variant, compare, report
+from bench.parked import SETTLE_S, memory_kb, process_at
 from bench.processes import on_disk
 from brokerd.live import scheduler
 from brokerd.live.feed import Feed
@@ -38,6 +40,7 @@ from runtime.store import Store, StoreShape, connect, open_store
 
 DUE = 10_000
 PENDING = 1_000_000
+PENDING_USUAL = 100_000
 FEW_PENDING = 1_000
 AGENTS = 100
 LOOKS = 2_000
@@ -282,6 +285,14 @@ def latencies(spent: list[float]) -> dict[str, float]:
     return {"p50_us": statistics.median(spent), "most_us": max(spent), "sends": len(spent)}
 
 
+def memory(pending: int) -> dict[str, float]:
+    """Of brokerd as shipped, with so many reminders that wait."""
+    with hive(AGENTS, prepare=partial(Hoard, pending=pending)) as swarm:
+        process = process_at(swarm.operator)
+        time.sleep(SETTLE_S)
+        return {"memory_mb": memory_kb(process) / 1_024}
+
+
 def check_fair(folder: Path) -> None:
     """Both leave the same rows, or the comparison means nothing."""
     found: list[list[tuple[int, ...]]] = []
@@ -318,6 +329,12 @@ def main() -> None:
         ]
         compare(sent)
         report("P8 longest send meanwhile", "as short as can be", sent, "most_us", more_is_better=False)
+    waiting = [
+        Variant("brokerd with 100 000 pending", partial(memory, PENDING_USUAL)),
+        Variant("with 1 000 pending", partial(memory, FEW_PENDING)),
+    ]
+    compare(waiting)
+    report("P8 memory of what waits", "at most 1.1x", waiting, "memory_mb", more_is_better=False)
 
 
 if __name__ == "__main__":
