@@ -11,9 +11,10 @@ from typing import Final
 import msgspec
 import trio
 
+from privd.box_trial import try_box
 from privd.cages.blocks import claim
 from privd.cages.identity import RANGE_UIDS, block_of, foreign_ranges
-from privd.cages.probe import report
+from privd.cages.probe import Report, report
 from privd.provision import SUBORDINATE_IDS
 from privd.service import serve_privd
 from privd.settings import PrivdSettings
@@ -38,7 +39,7 @@ def main() -> int:
     values = parser.parse_args()
     log.configure()
     if values.probe:
-        found = trio.run(report, values.state)
+        found = trio.run(_probed, values.state)
         block = _block(values.state, claimed=values.claim) if values.state else None
         told = {"uid_first": block, "uid_conflict": "" if block is None else owner_of(block)}
         sys.stdout.write(msgspec.json.encode({**msgspec.to_builtins(found), **told}).decode() + "\n")
@@ -51,6 +52,11 @@ def main() -> int:
         sys.stderr.write(f"privd: {fault}\n")
         return EXIT_SETTINGS
     return run_service("privd", partial(serve_privd, settings=settings))
+
+
+async def _probed(state: Path | None) -> Report:
+    found = await report(state)
+    return msgspec.structs.replace(found, findings=(*found.findings, await try_box()))
 
 
 def _block(state: Path, *, claimed: bool) -> int:
