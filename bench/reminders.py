@@ -193,11 +193,11 @@ async def brokerd(hoard: Hoard) -> AsyncIterator[Brokerd]:
 @contextmanager
 def batches_of(reminders_max: int) -> Iterator[None]:
     """So many fire in one transaction, instead of as many as in brokerd."""
-    usual, scheduler.FIRED_PER_JOB_MAX = scheduler.FIRED_PER_JOB_MAX, reminders_max  # type: ignore[misc]
+    usual, scheduler.FIRED_PER_JOB_MAX = scheduler.FIRED_PER_JOB_MAX, reminders_max  # type: ignore[misc]  # what is compared is another size
     try:
         yield
     finally:
-        scheduler.FIRED_PER_JOB_MAX = usual  # type: ignore[misc]
+        scheduler.FIRED_PER_JOB_MAX = usual  # type: ignore[misc]  # what is compared is another size
 
 
 def by_the_scheduler(hoard: Hoard, batch: int = scheduler.FIRED_PER_JOB_MAX) -> dict[str, float]:

@@ -58,7 +58,7 @@ async def _resolve(target: Target, lookups: trio.CapacityLimiter) -> list[Place]
     def look_up() -> list[Place]:
         numeric = socket.AI_NUMERICHOST if target.literal else 0
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM, flags=numeric)
-        return [Place(family, sockaddr) for family, _, _, _, sockaddr in found if len(sockaddr) in (2, 4)]  # type: ignore[arg-type]
+        return [Place(family, sockaddr) for family, _, _, _, sockaddr in found if len(sockaddr) in (2, 4)]  # type: ignore[arg-type]  # looked at in the same line
 
     with trio.move_on_after(RESOLVE_S):
         try:

@@ -45,7 +45,7 @@ class Gate:
             return self.turn_away(head, Turned(fault.status, fault.reason))
         except Exception as defect:
             incident = new_key()[:12]
-            self._host.log.error("a request met a defect", incident=incident, path=head.path, exc_info=defect)  # noqa: TRY400
+            self._host.log.error("a request met a defect", incident=incident, path=head.path, exc_info=defect)  # noqa: TRY400  # with the exception itself
             return self._refusal(head, 500, str(Problem.INTERNAL), f"incident {incident}: see webd's log")
 
     def turn_away(self, head: Head | None, turned: Turned) -> Answer:

@@ -186,7 +186,7 @@ async def _try_bwrap() -> Finding:
         install = "apt-get install --no-install-recommends bubblewrap"
         return Finding(subject, good=False, what="not installed", mend=install)
     code, output = await _run(
-        found, "--unshare-all", "--unshare-user", "--disable-userns", "--as-pid-1", "--size", "4096", "--tmpfs", "/tmp",  # noqa: S108
+        found, "--unshare-all", "--unshare-user", "--disable-userns", "--as-pid-1", "--size", "4096", "--tmpfs", "/tmp",  # noqa: S108  # the cage's own
         "--ro-bind", "/usr", "/usr", *(word for name in LINKED if Path("/", name).is_symlink()
                                        for word in ("--symlink", str(Path("/", name).readlink()), f"/{name}")),
         "--proc", "/proc", "--dev", "/dev", "--", "/usr/bin/true", unprivileged=True,

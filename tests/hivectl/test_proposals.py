@@ -58,12 +58,12 @@ def row(state: ProposalState = ProposalState.OPEN, **more: object) -> Proposal:
         "manager",
         proposed_ms=0,
         expires_ms=9,
-        **given,  # type: ignore[arg-type]
+        **given,  # type: ignore[arg-type]  # what a test varies
     )
 
 
 def page(**more: object) -> ProposalPage:
-    return ProposalPage(row(**more), BASE, (DIFF,), "{}", "d" * 64, "12345678")  # type: ignore[arg-type]
+    return ProposalPage(row(**more), BASE, (DIFF,), "{}", "d" * 64, "12345678")  # type: ignore[arg-type]  # what a test varies
 
 
 def test_the_summary_stands_above_the_difference_and_the_code_below() -> None:

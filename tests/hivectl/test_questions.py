@@ -22,7 +22,7 @@ def question(number: int, text: str, options: tuple[str, ...] = (), **more: obje
     state = more.pop("state", QuestionState.OPEN)
     multi = bool(more.pop("multi", False))
     to = str(more.pop("to", "operator"))
-    return Question(number, "iris", to, text, options, multi, state, now_ms(), **more)  # type: ignore[arg-type]
+    return Question(number, "iris", to, text, options, multi, state, now_ms(), **more)  # type: ignore[arg-type]  # what a test varies
 
 
 def test_oldest_first_with_what_to_type_and_what_is_broken() -> None:

@@ -70,7 +70,7 @@ async def test_a_configuration_goes_live_and_back_again() -> None:
             ended = await at.healthy(await at.approve(await at.propose("iris", commit=commit)))
             assert (ended.state, model(at)) == (DeploymentState.DEPLOYED, "opus")
             assert at.backend.cages[-2].stops == [30], "the turn may end first"
-            rendered = cast("bytes", at.backend.cages[-1].settings_json)  # type: ignore[attr-defined]
+            rendered = cast("bytes", at.backend.cages[-1].settings_json)  # type: ignore[attr-defined]  # only the made-up cage has it
             assert json.loads(rendered)["model"] == "opus"
             assert ended.commit == at.host.repositories.applied("iris").main() != first
             back = await at.healthy(await handlers.roll_back(RollBack("iris", 1), OPERATOR, at.host))

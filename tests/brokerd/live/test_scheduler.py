@@ -245,7 +245,7 @@ async def test_one_whose_last_message_waits_is_skipped(desk: Desk, clock: MockCl
         for count in (1, 2, 3):
             await wait_all_tasks_blocked()
             clock.jump(60)
-            await until(lambda count=count: skipped(count), what=f"{count} skipped")  # type: ignore[misc]
+            await until(lambda count=count: skipped(count), what=f"{count} skipped")  # type: ignore[misc]  # bound for this round
     assert len(await desk.fired()) == 1
     row = await desk.row(reminder.id)
     assert (row.attempted, row.skipped, row.delivered) == (1, 3, 0)
@@ -301,7 +301,7 @@ async def test_an_occurrence_that_comes_again_with_the_clock_fires_once(desk: De
         clock.jump(1_800)
 
         async def is_past() -> bool:
-            return (await desk.row(every.id)).next_ms == every.next_ms + 3_600_000  # type: ignore[operator]
+            return (await desk.row(every.id)).next_ms == every.next_ms + 3_600_000  # type: ignore[operator]  # it recurs, so there is a next one
 
         await until(is_past, what="the time after it")
         assert len(await desk.fired()) == 1
@@ -378,7 +378,7 @@ async def test_ten_thousand_due_at_once_fire_once_each_and_sends_go_between(
     real = firing.fire_due
 
     def counted(*arguments: object) -> firing.Fired:
-        fired = real(*arguments)  # type: ignore[arg-type]
+        fired = real(*arguments)  # type: ignore[arg-type]  # handed on as they came
         batches.append(fired.sent)
         return fired
 
@@ -433,7 +433,7 @@ async def test_a_clock_that_is_put_back_while_it_fires_is_noticed(
     real = firing.fire_due
 
     def put_back(*arguments: object) -> firing.Fired:
-        fired = real(*arguments)  # type: ignore[arg-type]
+        fired = real(*arguments)  # type: ignore[arg-type]  # handed on as they came
         desk.ahead_ms -= DAY_MS
         return fired
 

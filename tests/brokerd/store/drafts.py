@@ -23,7 +23,7 @@ def draft(
 ) -> Draft:
     """A draft; without a `key` of its own, one that no other has."""
     draft.keys = key or draft.keys + 1  # type: ignore[attr-defined]  # a counter
-    number: int = draft.keys  # type: ignore[attr-defined]
+    number: int = draft.keys  # type: ignore[attr-defined]  # a counter of its own
     return Draft(
         Asked(sender, number.to_bytes(16, "big")),
         digest,
@@ -36,7 +36,7 @@ def draft(
     )
 
 
-draft.keys = 1_000  # type: ignore[attr-defined]
+draft.keys = 1_000  # type: ignore[attr-defined]  # a counter of its own
 
 
 def send(write: Writer, *drafts: Draft) -> list[Sent]:

@@ -20,12 +20,12 @@ MINUTE_MS = 60_000
 
 def remind(write: Writer, agent: str = "iris", at_ms: int = START_MS, **wish: int | str) -> Reminder:
     remind.keys += 1  # type: ignore[attr-defined]  # a counter
-    asked = Asked("operator", remind.keys.to_bytes(16, "big"))  # type: ignore[attr-defined]
+    asked = Asked("operator", remind.keys.to_bytes(16, "big"))  # type: ignore[attr-defined]  # a counter of its own
     wanted = Wish(**(wish or {"every_s": 60}))  # type: ignore[arg-type]  # what a test varies
     return write(reminders.set_reminder, NewReminder(asked, b"", agent, "look", wanted, None), at_ms)
 
 
-remind.keys = 0  # type: ignore[attr-defined]
+remind.keys = 0  # type: ignore[attr-defined]  # a counter of its own
 
 
 def fire(write: Writer, at_ms: int, *full: str) -> Fired:

@@ -26,12 +26,12 @@ def ask(
     ttl_s: int | None = None,
 ) -> Question:
     ask.keys = key or ask.keys + 1  # type: ignore[attr-defined]  # a counter
-    number: int = ask.keys  # type: ignore[attr-defined]
+    number: int = ask.keys  # type: ignore[attr-defined]  # a counter of its own
     asked = Asked(asker, number.to_bytes(16, "big"))
     return write(questions.ask, Asking(asked, b"", to, to, Form(text), ttl_s))
 
 
-ask.keys = 1_000  # type: ignore[attr-defined]
+ask.keys = 1_000  # type: ignore[attr-defined]  # a counter of its own
 
 
 PLANS = [

@@ -127,7 +127,7 @@ async def test_a_full_inbox_is_told_when_there_is_room(hive: Hive, monkeypatch: 
     def once_full(*args: object) -> None:
         if next(calls) == 0:
             raise Refused(Problem.LIMIT, "no room")
-        stored(*args)  # type: ignore[arg-type]
+        stored(*args)  # type: ignore[arg-type]  # handed on as they came
 
     monkeypatch.setattr(decisions, "tell", once_full)
     hive.privd.decide(proposal("iris", 1, ProposalState.DENIED, reason="late"))

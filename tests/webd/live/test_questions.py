@@ -9,7 +9,7 @@ NOW = 1_800_000_000_000
 
 
 def question(number: int, state: QuestionState = QuestionState.OPEN, **more: object) -> Question:
-    return Question(number, "iris", "operator", "which?", ("a", "b"), False, state, NOW, **more)  # type: ignore[arg-type]
+    return Question(number, "iris", "operator", "which?", ("a", "b"), False, state, NOW, **more)  # type: ignore[arg-type]  # what a test varies
 
 
 def ended(number: int) -> Question:

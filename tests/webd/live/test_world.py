@@ -45,7 +45,7 @@ TURN = Turn(1, "iris", "operator", 1, NOW)
 
 
 def cage(name: str = "iris", power: Power = Power.RUNNING, **more: object) -> Cage:
-    return Cage(name, power, NOW, "nspawn", 1, 2, AgentSettings(name=name), **more)  # type: ignore[arg-type]
+    return Cage(name, power, NOW, "nspawn", 1, 2, AgentSettings(name=name), **more)  # type: ignore[arg-type]  # what a test varies
 
 
 def agent(name: str = "iris", activity: Activity = Activity.IDLE, **more: object) -> Agent:
@@ -161,6 +161,19 @@ def test_a_model_is_told_of_agents_that_have_one() -> None:
     picture.cages_now([claude, cage("atlas")], NOW)
     assert picture.agents["iris"].model == "haiku"
     assert picture.agents["atlas"].model is None
+
+
+def test_an_agent_says_what_is_deployed_and_how_it_is_shown() -> None:
+    picture = world()
+    shown = AgentSettings(name="iris", icon=" \u202e<b>x", pronouns="she\u2066/her")
+    live = replace(cage(generation=4, stale="claude was 1, is \x1b[31m2"), settings=shown)
+    picture.cages_now([live, cage("atlas")], NOW)
+    row, other = picture.agents["iris"], picture.agents["atlas"]
+    assert (row.generation, row.stale) == (4, "claude was 1, is 2")
+    assert (row.icon, row.pronouns) == ("<b>x", "she/her")
+    assert (other.generation, other.stale, other.icon, other.pronouns) == (None, "", "", "")
+    told = picture.cage_changed(replace(live, generation=5, stale=""), NOW)
+    assert [(change.key, change.data.generation, change.data.stale) for change in told] == [("iris", 5, "")]
 
 
 # ---------------------------------------------------------------------------------------------------------- telling
