@@ -25,6 +25,8 @@ class Splitter:
     Raises Refused(malformed) once, when a frame grows past the bound; the connection is of no use after that.
     """
 
+    __slots__ = ("_buffer", "_searched", "bytes_max")
+
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
         self._buffer = bytearray()

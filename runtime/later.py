@@ -111,7 +111,7 @@ def is_light(handler: Callable[..., Any]) -> bool:
 
 
 class ByHand:
-    """A coroutine without a task, which waits for a Later."""
+    """A coroutine without a task, which waits for a Later. To call it is to go on with it."""
 
     __slots__ = ("_done", "_given_up", "_waits_for", "_work")
 
@@ -129,9 +129,9 @@ class ByHand:
         self._given_up = True
         if self._waits_for is not None and not self._waits_for.is_shielded:
             self._waits_for.wakes(None)
-            _step_now(self.step)
+            _step_now(self)
 
-    def step(self) -> bool:
+    def __call__(self) -> bool:
         """Go on until the next Later; whether it waits for one now."""
         was_shielded = self._waits_for is not None and self._waits_for.is_shielded
         self._waits_for = None
@@ -150,7 +150,7 @@ class ByHand:
             how = Error(fault)
         else:
             self._waits_for = waits_for
-            waits_for.wakes(self.step)
+            waits_for.wakes(self)
             return True
         finally:
             _loop.is_by_hand = False
@@ -161,7 +161,7 @@ class ByHand:
 def run_by_hand(work: Coroutine[Any, Any, Any], done: Done) -> ByHand | None:
     """Step a coroutine as far as it goes; the rest of it, when it has to wait. `done` gets its outcome, then or now."""
     by_hand = ByHand(work, done)
-    return by_hand if by_hand.step() else None
+    return by_hand if by_hand() else None
 
 
 def soon(callback: Callable[[], None]) -> None:

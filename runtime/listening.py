@@ -49,7 +49,6 @@ class Listening:
     """
 
     __slots__ = (
-        "__weakref__",
         "_admit",
         "_connections_max",
         "_connections_per_uid_max",
@@ -59,12 +58,12 @@ class Listening:
         "_log",
         "_none_parked",
         "_nursery",
+        "_over",
         "_places",
         "_serve",
         "_served",
         "_turn_away",
         "_turned_away_pause_s",
-        "parked",
     )
 
     _nursery: trio.Nursery
@@ -92,28 +91,39 @@ class Listening:
         self._is_closed = False
         self._served: list[trio.CancelScope] = []
         """Connections that have a task."""
-        self.parked: list[Parked[Any]] = []
         self._none_parked: Later[None] | None = None
         self._gate: _Gate | None = None
+        self._over: Over | None = None
 
     def open(
-        self, listener: trio.SocketListener, nursery: trio.Nursery, stopping: Stopping, log: Log
+        self,
+        listener: trio.SocketListener,
+        nursery: trio.Nursery,
+        stopping: Stopping,
+        log: Log,
+        over: "Over",
     ) -> None:
-        """Let peers in, each into a task of the nursery, until `stop` or `close`."""
-        self._nursery, self._log = nursery, log
+        """Let peers in, each into a task of the nursery, until `stop` or `close`. `over` is called at the close."""
+        self._nursery, self._log, self._over = nursery, log, over
         if self._is_closed or stopping:
             listener.socket.close()
+            over(self)
             return
-        self._gate = _Gate(listener, self._let_in, log)
+        self._gate = _Gate(listener, self, log)
 
     @property
     def connections(self) -> int:
         return len(self._places)
 
+    @property
+    def parked(self) -> tuple[Parked[Any], ...]:
+        """Those of its connections that need no task just now."""
+        return tuple(place.parked for place in self._places if place.parked is not None)
+
     def stop(self) -> None:
         """The daemon goes down: nobody new is let in, and what only waits is told so."""
         self._shut()
-        for parked in tuple(self.parked):
+        for parked in self.parked:
             parked.stop()
 
     def close(self) -> None:
@@ -122,11 +132,13 @@ class Listening:
         for scope in tuple(self._served):
             scope.cancel()
         self.end()
+        if self._over is not None:
+            self._over(self)
 
     def end(self) -> None:
         """There is no nursery any more: let nobody in, and close those that are parked, whatever they are doing."""
         self._shut()
-        for parked in tuple(self.parked):
+        for parked in self.parked:
             parked.end()
 
     def _shut(self) -> None:
@@ -140,7 +152,8 @@ class Listening:
             self._none_parked = Later()
             await self._none_parked
 
-    def _let_in(self, accepted: socket.socket) -> None:
+    def let_in(self, accepted: socket.socket) -> None:
+        """Somebody connected: a task finds out who."""
         accepted.setblocking(False)
         self._nursery.start_soon(
             self._connection, trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
@@ -209,24 +222,23 @@ class Listening:
     def _park(self, session: Session[Any], place: "Place") -> None:
         """A session with nothing to do needs no task until its peer says something."""
         place.session = session
-        parked = Parked(session, place.stream, place)
-        self.parked.append(parked)
+        place.parked = Parked(session, place.stream, place)
         if self._is_closed:
-            parked.end()
+            place.parked.end()
 
-    def again(self, parked: Parked[Any], place: "Place") -> None:
+    def again(self, place: "Place") -> None:
         """What was parked has something to do that needs a task."""
-        self._unpark(parked)
+        self._unpark(place)
         self._nursery.start_soon(self._serve_on, place)
 
-    def over(self, parked: Parked[Any], place: "Place") -> None:
+    def over(self, place: "Place") -> None:
         """It ended while it was parked."""
-        self._unpark(parked)
+        self._unpark(place)
         self._leave(place)
 
-    def _unpark(self, parked: Parked[Any]) -> None:
-        self.parked.remove(parked)
-        if not self.parked and self._none_parked is not None:
+    def _unpark(self, place: "Place") -> None:
+        place.parked = None
+        if self._none_parked is not None and not self.parked:
             self._none_parked.tell(None)
 
     async def _serve_on(self, place: "Place") -> None:
@@ -244,10 +256,14 @@ class Listening:
             self._park(place.session, place)
 
 
+Over = Callable[[Listening], None]
+"""What is done when one was closed: it has no connections then, and gets none."""
+
+
 class Place:
     """One of the connections that a listening socket may have, until it leaves."""
 
-    __slots__ = ("_listening", "session", "stream", "uid")
+    __slots__ = ("_listening", "parked", "session", "stream", "uid")
 
     session: Session[Any]
 
@@ -255,29 +271,29 @@ class Place:
         self._listening = listening
         self.uid = uid
         self.stream = stream
+        self.parked: Parked[Any] | None = None
+        """While it needs no task."""
 
-    def again(self, parked: Parked[Any]) -> None:
-        self._listening.again(parked, self)
+    def again(self) -> None:
+        self._listening.again(self)
 
-    def over(self, parked: Parked[Any]) -> None:
-        self._listening.over(parked, self)
+    def over(self) -> None:
+        self._listening.over(self)
 
 
 class _Gate:
     """Accepts whoever comes, in the reactor. A system that has nothing left for another one is asked again later."""
 
-    __slots__ = ("_let_in", "_log", "_pauses", "_reactor", "_socket", "_timer")
+    __slots__ = ("_listening", "_log", "_pauses", "_reactor", "_socket", "_timer")
 
-    def __init__(
-        self, listener: trio.SocketListener, let_in: Callable[[socket.socket], None], log: Log
-    ) -> None:
-        self._let_in = let_in
+    def __init__(self, listener: trio.SocketListener, listening: Listening, log: Log) -> None:
+        self._listening = listening
         self._log = log
         self._pauses: Iterator[float] | None = None
         self._timer: Timer | None = None
         self._socket = socket.socket(fileno=listener.socket.detach())
         self._reactor = this_reactor()
-        self._reactor.watch(self._socket.fileno(), self._look)
+        self._reactor.watch(self._socket.fileno(), self)
 
     def close(self) -> None:
         self._reactor.forget(self._socket.fileno())
@@ -289,9 +305,10 @@ class _Gate:
         """Let nobody in for a while; whoever comes waits in the kernel's line."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._reactor.at(trio.current_time() + pause_s, self._look)
+        self._timer = self._reactor.at(trio.current_time() + pause_s, self.readable)
 
-    def _look(self) -> None:
+    def readable(self) -> None:
+        """Somebody may have come."""
         if self._timer is not None and self._timer.call is not None:
             return  # looks by itself, and not before
         for _ in range(ACCEPTED_AT_ONCE_MAX):
@@ -305,8 +322,8 @@ class _Gate:
                 self._give_up(error)
                 return
             self._pauses = None
-            self._let_in(accepted)
-        self._timer = self._reactor.at(trio.current_time(), self._look)
+            self._listening.let_in(accepted)
+        self._timer = self._reactor.at(trio.current_time(), self.readable)
 
     def _give_up(self, error: OSError) -> None:
         if self._pauses is None:

@@ -30,10 +30,10 @@ READ_BYTES: Final = 16 * 1024
 class Keeper(Protocol):
     """Whoever parked a connection."""
 
-    def again(self, parked: "Parked[Any]") -> None:
+    def again(self) -> None:
         """It needs a task again."""
 
-    def over(self, parked: "Parked[Any]") -> None:
+    def over(self) -> None:
         """It ended here."""
 
 
@@ -70,7 +70,7 @@ class Parked(Generic[H]):
         self._socket = stream.socket
         self._fd = stream.socket.fileno()
         self._reactor = this_reactor()
-        self._reactor.watch(self._fd, self._readable)
+        self._reactor.watch(self._fd, self)
         if session.unheard:
             soon(self._hear_first)
 
@@ -87,7 +87,7 @@ class Parked(Generic[H]):
             return
         self._leave_reactor()
         self._socket.close()
-        self._keeper.over(self)
+        self._keeper.over()
         if self._rest is not None:
             self._rest.give_up()
 
@@ -95,7 +95,8 @@ class Parked(Generic[H]):
         self._reactor.forget(self._fd)
         self._fd = -1
 
-    def _readable(self) -> None:
+    def readable(self) -> None:
+        """The peer said something, or left."""
         if self._request is None:
             self._hear()
         elif self._request.waits:
@@ -186,4 +187,4 @@ class Parked(Generic[H]):
     def _to_task(self, heard: bytes, unsent: bytes) -> None:
         self._leave_reactor()
         self._session.resume(heard, unsent)
-        self._keeper.again(self)
+        self._keeper.again()

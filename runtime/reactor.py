@@ -1,7 +1,7 @@
 """One epoll and one clock for all that waits without a task.
 
     reactor = this_reactor()
-    reactor.watch(fd, readable)          calls `readable` whenever something new can be read
+    reactor.watch(fd, watcher)           calls `watcher.readable()` whenever something new can be read
     timer = reactor.at(deadline, call)   calls it at that time (trio's), unless `timer.cancel()` came before
 
 trio waits for the epoll as for one file, so a hundred sockets that become readable together cost one wake-up and not
@@ -14,7 +14,7 @@ import select
 from collections.abc import Callable
 from contextlib import closing
 from itertools import count
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -26,20 +26,26 @@ CANCELLED_MIN: Final = 64
 """Cancelled timers that are kept before the rest is sorted anew."""
 
 
+class Watcher(Protocol):
+    """Whoever wants to know that a file can be read. Itself and not a function: thousands are kept."""
+
+    def readable(self) -> None:
+        """There is something new to read, or the other end left."""
+
+
 class Timer:
-    """A call that is due at `deadline`."""
+    """A call that is due at some time."""
 
-    __slots__ = ("_cancelled", "call", "deadline")
+    __slots__ = ("_reactor", "call")
 
-    def __init__(self, deadline: float, call: Callable[[], None], cancelled: Callable[[], None]) -> None:
-        self.deadline = deadline
+    def __init__(self, reactor: "Reactor", call: Callable[[], None]) -> None:
+        self._reactor = reactor
         self.call: Callable[[], None] | None = call
-        self._cancelled = cancelled
 
     def cancel(self) -> None:
         if self.call is not None:
             self.call = None
-            self._cancelled()
+            self._reactor.count_cancelled()
 
 
 class Reactor:
@@ -47,30 +53,31 @@ class Reactor:
 
     def __init__(self) -> None:
         self._poll = select.epoll()
-        self._readable: dict[int, Callable[[], None]] = {}
+        self._watchers: dict[int, Watcher] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = count()
         self._cancelled = 0
         self._sooner = trio.Event()
 
-    def watch(self, fd: int, readable: Callable[[], None]) -> None:
-        """Call `readable` now if there is something to read, and whenever more comes or the other end leaves."""
-        self._readable[fd] = readable
+    def watch(self, fd: int, watcher: Watcher) -> None:
+        """Tell it now if there is something to read, and whenever more comes or the other end leaves."""
+        self._watchers[fd] = watcher
         self._poll.register(fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
 
     def forget(self, fd: int) -> None:
         """Before the file is closed, or read by somebody else."""
-        del self._readable[fd]
+        del self._watchers[fd]
         self._poll.unregister(fd)
 
     def at(self, deadline: float, call: Callable[[], None]) -> Timer:
-        timer = Timer(deadline, call, self._count_cancelled)
+        timer = Timer(self, call)
         if not self._timers or deadline < self._timers[0][0]:
             self._sooner.set()
         heapq.heappush(self._timers, (deadline, next(self._numbers), timer))
         return timer
 
-    def _count_cancelled(self) -> None:
+    def count_cancelled(self) -> None:
+        """One timer more will never ring; when they are many, they are thrown away."""
         self._cancelled += 1
         if self._cancelled > max(CANCELLED_MIN, len(self._timers) // 2):
             self._timers = [entry for entry in self._timers if entry[2].call is not None]
@@ -86,9 +93,9 @@ class Reactor:
 
     def _look(self) -> None:
         for fd, _ in self._poll.poll(0, EVENTS_MAX):
-            readable = self._readable.get(fd)
-            if readable is not None:
-                readable()
+            watcher = self._watchers.get(fd)
+            if watcher is not None:
+                watcher.readable()
 
     async def serve_timers(self) -> None:
         """For ever."""

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final, TypeVar, cast
-from weakref import WeakSet
 
 import trio
 
@@ -22,7 +21,7 @@ from protocol.frames import encode_refusal
 from protocol.limits import CONNECTIONS_PER_SOCKET_MAX, CONNECTIONS_PER_UID_MAX
 from protocol.rpc import Caller
 from runtime import notify
-from runtime.listening import Admit, Listening
+from runtime.listening import Admit, Listening, Serve
 from runtime.log import Log, logger
 from runtime.session import Session, Surface
 from runtime.settings import EXIT_SETTINGS
@@ -55,7 +54,9 @@ class Service:
         self.stopping = Stopping()
         self.resources = resources
         self._nursery = nursery
-        self._listenings: WeakSet[Listening] = WeakSet()
+        self._listenings: set[Listening] = set()
+        self._over = self._listenings.discard
+        self._serves: dict[Surface[Any], Serve] = {}
 
     def start_background(self, task: Callable[..., Awaitable[Any]], *arguments: Any, name: str) -> None:
         """Run a task for as long as the daemon lives; it is cancelled at the stop and may not end by an exception."""
@@ -82,7 +83,7 @@ class Service:
     ) -> Listening:
         """Serve a surface at a listening socket until the daemon stops or the returned handle is closed."""
         listening = Listening(
-            partial(self._serve, surface),
+            self._serves.setdefault(surface, partial(self._serve, surface)),
             admit,
             encode_refusal,
             connections_max=connections_max,
@@ -102,19 +103,19 @@ class Service:
         if not self._listenings:
             self._nursery.start_soon(self._until_stop)
         self._listenings.add(listening)
-        listening.open(listener, self._nursery, self.stopping, self.log)
+        listening.open(listener, self._nursery, self.stopping, self.log, self._over)
         return listening
 
     async def _until_stop(self) -> None:
         """Let nobody new in once the daemon stops; what is parked finishes its work."""
         try:
             await self.stopping.wait()
-            for listening in self._listenings:
+            for listening in tuple(self._listenings):
                 listening.stop()
-            for listening in self._listenings:
+            for listening in tuple(self._listenings):
                 await listening.none_parked()
         finally:
-            for listening in self._listenings:
+            for listening in tuple(self._listenings):
                 listening.end()
 
     async def on_signals(self) -> None:

@@ -90,6 +90,19 @@ class OutOfTurn(Refused):
 class Session(Generic[H]):
     """Serves one accepted connection until the peer leaves, breaks the rules, or the process stops."""
 
+    __slots__ = (
+        "_caller",
+        "_has_spoken",
+        "_light",
+        "_splitter",
+        "_stopping",
+        "_stream",
+        "_surface",
+        "_unbound_log",
+        "_unsent",
+        "unheard",
+    )
+
     def __init__(
         self, stream: trio.abc.Stream, surface: Surface[H], caller: Caller, *, stopping: Stopping, log: Log
     ) -> None:
