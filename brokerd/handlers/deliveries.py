@@ -31,14 +31,13 @@ async def take(request: TakeDelivery, caller: Caller, host: Host) -> Taken:
     """
     agent = agent_of(caller)
     inbox = host.inboxes.of(agent)
-    deadline = trio.current_time() + request.wait_s
-    with inbox.taking() as place:
+    with inbox.taking(trio.current_time() + request.wait_s) as place:
         while not place.is_lost:
             arrivals = inbox.arrivals
             lease = _held_again(agent, inbox, host) or _lease_next(agent, inbox, host)
             if lease is not None:
                 return Taken(_as_delivery(lease, host))
-            if inbox.arrivals == arrivals and not await place.arrival(deadline):
+            if inbox.arrivals == arrivals and not await place.arrival():
                 break
     return Taken(None)
 

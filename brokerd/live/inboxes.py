@@ -4,9 +4,7 @@ The database is the queue. An inbox only spares looking there: `first` is the ol
 known, `is_searched` says that nothing else waits. When in doubt, the database is asked.
 """
 
-import math
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Self
 
 import msgspec
@@ -19,7 +17,7 @@ from brokerd.store.pulls import Waiting
 from protocol.brokerd import Agent, AgentChanged, AgentGone, MessageSent
 from protocol.messages import DeliveryState, Receipt
 from runtime.later import Later
-from runtime.reactor import this_reactor
+from runtime.reactor import Timer, this_reactor
 
 
 class Inbox:
@@ -56,7 +54,7 @@ class Inbox:
         self.first: Waiting | None = None
         self.is_searched = False
         """Whether nothing waits in the database, beside `first`."""
-        self._waiting: list[Later[bool]] = []
+        self._waiting: tuple[Later[bool], ...] = ()
         self._taker: Place | None = None
 
     @property
@@ -82,7 +80,8 @@ class Inbox:
     def look_again(self) -> None:
         """Whoever waits for something has another look."""
         self.arrivals += 1
-        for told in tuple(self._waiting):
+        waiting, self._waiting = self._waiting, ()
+        for told in waiting:
             told.tell(True)
 
     def leave(self, delivery: int) -> None:
@@ -90,25 +89,28 @@ class Inbox:
         if self.first is not None and self.first.delivery == delivery:
             self.first = None
 
-    async def wait(self, deadline: float = math.inf, told: Later[bool] | None = None) -> bool:
-        """Until something arrives; False when the deadline (trio's time) comes first. Others may end it by `told`."""
-        if deadline <= trio.current_time():
-            return False
-        told = Later() if told is None else told
-        timer = None if deadline == math.inf else this_reactor().at(deadline, partial(told.tell, False))
-        self._waiting.append(told)
+    async def wait(self) -> None:
+        """Until something arrives."""
+        told: Later[bool] = Later()
+        self.tell(told)
         try:
-            return await told
+            await told
         finally:
-            self._waiting.remove(told)
-            if timer is not None:
-                timer.cancel()
+            self.tell_no_more(told)
 
-    def taking(self) -> "Place":
-        """The place of the one who takes the next delivery; whoever held it before is sent away."""
+    def tell(self, told: Later[bool]) -> None:
+        """Tell it True when something arrives."""
+        self._waiting += (told,)
+
+    def tell_no_more(self, told: Later[bool]) -> None:
+        """Nobody waits for it any longer."""
+        self._waiting = tuple(each for each in self._waiting if each is not told)
+
+    def taking(self, deadline: float) -> "Place":
+        """The place of the one who takes the next delivery, until then (trio's time); who held it is sent away."""
         if self._taker is not None:
             self._taker.lose()
-        self._taker = place = Place(self)
+        self._taker = place = Place(self, deadline)
         return place
 
     def taken(self, place: "Place") -> None:
@@ -118,18 +120,26 @@ class Inbox:
 
 
 class Place:
-    """Held by one take at a time, for as long as it is entered."""
+    """Held by one take at a time, for as long as it is entered.
 
-    __slots__ = ("_inbox", "_told", "is_lost")
+    Thousands wait in one. So a wait is a Later and no coroutine, and what would end it is taken away at the exit.
+    """
 
-    def __init__(self, inbox: Inbox) -> None:
+    __slots__ = ("_deadline", "_inbox", "_timer", "_told", "is_lost")
+
+    def __init__(self, inbox: Inbox, deadline: float) -> None:
         self.is_lost = False
         self._inbox = inbox
+        self._deadline = deadline
+        self._timer: Timer | None = None
         self._told: Later[bool] | None = None
 
     def lose(self) -> None:
         """Another take came."""
         self.is_lost = True
+        self._end()
+
+    def _end(self) -> None:
         if self._told is not None:
             self._told.tell(False)
 
@@ -137,12 +147,22 @@ class Place:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._told is not None:
+            self._inbox.tell_no_more(self._told)
+        if self._timer is not None:
+            self._timer.cancel()
         self._inbox.taken(self)
 
-    def arrival(self, deadline: float) -> Awaitable[bool]:
+    def arrival(self) -> Awaitable[bool]:
         """Wait for something to arrive; False when the deadline came first, or another take."""
-        self._told = Later()
-        return self._inbox.wait(deadline, self._told)
+        told = self._told = Later()
+        if self._deadline <= trio.current_time():
+            self._end()
+        else:
+            self._inbox.tell(told)
+            if self._timer is None:
+                self._timer = this_reactor().at(self._deadline, self._end)
+        return told
 
 
 class Reserved(msgspec.Struct, frozen=True):
