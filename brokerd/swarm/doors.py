@@ -27,18 +27,28 @@ RETRY_MAX_S: Final = 5.0
 class Door:
     """One agent's socket. While its folder is not there yet, it tries again."""
 
-    __slots__ = ("_inode", "_listening", "_opening", "_path", "_service", "_surface", "known")
+    __slots__ = ("_doors", "_inode", "_listening", "_opening", "known")
 
-    def __init__(self, path: Path, known: Known, surface: Surface[Any], service: Service) -> None:
+    def __init__(self, known: Known, doors: "Doors") -> None:
         self.known = known
-        self._path = path
-        self._surface = surface
-        self._service = service
-        self._opening: trio.CancelScope | None = trio.CancelScope()
-        """Until it is open."""
+        self._doors = doors
+        self._opening: trio.CancelScope | None = None
+        """While it tries again."""
         self._listening: Listening | None = None
         self._inode: tuple[int, int] | None = None
-        service.start_background(self._open, self._opening, name=f"door:{known.name}")
+        try:
+            self._open()
+        except SocketFault as fault:
+            doors.service.log.warning(
+                "no socket for this agent yet; trying on", agent=known.name, reason=str(fault)
+            )
+            self._opening = trio.CancelScope()
+            doors.service.start_background(self._try_on, self._opening, name=f"door:{known.name}")
+
+    @property
+    def _path(self) -> Path:
+        """Not kept: it takes as much room as all the rest of this."""
+        return self._doors.path_of(self.known.name)
 
     def stands(self, known: Known) -> bool:
         """Whether this is still that agent's socket: same harness, same role, and found at its path."""
@@ -57,31 +67,30 @@ class Door:
         if self._inode is not None and _inode(self._path) == self._inode:
             self._path.unlink()
 
-    async def _open(self, opening: trio.CancelScope) -> None:
-        log = self._service.log.bind(agent=self.known.name)
-        is_told = False
+    def _open(self) -> None:
+        """Raises SocketFault."""
+        doors = self._doors
+        listener = bind_unix(self._path, Ownership(SOCKET_MODE))
+        self._inode = _inode(self._path)
+        self._listening = doors.service.listen(
+            listener,
+            doors.surface,
+            self._admit,
+            connections_max=AGENT_CONNECTIONS_MAX,
+            connections_per_uid_max=AGENT_CONNECTIONS_MAX,
+            turned_away_pause_s=TURNED_AWAY_PAUSE_S,
+        )
+        doors.service.log.info("agent's socket open", agent=self.known.name)
+
+    async def _try_on(self, opening: trio.CancelScope) -> None:
         with opening:
-            await trio.lowlevel.checkpoint()  # a door that was closed at once must not open
             for wait_s in delays(RETRY_FIRST_S, RETRY_MAX_S):
+                await trio.sleep(wait_s)
                 try:
-                    listener = bind_unix(self._path, Ownership(SOCKET_MODE))
-                except SocketFault as fault:
-                    if not is_told:
-                        log.warning("no socket for this agent yet; trying on", reason=str(fault))
-                    is_told = True
-                    await trio.sleep(wait_s)
+                    self._open()
+                except SocketFault:  # told when it could not be opened first
                     continue
-                self._inode = _inode(self._path)
-                self._listening = self._service.listen(
-                    listener,
-                    self._surface,
-                    self._admit,
-                    connections_max=AGENT_CONNECTIONS_MAX,
-                    connections_per_uid_max=AGENT_CONNECTIONS_MAX,
-                    turned_away_pause_s=TURNED_AWAY_PAUSE_S,
-                )
                 self._opening = None
-                log.info("agent's socket open")
                 return
 
     def _admit(self, uid: int) -> Caller | None:
@@ -93,9 +102,9 @@ class Doors:
     """Every agent's door."""
 
     def __init__(self, service: Service, surface: Surface[Any], path_of: Callable[[str], Path]) -> None:
-        self._service = service
-        self._surface = surface
-        self._path_of = path_of
+        self.service = service
+        self.surface = surface
+        self.path_of = path_of
         self._doors: dict[str, Door] = {}
 
     def open(self, known: Known) -> None:
@@ -105,13 +114,13 @@ class Doors:
             door.known = known
             return
         self.close(known.name)
-        self._doors[known.name] = Door(self._path_of(known.name), known, self._surface, self._service)
+        self._doors[known.name] = Door(known, self)
 
     def close(self, agent: str) -> None:
         door = self._doors.pop(agent, None)
         if door is not None:
             door.close()
-            self._service.log.info("agent's socket closed", agent=agent)
+            self.service.log.info("agent's socket closed", agent=agent)
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
