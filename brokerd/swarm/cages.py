@@ -60,6 +60,7 @@ async def follow_privd(host: Host, doors: Doors) -> None:
                             host.log.info("following privd again")
                         is_away, waits = False, delays(RETRY_FIRST_S, RETRY_MAX_S)
                         await apply(event, host, doors)
+                        del event  # it may have been every cage's, and the next one may come tomorrow
             except (Disconnected, Refused) as fault:
                 if not is_away:
                     host.log.warning(
@@ -101,12 +102,12 @@ def _left_behind(db: Db) -> set[str]:
 
 async def _changed(cages: Iterable[Cage], host: Host, doors: Doors) -> None:
     """Agents whose cages exist get a socket; those of which only state is kept lose theirs, and drafts have none."""
-    here = [
+    told = [
         Known(cage.agent, cage.harness_uid, cage.settings) for cage in cages if cage.power not in NO_AGENT
     ]
-    await host.feed.write(agents.know, here)
+    await host.feed.write(agents.know, told)
+    here = [host.roster.know(known) for known in told]
     for known in here:
-        host.roster.know(known)
         doors.open(known)
     await host.standing.deployed(here)
     await host.accounts.deployed(here)

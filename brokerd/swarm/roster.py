@@ -1,11 +1,31 @@
 """The agents that there are, as privd reported them last: whom one may write to, and who may write to whom."""
 
+from functools import lru_cache
+from typing import Final, TypeVar
+
+from msgspec.structs import replace
+
 from brokerd.policy.recipients import Sender
 from brokerd.store.agents import Known
 from protocol.names import OPERATOR
 from protocol.problem import Problem, Refused
 from protocol.rpc import Caller, Role
-from protocol.settings import AgentRole
+from protocol.settings import AgentRole, AgentSettings
+
+T = TypeVar("T")
+
+ALIKE: Final = (
+    "account",
+    "allowed_commands",
+    "allowed_recipients",
+    "egress_hosts",
+    "egress_limits",
+    "limits",
+    "model",
+    "reminders",
+)
+"""Settings that many agents have in common."""
+VALUES_SHARED_MAX: Final = 256
 
 
 class Roster:
@@ -19,12 +39,15 @@ class Roster:
         """Those that the operator chose over what the settings say."""
         self._known: dict[str, Known] = {}
 
-    def know(self, known: Known) -> None:
+    def know(self, told: Known) -> Known:
+        """Keep what was told of an agent, and return it as it is kept."""
+        known = replace(told, settings=_sharing(told.settings))
         before = self._known.get(known.name)
         if before is None or before.settings.model != known.settings.model:
             self.models.pop(known.name, None)
         self._known[known.name] = known
         self.roles[known.name] = known.settings.role
+        return known
 
     def choose(self, name: str, model: str | None) -> None:
         """The operator wants this model for an agent's turns; None is what its settings say."""
@@ -57,3 +80,14 @@ class Roster:
             return Sender(OPERATOR)
         settings = self.of(caller.agent).settings
         return Sender(caller.agent, settings.role, settings.allowed_recipients)
+
+
+def _sharing(settings: AgentSettings) -> AgentSettings:
+    """The same, made of the very values that other agents' settings are made of: they are most of an agent's memory."""
+    return replace(settings, **{setting: _one_for_all(getattr(settings, setting)) for setting in ALIKE})
+
+
+@lru_cache(VALUES_SHARED_MAX, typed=True)
+def _one_for_all(value: T) -> T:
+    """The first of all values that are equal to this one."""
+    return value
