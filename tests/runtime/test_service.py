@@ -105,6 +105,15 @@ async def test_closing_one_socket_leaves_the_others(tmp_path: Path) -> None:
         assert closed.connections == 0
 
 
+async def test_a_closed_socket_is_forgotten(tmp_path: Path) -> None:
+    """Agents come and go for months."""
+    async with running_service() as service:
+        stays = listen(service, tmp_path / "stays.sock")
+        for _ in range(3):
+            listen(service, tmp_path / "goes.sock").close()
+        assert service._listenings == {stays}
+
+
 async def test_what_is_kept_about_a_uid_goes_with_its_last_connection(tmp_path: Path) -> None:
     async with running_service() as service:
         listening = listen(service, tmp_path / "a.sock")
