@@ -69,6 +69,13 @@ class AgentRow(Struct, frozen=True):
     """What its cage may use."""
     egress_hosts: tuple[str, ...]
     """Where it may connect to, beside the model API."""
+    generation: int | None
+    """Of its configuration: what is deployed."""
+    stale: str
+    """Why its cage, which runs, still is what was before; empty when it is not."""
+    icon: str
+    """A sign or two of its own, as its settings bound it; empty for none."""
+    pronouns: str
 
 
 class KeptRow(Struct, frozen=True):
@@ -217,6 +224,10 @@ def agent_row(cage: Cage, known: Known | None) -> AgentRow:
         limited_by=known.agent.limited_by if known else None,
         limits=cage.settings.limits,
         egress_hosts=cage.settings.egress_hosts,
+        generation=cage.generation,
+        stale=plain(cage.stale),
+        icon=plain(cage.settings.icon).strip(),
+        pronouns=plain(cage.settings.pronouns).strip(),
     )
 
 

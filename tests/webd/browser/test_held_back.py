@@ -1,11 +1,10 @@
 """What holds agents back from outside: a model account at its limit, a way out that is refused, a cage's own limits."""
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from protocol.agent import BeginTurn, EndTurn
 from protocol.brokerd import ListAccounts, ListEgress, ResumeAccount
@@ -16,6 +15,7 @@ from protocol.turns import Outcome
 from runtime.client import Client
 from runtime.clock import new_key, now_ms
 from tests.support.hive import RunningHive
+from tests.webd.browser.boots import open_with
 from tests.webd.browser.conftest import picture
 from tests.webd.browser.puppets import Puppet, taken
 
@@ -138,8 +138,7 @@ def with_more(page: Page, path: str) -> None:
     """The page as it would begin if egressd had seen the account, and a cage had met its limits."""
     now = now_ms()
 
-    def told(route: Route) -> None:
-        answer = route.fetch()
+    def change(topics: dict[str, Any]) -> None:
         windows: list[dict[str, object]] = [
             {
                 "name": "requests",
@@ -180,18 +179,10 @@ def with_more(page: Page, path: str) -> None:
             "windows": [{**windows[1], "used_permille": 1000}],
             "said_by": "egressd",
         }
-        body = answer.text()
-        head, _, rest = body.partition('id="boot"')
-        start, _, tail = rest.partition(">")
-        boot, _, end = tail.partition("</script>")
-        said = json.loads(boot)
-        said["snapshot"]["topics"]["accounts"] = {"default": account, "night": limited}
-        said["snapshot"]["topics"]["limits"] = {"iris memory": hit}
-        encoded = json.dumps(said).replace("<", "\\u003c")
-        route.fulfill(response=answer, body=f'{head}id="boot"{start}>{encoded}</script>{end}')
+        topics["accounts"] = {"default": account, "night": limited}
+        topics["limits"] = {"iris memory": hit}
 
-    page.route(f"**{path}", told)
-    page.goto(path)
+    open_with(page, path, change)
 
 
 def test_windows_of_accounts_and_limits_of_cages_are_told_in_words(

@@ -8,6 +8,7 @@ import {
   bytesOf,
   comparable,
   factsOf,
+  generationAt,
   numbered,
   placeOf,
   sha,
@@ -102,4 +103,10 @@ test("what can be compared is named once", () => {
     { commit: B, label: "bbbbbbbbbb · first" },
   ]);
   assert.equal(bytesOf([{ path: "a", bytes: 3 }, { path: "b", bytes: 4 }]), 7);
+});
+
+test("the record of a generation has an address, which the page of it understands", () => {
+  const { pathname, search } = new URL(generationAt("iris", 12), "http://hive");
+  assert.equal(pathname, "/agent/iris/config");
+  assert.deepEqual(placeOf(search), { tag: "deployed/12" });
 });

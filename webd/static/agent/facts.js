@@ -3,6 +3,7 @@ import { html } from "../html.js";
 import { now_ms, zone } from "../live/clock.js";
 import { flow, reminders } from "../live/store.js";
 import { Destroy } from "../parts/power.js";
+import { Generation } from "../parts/deployed.js";
 import { Head } from "../parts/head.js";
 import { Pulse } from "../parts/pictures.js";
 import { Since } from "../parts/times.js";
@@ -34,6 +35,7 @@ const Now = ({ agent }) => html`
       <${Fact} term="runner">${agent.runner}${agent.model ? ` · ${agent.model}` : ""}<//>
       <${Fact} term="account">${agent.account}<//>
       <${Fact} term="cage">${agent.backend}<//>
+      <${Fact} term="generation"><${Generation} agent=${agent} /><//>
     </dl>
   </section>`;
 

@@ -1,6 +1,7 @@
 /** The head of an agent's pages: who it is, its views, its state and what can be done to it. */
 import { html } from "../html.js";
 import { drafts, kept, proposals } from "../live/store.js";
+import { Emblem, Generation } from "../parts/deployed.js";
 import { Menu } from "../parts/menu.js";
 import { Sigil } from "../parts/pictures.js";
 import { PowerButtons, PowerItems } from "../parts/power.js";
@@ -50,10 +51,10 @@ export const Header = ({ name, agent, view, facts, armer }) => html`
   <header class="id">
     <${Sigil} name=${name} tone=${agent ? tone(agent) : "dim"} large />
     <div class="name">
-      <h1>${name}</h1>
+      <div class="named"><h1>${name}</h1>${agent && html`<${Emblem} agent=${agent} /><small title=${agent.pronouns}>${agent.pronouns}</small>`}</div>
       <p>${
         agent
-          ? html`${agent.role} · ${agent.model ?? `${agent.runner} runner`}${agent.up_since_ms !== null &&
+          ? html`${agent.role} · ${agent.model ?? `${agent.runner} runner`} · <span class="gen"><${Generation} agent=${agent} /></span>${agent.up_since_ms !== null &&
             html` · up <${Since} ms=${agent.up_since_ms} />`}`
           : without(name)
       }</p>
@@ -67,5 +68,11 @@ export const Header = ({ name, agent, view, facts, armer }) => html`
       <${Menu} label=${`more actions for ${name}`}><${PowerItems} agent=${agent} /><//>
     </div>`
     }
-    ${agent?.detail && html`<p class=${`detail ${agent.state}`}>${agent.detail}</p>`}
+    ${
+      (agent?.detail || agent?.stale) &&
+      html`<div class="notes">
+      ${agent.detail && html`<p class=${`detail ${agent.state}`}>${agent.detail}</p>`}
+      ${agent.stale && html`<p class="was"><span class="tag">stale</span> its cage still runs what was before: ${agent.stale}</p>`}
+    </div>`
+    }
   </header>`;

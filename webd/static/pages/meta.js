@@ -5,7 +5,7 @@ import { Empty, Head } from "../parts/head.js";
 import { Log, Open } from "../parts/record.js";
 import { Since } from "../parts/times.js";
 import { count } from "../words/amounts.js";
-import { sha } from "../words/record.js";
+import { generationAt, sha } from "../words/record.js";
 import { RecordBar, useAddress } from "./config.js";
 
 /** @import {Live} from "../types/configuration" */
@@ -21,7 +21,7 @@ const Where = ({ live }) =>
           ${live.map(
             ({ agent, generation, commit, at_ms }) => html`
             <tr key=${agent} data-live=${agent}>
-              <th scope="row"><div><a href=${`/agent/${agent}/config?tag=deployed/${generation}`} data-step>${agent}</a></div></th>
+              <th scope="row"><div><a href=${generationAt(agent, generation)} data-step>${agent}</a></div></th>
               <td class="num">generation ${generation}</td>
               <td class="when"><code>${sha(commit)}</code></td>
               <td class="when"><${Since} ms=${at_ms} after=" ago" /></td>

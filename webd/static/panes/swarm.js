@@ -2,6 +2,7 @@
 import { html, useRef, useState } from "../html.js";
 import { agents, names } from "../live/store.js";
 import { heldOrder } from "../live/rows.js";
+import { Emblem, Generation, Stale } from "../parts/deployed.js";
 import { useHeld } from "../parts/held.js";
 import { Guarded } from "../parts/guarded.js";
 import { Empty, Head } from "../parts/head.js";
@@ -13,6 +14,7 @@ import { count } from "../words/amounts.js";
 import { HeldBack } from "./held.js";
 import { Sizes } from "./sizes.js";
 import { Spawn } from "./spawn.js";
+import { StaleCages } from "./stale.js";
 
 /** @import {Agent} from "../types/wire" */
 
@@ -51,11 +53,13 @@ function Row({ name }) {
       data-agent=${name} data-state=${agent.state} data-paused=${agent.paused ? "true" : undefined}>
       <div class="who" role="rowheader">
         <${Sigil} name=${name} tone=${tone(agent)} />
-        <span><a href=${`/agent/${name}/`} data-step>${name}</a><${Role} agent=${agent} /></span>
+        <span><span class="named"><a href=${`/agent/${name}/`} data-step>${name}</a><${Emblem} agent=${agent} /></span><${Role}
+          agent=${agent} /></span>
       </div>
       <div class="st" role="cell"><${State} agent=${agent} /></div>
       <div class="doing" role="cell" title=${says}>${says || (agent.state === "idle" && html`<i>waiting for mail</i>`)}</div>
       <div class="pulse" role="cell"><${Pulse} pulse=${agent.pulse} /></div>
+      <div class="gen num" role="cell"><${Generation} agent=${agent} /><${Stale} agent=${agent} /></div>
       <div class=${`mail num ${agent.inbox ? "hot" : ""}`} role="cell"><span
         class="sr">inbox </span>${agent.inbox || "·"}</div>
       <div class="act" role="cell"><${Menu} label=${`actions for ${name}`}><${PowerItems} agent=${agent} /><//></div>
@@ -81,7 +85,8 @@ export function Swarm() {
           <div class="heads" role="row">
             <span role="columnheader">agent</span><span role="columnheader">state</span><span
               role="columnheader">doing</span><span role="columnheader">last hour</span
-            ><span role="columnheader" class="end">inbox</span><span role="columnheader"><span
+            ><span role="columnheader" class="end">gen<span class="sr">eration</span></span><span
+              role="columnheader" class="end">inbox</span><span role="columnheader"><span
               class="sr">actions</span></span>
           </div>
         </div>
@@ -89,6 +94,7 @@ export function Swarm() {
           class="rows">${shown.current.map((name) => html`<${Guarded} key=${name} what=${name}><${Row} name=${name} /><//>`)}</div>
       </div>
       <${HeldBack} />
+      <${StaleCages} />
       <${Sizes} />
     </section>`;
 }

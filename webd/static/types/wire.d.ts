@@ -35,6 +35,13 @@ export interface Agent {
   limits: CageLimits;
   /** Where it may connect to, beside the model API. */
   egress_hosts: string[];
+  /** Of its configuration: what is deployed. */
+  generation: number | null;
+  /** Why its cage, which runs, still is what was before; "" when it is not. */
+  stale: string;
+  /** A sign or two of its own; "" for none. */
+  icon: string;
+  pronouns: string;
 }
 
 /** An agent without a cage: what a destroyed one left, or a draft. */

@@ -36,6 +36,9 @@ export const sha = (commit) => commit.slice(0, SHA_SHOWN);
  * @property {string[]} others     further tags of the same number
  */
 
+/** Where the record of a generation is. @param {string} agent @param {number} generation */
+export const generationAt = (agent, generation) => `/agent/${agent}/config?tag=deployed/${generation}`;
+
 /** The number of a tag's name, `deployed/3`; 0 where there is none. @param {string} [name] */
 export const numberOf = (name = "") => Number(name.split("/")[1]) || 0;
 
