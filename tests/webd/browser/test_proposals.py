@@ -29,6 +29,8 @@ Makes = Callable[..., Proposal]
 CARELESS_MS = 350
 ARMED_MS = 4_000
 TRIES = 10
+UNFOLDED = 961
+"""A window as wide as this shows the queue whole, and each card with its lines."""
 WHY = "iris reads the papers herself,\nso she needs a way out."
 
 
@@ -154,6 +156,25 @@ def test_what_is_deployed_meanwhile_is_to_be_looked_at_again(
     assert posts == []
     approve_button(shown).click()
     expect(row(desk, second).locator(".became")).to_contain_text("live")
+
+
+def test_what_several_proposals_change_in_the_same_file_is_told_apart(
+    page: Page, propose: Makes, axe: Callable[..., list[str]]
+) -> None:
+    made = [propose("iris", hosts(f"{word}-{width(page)}.example")) for word in ("one", "another")]
+    made.append(propose("hm1nd", lambda file: f"# as wide as {width(page)}\n{file}"))
+    page.goto("/")
+    if width(page) < UNFOLDED:
+        page.get_by_role("button", name="all 3", exact=True).click()
+    for proposal in made:
+        shown = card(page, proposal)
+        expect(approve_button(shown)).to_be_enabled()
+        if unfold := shown.get_by_role("button", name="line by line").all():
+            unfold[0].click()
+        region = f"changes to agent.toml by proposal {proposal.number} of {proposal.agent}"
+        expect(page.get_by_role("region", name=region, exact=True)).to_have_count(1)
+    picture(page, f"the same file in several proposals {width(page)}")
+    assert axe(page) == []
 
 
 def test_a_page_whose_time_is_nearly_over_is_fetched_again_before_it_is_approved(

@@ -66,7 +66,7 @@ function What({ proposal, page, fault }) {
     ${
       page &&
       (open
-        ? html`<div class="shown" role="region" tabindex="0" aria-label=${`what proposal ${number} of ${agent} changes`}><${Difference} files=${page.diff} /></div>`
+        ? html`<div class="shown" role="region" tabindex="0" aria-label=${`what proposal ${number} of ${agent} changes`}><${Difference} files=${page.diff} by=${`proposal ${number} of ${agent}`} /></div>`
         : html`<button class="btn quiet unfold" type="button" onClick=${() => setOpen(true)}>line by line: <${Tally} page=${page} /></button>`)
     }`;
 }

@@ -21,14 +21,14 @@ const Row = ({ row }) =>
         <td><i aria-hidden="true">${SIGN[row.kind]}</i>${row.kind !== " " && html`<span class="sr">${SAID[row.kind]}</span>`}${row.text}</td>
       </tr>`;
 
-/** @param {{file: FileDiff}} props */
-function Changed({ file }) {
+/** @param {{file: FileDiff, by: string}} props */
+function Changed({ file, by }) {
   const { added, removed } = tally(file.lines);
   return html`
     <details class="changed" data-path=${file.path} open>
       <summary><b>${file.path}</b> <small>${sizesWords(file)}</small>
         <span class="num"><ins>+${added}</ins> <del>−${removed}</del></span></summary>
-      <div class="diff" role="region" aria-label=${`changes to ${file.path}`} tabindex="0">
+      <div class="diff" role="region" aria-label=${`changes to ${file.path}${by && ` by ${by}`}`} tabindex="0">
         <table><tbody>
           ${rowsOf(file.lines).map((row, i) => html`<${Row} key=${i} row=${row} />`)}
           ${file.cut && html`<tr class="skip"><td></td><td>⋯ more than is shown here</td></tr>`}
@@ -38,8 +38,8 @@ function Changed({ file }) {
     </details>`;
 }
 
-/** @param {{files: readonly FileDiff[]}} props */
-export const Difference = ({ files }) =>
+/** @param {{files: readonly FileDiff[], by?: string}} props   `by`: whose they are, where a page shows several */
+export const Difference = ({ files, by = "" }) =>
   files.length
-    ? html`<div class="difference">${files.map((file) => html`<${Changed} key=${file.path} file=${file} />`)}</div>`
+    ? html`<div class="difference">${files.map((file) => html`<${Changed} key=${file.path} file=${file} by=${by} />`)}</div>`
     : html`<p class="fine">no file is another one.</p>`;
