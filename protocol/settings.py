@@ -128,7 +128,7 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     api_base_url: Annotated[str, Meta(max_length=300)] | None = None
     """The model API, when it is not the CLI's own default."""
     icon: Icon = ""
-    """A sign or two that stand for the agent; empty is the dashboard's own choice."""
+    """A sign or two that stand beside the agent's name on the dashboard; empty is none."""
     pronouns: Pronouns = ""
     allowed_commands: Annotated[tuple[CommandPattern, ...], Meta(max_length=COMMANDS_MAX)] | None = None
     """Patterns of the shell commands that the agent's CLI may run; None is every command, an empty tuple none."""
