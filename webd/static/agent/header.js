@@ -54,7 +54,7 @@ export const Header = ({ name, agent, view, facts, armer }) => html`
       <div class="named"><h1>${name}</h1>${agent && html`<${Emblem} agent=${agent} /><small title=${agent.pronouns}>${agent.pronouns}</small>`}</div>
       <p>${
         agent
-          ? html`${agent.role} · ${agent.model ?? `${agent.runner} runner`} · <span class="gen"><${Generation} agent=${agent} /></span>${agent.up_since_ms !== null &&
+          ? html`${agent.role} · <span class="gen"><${Generation} agent=${agent} /></span> · ${agent.model ?? `${agent.runner} runner`}${agent.up_since_ms !== null &&
             html` · up <${Since} ms=${agent.up_since_ms} />`}`
           : without(name)
       }</p>

@@ -10,7 +10,7 @@ export const Emblem = ({ agent: { icon } }) => (icon ? html`<bdi class="emblem" 
 /** Its number, which leads to its record. @param {{agent: Agent}} props */
 export const Generation = ({ agent: { name, generation } }) =>
   generation === null
-    ? html`<span>none</span>`
+    ? html`<span><span aria-hidden="true">–</span><span class="sr">no generation yet</span></span>`
     : html`<a href=${generationAt(name, generation)}><span class="sr">generation </span>${generation}</a>`;
 
 /** @param {{agent: Agent}} props */
