@@ -26,6 +26,7 @@ ALIKE: Final = (
 )
 """Settings that many agents have in common."""
 VALUES_SHARED_MAX: Final = 256
+"""Values of settings that are remembered, so that the next agent's can be the same ones."""
 
 
 class Roster:
