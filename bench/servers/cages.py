@@ -1,5 +1,7 @@
 """A stand-in for privd: it tells of so many cages that run, all of this one user, so that brokerd serves their agents.
 
+And for egressd, which has nothing to tell: brokerd would knock at its door for ever.
+
 python -m bench.servers.cages RUN_FOLDER NUMBER
 """
 
@@ -12,6 +14,8 @@ from pathlib import Path
 
 import trio
 
+from protocol.configuration import AnyDecision, DecisionsNow, WatchDeployments
+from protocol.egressd import AnyEgressEvent, EgressNow, WatchEgress
 from protocol.hello import WIRE_VERSION, Greeting, Hello
 from protocol.privd import AnyCageEvent, Cage, CagesNow, ListCages, Power, WatchCages
 from protocol.rpc import EVERY_ROLE, Caller, Role
@@ -43,10 +47,34 @@ async def watch(
     yield events()
 
 
+@asynccontextmanager
+async def decisions(
+    request: WatchDeployments, caller: Caller, cages: Cages
+) -> AsyncIterator[AsyncIterator[AnyDecision]]:
+    async def events() -> AsyncIterator[AnyDecision]:
+        yield DecisionsNow((), (), click=True)
+        await trio.sleep_forever()
+
+    yield events()
+
+
+@asynccontextmanager
+async def turned_away(
+    request: WatchEgress, caller: Caller, cages: Cages
+) -> AsyncIterator[AsyncIterator[AnyEgressEvent]]:
+    async def events() -> AsyncIterator[AnyEgressEvent]:
+        yield EgressNow(())
+        await trio.sleep_forever()
+
+    yield events()
+
+
 ROUTES = (
     Hello.answered_by(hello, callers=EVERY_ROLE),
     ListCages.answered_by(list_cages, callers=EVERY_ROLE),
     WatchCages.answered_by(watch, callers=EVERY_ROLE),
+    WatchDeployments.answered_by(decisions, callers=Role.BROKER),
+    WatchEgress.answered_by(turned_away, callers=Role.BROKER),
 )
 
 
@@ -61,10 +89,16 @@ def cage(run: Path, number: int) -> Cage:
 async def main(service: Service) -> None:
     """Serve brokerd and webd."""
     run = Path(sys.argv[1])
-    (run / "privd").mkdir()
+    for daemon in ("privd", "egressd"):
+        (run / daemon).mkdir()
     surface = Surface(ROUTES, tuple(cage(run, number) for number in range(int(sys.argv[2]))))
-    for name, role in (("swarm", Role.BROKER), ("operator", Role.OPERATOR)):
-        service.listen(bind_unix(run / "privd" / f"{name}.sock"), surface, partial(caller_of, role))
+    sockets = (
+        ("egressd/swarm", Role.BROKER),
+        ("privd/swarm", Role.BROKER),
+        ("privd/operator", Role.OPERATOR),
+    )
+    for name, role in sockets:
+        service.listen(bind_unix(run / f"{name}.sock"), surface, partial(caller_of, role))
 
 
 def caller_of(role: Role, uid: int) -> Caller:
