@@ -14,9 +14,17 @@ from brokerd.policy.guards import Guards
 from brokerd.store import wal
 from protocol.names import MANAGER_NAME
 from tests.brokerd.hive import UNHURRIED, Hive, Privd, cage
+from tests.support.quiet import stores_known
 
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES_MIN = 512 * 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """So that a test may wait until all is `settled`."""
+    with stores_known(monkeypatch):
+        yield
 
 
 @pytest.fixture

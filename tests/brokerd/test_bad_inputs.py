@@ -13,6 +13,7 @@ from protocol.limits import AGENT_CONNECTIONS_MAX, BROKER_FRAME_BYTES_MAX, FIRST
 from protocol.problem import Refused
 from runtime.client import Client
 from tests.brokerd.hive import Hive
+from tests.support.quiet import settled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -178,7 +179,7 @@ async def test_slow_talkers_are_let_go_while_others_are_served(hive: Hive, clock
     halting = await trio.open_unix_socket(hive.settings.agent_socket("iris"))
     await halting.send_all(b'{"op":')
     assert (await hive.agent("iris").call(Hello())).daemon == "brokerd"
-    await trio.testing.wait_all_tasks_blocked(0.05)
+    await settled()
     clock.jump(max(FIRST_FRAME_S, FRAME_BODY_S) + 0.1)
     for stream in (silent, halting):
         with trio.fail_after(30):

@@ -124,16 +124,21 @@ async def test_it_does_not_wait_for_those_who_wait(unserved: Hive) -> None:
         await until(process.serves, what="brokerd to answer")
         await unserved.served("iris", "atlas", "hm1nd")
         streams = [await trio.open_unix_socket(unserved.settings.agent_socket("iris")) for _ in range(3)]
+        answers: list[bytes] = []
+
+        async def take(stream: trio.SocketStream) -> None:
+            async with stream:
+                await stream.send_all(b'{"op":"take_delivery","wait_s":180}\n')
+                answers.append(bytes(await stream.receive_some(4_096)))
+
         for stream in streams:
-            await stream.send_all(b'{"op":"take_delivery","wait_s":180}\n')
-        await trio.testing.wait_all_tasks_blocked(0.1)
+            nursery.start_soon(take, stream)
+        await until(lambda: len(answers) == 2, what="the last take to send the others away")
         running.terminate()
         with trio.fail_after(60):
             assert await running.wait() == 0
-        answers = [await stream.receive_some(4_096) for stream in streams]
-        assert sorted(b'"problem":"stopping"' in answer for answer in answers) == [False, False, True]
-        for stream in streams:
-            await stream.aclose()
+        await until(lambda: len(answers) == 3, what="the last answer")
+    assert [b'"problem":"stopping"' in answer for answer in answers] == [False, False, True]
 
 
 @pytest.mark.whole

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from brokerd import upkeep
 from brokerd.live import feed as live_feed
@@ -24,6 +24,7 @@ from runtime.clock import new_key
 from runtime.service import Unusable
 from runtime.store import Db, connect
 from tests.brokerd.hive import Hive
+from tests.support.quiet import settled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -39,11 +40,11 @@ async def test_the_net_catches_a_take_that_was_not_woken(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(take)
-        await wait_all_tasks_blocked(0.05)
+        await settled()
         with monkeypatch.context() as broken:
             broken.setattr(Inbox, "arrive", lambda *_: None)
             sent = await hive.send("operator", "iris")
-        await wait_all_tasks_blocked(0.05)
+        await settled()
         assert taken == []
         clock.jump(upkeep.NET_S)
     assert [delivery.message.id for delivery in taken] == [sent.message]
@@ -62,7 +63,7 @@ async def test_the_net_catches_a_pull_that_was_not_woken(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pull)
-        await wait_all_tasks_blocked(0.05)
+        await settled()
         with monkeypatch.context() as broken:
             broken.setattr(Inbox, "arrive", lambda *_: None)
             sent = await hive.send("operator", "iris")
@@ -79,10 +80,10 @@ async def test_the_net_finds_nothing_when_all_is_well(
     async with trio.open_nursery() as nursery:
         for name in ("iris", "atlas", "hm1nd"):
             nursery.start_soon(take, name)
-        await wait_all_tasks_blocked(0.05)
+        await settled()
         for _ in range(3):
             clock.jump(upkeep.NET_S)
-            await wait_all_tasks_blocked(0.05)
+            await settled()
         await hive.send("operator", "*")
     assert "not woken" not in "".join(capsys.readouterr())
 

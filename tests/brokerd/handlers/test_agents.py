@@ -1,7 +1,6 @@
 """What is known of agents: what they say themselves, what their harness says, whether it is there at all."""
 
 import pytest
-import trio
 
 from protocol.agent import ReportParked, Unpark, WatchCommands
 from protocol.brokerd import Agent, WakeParked
@@ -10,6 +9,7 @@ from protocol.settings import AgentRole, Runner
 from protocol.tools import AgentCard, Identity, ListAgents, SetStatus, WhoAmI
 from protocol.turns import Outcome
 from tests.brokerd.hive import Hive, cage
+from tests.support.quiet import settled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -74,7 +74,7 @@ async def test_a_harness_that_comes_and_goes_ends_up_as_it_is(hive: Hive) -> Non
             pass
     async with hive.agent("iris").watch(WatchCommands()):
         await becomes(hive, "iris", "idle")
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await settled()
         assert await hive.activity("iris") == "idle"
 
 

@@ -13,6 +13,7 @@ from protocol.turns import Outcome
 from runtime.client import Client
 from runtime.clock import new_key, now_ms
 from tests.brokerd.hive import Hive
+from tests.support.quiet import settled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +52,7 @@ async def test_a_waiting_take_is_woken_by_the_write(hive: Hive, clock: MockClock
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(take)
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await settled()
         sent = await hive.send("operator", "iris")
     assert [delivery.message.id for delivery in taken] == [sent.message]
 
@@ -64,7 +65,7 @@ async def test_a_take_that_waited_in_vain_is_empty(hive: Hive, clock: MockClock)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(take)
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await settled()
         assert answers == []
         clock.jump(61)
     assert answers == [None]
@@ -79,7 +80,7 @@ async def test_one_take_at_a_time_the_older_returns_empty(hive: Hive) -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(take, "older")
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await settled()
         nursery.start_soon(take, "newer")
         await until(lambda: "older" in answers, what="the older take to return")
         assert answers == {"older": None}
@@ -222,7 +223,7 @@ async def test_a_pull_waits_for_the_write(hive: Hive, clock: MockClock) -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pull)
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await settled()
         sent = await hive.send("atlas", "iris")
     assert [message.id for message in received[0].messages] == [sent.message]
 
@@ -237,7 +238,7 @@ async def test_a_pull_that_waited_in_vain_is_empty(hive: Hive, clock: MockClock)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pull)
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await settled()
         clock.jump(61)
     assert received == [Received(())]
 

@@ -24,6 +24,7 @@ from protocol.tools import SetStatus
 from protocol.turns import Outcome
 from runtime.client import Client, Events
 from tests.brokerd.hive import Hive
+from tests.support.quiet import settled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -259,7 +260,7 @@ async def test_a_watch_that_waits_hears_at_once(hive: Hive) -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch)
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await settled()
         sent = await hive.send("operator", "iris")
         await until(lambda: sent.seq in heard, what="the message in the feed")
         nursery.cancel_scope.cancel()

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from brokerd.handlers import guards as handlers
 from brokerd.policy.guards import HOUR_S, MINUTE_S, Guards
@@ -33,6 +33,7 @@ from protocol.tools import Recv, Sent
 from protocol.turns import Noted, Outcome, Said
 from runtime.clock import new_key
 from tests.brokerd.hive import Hive, cage
+from tests.support.quiet import settled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -198,7 +199,7 @@ async def came_to_rest(hive: Hive, sent: list[Sent]) -> None:
         return bool(sent) and sent[-1].held
 
     await until(held, what="the chain to be held")
-    await wait_all_tasks_blocked(0.05)
+    await settled()
 
 
 @pytest.mark.parametrize("replying", [True, False], ids=["one thread", "no threads"])
@@ -386,7 +387,7 @@ async def taking(hive: Hive, name: str, wait_s: int = 60) -> AsyncIterator[list[
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(take)
-        await wait_all_tasks_blocked(0.05)
+        await settled()
         yield taken
 
 
@@ -402,7 +403,7 @@ async def test_a_paused_agent_keeps_its_queue_until_it_is_resumed(hive: Hive) ->
     assert await hive.take("iris") is None
     async with taking(hive, "iris") as taken:
         more = await hive.send("atlas", "iris")
-        await wait_all_tasks_blocked(0.05)
+        await settled()
         assert taken == []
         marked = await hive.operator.call(ResumeAgent("iris"))
     assert [each.message.id for each in taken] == [sent.message]
@@ -529,5 +530,5 @@ async def test_the_net_leaves_a_paused_agent_alone(
     async with taking(hive, "iris", wait_s=12):
         for _ in range(3):
             clock.jump(5)
-            await wait_all_tasks_blocked(0.05)
+            await settled()
     assert "not woken" not in "".join(capsys.readouterr())

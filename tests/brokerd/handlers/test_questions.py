@@ -3,7 +3,7 @@
 from contextlib import closing
 
 import pytest
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from brokerd.live.alarm import CLOCK_LOOK_S
 from brokerd.policy.guards import MINUTE_S, Guards
@@ -21,6 +21,7 @@ from runtime.clock import new_key
 from runtime.store import connect
 from tests.brokerd.conftest import Wall
 from tests.brokerd.hive import Hive, cage
+from tests.support.quiet import settled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -362,7 +363,7 @@ async def test_a_question_expires_and_its_asker_is_told(hive: Hive, clock: MockC
     assert asked.deadline_ms == asked.asked_ms + 60_000
     wall.set_by_s += 50
     clock.jump(CLOCK_LOOK_S)
-    await wait_all_tasks_blocked(0.05)
+    await settled()
     assert await listed(hive) == (asked, never)
     wall.set_by_s += 11
     clock.jump(CLOCK_LOOK_S)
@@ -380,7 +381,7 @@ async def test_an_answer_after_the_deadline_is_too_late_even_before_anybody_noti
     hive: Hive, wall: Wall
 ) -> None:
     asked = await ask(hive, "iris", ttl_s=60)
-    await wait_all_tasks_blocked(0.02)  # the alarm sleeps
+    await settled()  # the alarm sleeps
     wall.set_by_s += 60
     with pytest.raises(Refused, match="is over") as refused:
         await answer(hive, "operator", asked, "yes")

@@ -2,7 +2,7 @@
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from brokerd.live.accounts import CLOCK_LOOK_S
 from brokerd.live.digests import LINGER_S, LINGER_S_MAX
@@ -26,6 +26,7 @@ from protocol.turns import Outcome
 from runtime.clock import now_ms
 from tests.brokerd.conftest import Wall
 from tests.brokerd.hive import Egressd, Hive, cage
+from tests.support.quiet import settled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -36,13 +37,9 @@ DAY_S = 24 * 3600.0
 ALL = ("atlas", "hm1nd", "iris")
 
 
-async def settle() -> None:
-    await wait_all_tasks_blocked(0.05)
-
-
 async def pass_s(clock: MockClock, seconds: float) -> None:
     clock.jump(seconds)
-    await settle()
+    await settled()
 
 
 async def limit(hive: Hive, name: str = "iris", for_s: float = HOUR_S) -> int:
@@ -148,9 +145,9 @@ async def test_one_who_waits_for_a_message_is_woken_when_it_may_go_on(hive: Hive
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait)
-        await settle()
+        await settled()
         await hive.send("operator", "hm1nd")
-        await settle()
+        await settled()
         assert got == []
         await hive.operator.call(ResumeAccount("default"))
     assert len(got) == 1
@@ -181,7 +178,7 @@ async def test_it_survives_the_end_of_brokerd(unserved: Hive, clock: MockClock) 
         await pass_s(clock, HOUR_S + MARGIN_S)
         assert await held(hive) == ["atlas", "iris"]
     async with hive.broker():
-        await settle()
+        await settled()
         assert await held(hive) == ["iris"]
         await pass_s(clock, RESUME_EVERY_S)
         assert await held(hive) == []
@@ -254,7 +251,7 @@ async def test_one_that_was_let_go_on_and_meets_the_limit_is_held_again(hive: Hi
 async def test_the_operator_lets_all_go_on_one_by_one(hive: Hive, clock: MockClock) -> None:
     await limit(hive)
     await hive.operator.call(ResumeAccount("default"))
-    await settle()
+    await settled()
     assert await held(hive) == ["atlas", "iris"]
     await pass_s(clock, RESUME_EVERY_S)
     await pass_s(clock, RESUME_EVERY_S)
@@ -319,17 +316,17 @@ async def test_egressd_sees_the_limit_first(hive: Hive, clock: MockClock) -> Non
     async with egressd.serving():
         until_ms = now_ms() + HOUR_MS
         egressd.says(Account("default", now_ms(), until_ms, "429: slow down", windows))
-        await settle()
+        await settled()
         assert await held(hive) == list(ALL)
         known = await account(hive)
         assert (known.said_by, known.detail, known.windows) == (EGRESSD, "429: slow down", windows)
         egressd.says(Account("default", now_ms(), until_ms + HOUR_MS))
-        await settle()
+        await settled()
         assert (await account(hive)).limited_until_ms == until_ms + HOUR_MS
         await pass_s(clock, HOUR_S + MARGIN_S)
         assert await held(hive) == list(ALL)  # it ends later
         egressd.says(Account("default", now_ms()))
-        await settle()
+        await settled()
         assert await held(hive) == ["atlas", "iris"]  # or earlier
 
 
@@ -337,7 +334,7 @@ async def test_what_egressd_knew_before_brokerd_came_counts(unserved: Hive) -> N
     hive, egressd = unserved, Egressd(unserved.folder)
     egressd.accounts["default"] = Account("default", now_ms(), now_ms() + HOUR_MS)
     async with hive.broker(), egressd.serving():
-        await settle()
+        await settled()
         assert await held(hive) == list(ALL)
 
 
@@ -346,26 +343,26 @@ async def test_an_account_that_no_agent_has_is_not_kept(hive: Hive) -> None:
     async with egressd.serving():
         egressd.says(Account("nobody", now_ms(), now_ms() + HOUR_MS))
         egressd.says(Account("default", now_ms()))
-        await settle()
+        await settled()
         assert [row.name for row in await hive.operator.call(ListAccounts())] == ["default"]
 
 
 async def test_a_turn_whose_replies_egressd_saw_adds_nothing(hive: Hive) -> None:
     hive.privd.change(cage("iris", credential=Credential.EGRESS))
-    await settle()
+    await settled()
     egressd = Egressd(hive.folder)
     async with egressd.serving():
         egressd.says(Account("default", now_ms()))
-        await settle()
+        await settled()
         await limit(hive)
         assert await held(hive) == []
         await limit(hive, "atlas")  # whose key is its own: nobody sees its replies
         assert await held(hive) == list(ALL)
         egressd.says(Account("default", now_ms() + 1))
-        await settle()
+        await settled()
         await hive.operator.call(ResumeAgent("iris"))
     await until(lambda: not egressd.events, what="egressd to be gone")
-    await settle()
+    await settled()
     await limit(hive)
     assert await held(hive) == list(ALL)
 
@@ -393,7 +390,7 @@ async def test_the_manager_is_told_of_all_in_one_message_each_way(hive: Hive, cl
     await hive.agent("iris").call(
         ReportParked(Outcome.RATE_LIMITED, "said the API", until_ms + RESET_MARGIN_MS)
     )
-    await settle()
+    await settled()
     await pass_s(clock, LINGER_S[SystemEvent.RATE_LIMITED])
     (limited,) = await told(hive)
     assert limited.event is SystemEvent.RATE_LIMITED

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from brokerd.live import alarm
 from brokerd.live.alarm import CLOCK_LOOK_S, Alarm
+from tests.support.quiet import settled
 
 pytestmark = pytest.mark.anyio
 
@@ -86,7 +87,7 @@ async def test_a_clock_that_is_set_forward_is_noticed_in_time(wall: Wall) -> Non
 
         @nursery.start_soon
         async def put_forward() -> None:
-            await wait_all_tasks_blocked()
+            await settled()
             wall.set_by_ms += 24 * HOUR_MS
 
         assert await rung_after_ms(made, wall.now_ms() + HOUR_MS) <= CLOCK_LOOK_S * 1000
@@ -98,7 +99,7 @@ async def test_a_clock_that_is_set_back_lets_it_wait_longer(wall: Wall) -> None:
 
         @nursery.start_soon
         async def put_back() -> None:
-            await wait_all_tasks_blocked()
+            await settled()
             wall.set_by_ms -= HOUR_MS
 
         assert await rung_after_ms(made, wall.now_ms() + HOUR_MS) == 2 * HOUR_MS

@@ -1,7 +1,7 @@
 """What the manager is told of several agents at once, when, and what it is spared."""
 
 import pytest
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from brokerd.live.digests import LATER_S, LINGER_S, LINGER_S_MAX
 from protocol.agent import ReportParked
@@ -11,6 +11,7 @@ from protocol.privd import CageRebuilt
 from protocol.turns import Outcome
 from tests.brokerd.conftest import Wall
 from tests.brokerd.hive import Hive, cage
+from tests.support.quiet import settled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -22,19 +23,14 @@ async def told(hive: Hive, to: str = "hm1nd") -> list[Message]:
     return [message for message in await hive.messages() if message.to == to]
 
 
-async def settle() -> None:
-    """Let everything that can go on do so."""
-    await wait_all_tasks_blocked(0.05)
-
-
 async def pass_s(clock: MockClock, seconds: float) -> None:
     clock.jump(seconds)
-    await settle()
+    await settled()
 
 
 async def park(hive: Hive, name: str, reason: Outcome | None, until_ms: int | None = None) -> None:
     await hive.agent(name).call(ReportParked(reason, "said the API", until_ms))
-    await settle()
+    await settled()
 
 
 async def rebuild(hive: Hive, name: str, at_ms: int = 1_000) -> None:
@@ -80,7 +76,7 @@ async def test_what_lingered_when_brokerd_ended_is_told_by_the_next(unserved: Hi
         await rebuild(hive, "iris")
     async with hive.broker():
         assert await told(hive) == []
-        await settle()
+        await settled()
         await pass_s(clock, LINGER_S[SystemEvent.REBUILT])
         assert [message.event for message in await told(hive)] == [SystemEvent.REBUILT]
 
@@ -136,7 +132,7 @@ async def test_a_new_harness_without_a_limit_is_told_as_its_end(hive: Hive, cloc
     await park(hive, "iris", Outcome.RATE_LIMITED)
     await pass_s(clock, LINGER_S[SystemEvent.RATE_LIMITED])
     await hive.attach("iris")
-    await settle()
+    await settled()
     await pass_s(clock, LINGER_S[SystemEvent.RESUMED])
     assert [message.event for message in await told(hive)] == [
         SystemEvent.RATE_LIMITED,
@@ -164,7 +160,7 @@ async def test_the_end_of_a_long_pause_is_told(hive: Hive, clock: MockClock, wal
     wall.set_by_s += 3_600
     await hive.operator.call(ResumeAgent("iris"))
     await hive.operator.call(PauseAgent("iris"))
-    await settle()
+    await settled()
     await pass_s(clock, LINGER_S[SystemEvent.RESUMED])
     assert await told(hive) == []  # it does not work again yet
     await hive.operator.call(ResumeAgent("iris"))
@@ -180,7 +176,7 @@ async def test_nobody_is_told_of_who_is_gone_or_when_there_is_no_manager(
 ) -> None:
     await rebuild(hive, "iris")
     hive.privd.remove("iris")
-    await settle()
+    await settled()
     await pass_s(clock, LINGER_S_MAX)
     assert await told(hive) == []
     hive.privd.remove("hm1nd")

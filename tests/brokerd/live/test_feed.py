@@ -5,7 +5,6 @@ import itertools
 import msgspec
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
 
 from brokerd.live.feed import Feed, encoded_event
 from brokerd.store import schema
@@ -14,6 +13,7 @@ from protocol.brokerd import AgentGone, FeedEvent
 from runtime.log import logger
 from runtime.store import Db, StoreShape, open_store, quick
 from tests.brokerd.store.conftest import migrated, shape
+from tests.support.quiet import settled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -105,6 +105,6 @@ async def test_nobody_is_shown_an_entry_before_its_cause_is_stored(shape: StoreS
             nursery.start_soon(watch)
             await until(lambda: shown, what="the first entry")
             await store.read(lambda _: None)
-            await wait_all_tasks_blocked(0.01)
+            await settled()
             nursery.cancel_scope.cancel()
     assert shown == [1]

@@ -2,9 +2,10 @@
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from brokerd.live.inboxes import Inbox, Place
+from tests.support.quiet import settled
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("clock")]
 
@@ -36,11 +37,11 @@ async def test_each_arrival_is_told_and_the_deadline_ends_it() -> None:
     inbox = Inbox()
     async with trio.open_nursery() as nursery:
         taker, began = Taker(inbox, nursery), trio.current_time()
-        await wait_all_tasks_blocked()
+        await settled()
         inbox.look_again()
         await trio.sleep(30)
         inbox.look_again()
-        await wait_all_tasks_blocked()
+        await settled()
         assert (taker.told, inbox.waiters) == ([True, True], 1)
     assert taker.told == [True, True, False]
     assert trio.current_time() == began + 60
@@ -58,12 +59,12 @@ async def test_a_second_take_sends_the_first_away() -> None:
     inbox = Inbox()
     async with trio.open_nursery() as nursery:
         first = Taker(inbox, nursery)
-        await wait_all_tasks_blocked()
+        await settled()
         second = Taker(inbox, nursery)
-        await wait_all_tasks_blocked()
+        await settled()
         assert (first.told, inbox.waiters) == ([False], 1)
         inbox.look_again()
-        await wait_all_tasks_blocked()
+        await settled()
         assert (first.told, second.told) == ([False], [True])
         second.scope.cancel()
 
@@ -73,10 +74,10 @@ async def test_who_gives_up_is_told_nothing_more() -> None:
     async with trio.open_nursery() as nursery:
         taker = Taker(inbox, nursery)
         nursery.start_soon(inbox.wait)
-        await wait_all_tasks_blocked()
+        await settled()
         assert inbox.waiters == 2
         taker.scope.cancel()
-        await wait_all_tasks_blocked()
+        await settled()
         assert inbox.waiters == 1
         inbox.look_again()
     assert (taker.told, inbox.waiters) == ([], 0)

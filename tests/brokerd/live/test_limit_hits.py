@@ -1,7 +1,7 @@
 """Limits that cages met: counted, and told to the agent and the manager as often as that is worth a turn."""
 
 import pytest
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from brokerd.live.alarm import CLOCK_LOOK_S
 from brokerd.live.digests import LINGER_S, LINGER_S_MAX
@@ -13,6 +13,7 @@ from protocol.privd import CageLimitHit, Resource
 from runtime.clock import now_ms
 from tests.brokerd.conftest import Wall
 from tests.brokerd.hive import Hive
+from tests.support.quiet import settled
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +25,7 @@ async def hit(
     hive: Hive, name: str = "iris", resource: Resource = Resource.MEMORY, times: int = 1, detail: str = MEMORY
 ) -> None:
     hive.privd.events.publish(CageLimitHit(name, now_ms(), resource, times, detail))
-    await wait_all_tasks_blocked(0.05)
+    await settled()
 
 
 async def told(hive: Hive, to: str = "iris") -> list[Message]:
@@ -36,7 +37,7 @@ async def later(clock: MockClock, wall: Wall, seconds: float) -> None:
     wall.set_by_s += seconds
     for _ in range(2):
         clock.jump(max(seconds, CLOCK_LOOK_S))
-        await wait_all_tasks_blocked(0.05)
+        await settled()
 
 
 async def test_the_agent_is_told_at_once_in_clear_words(hive: Hive) -> None:
@@ -78,7 +79,7 @@ async def test_the_manager_is_told_of_all_in_one_message(hive: Hive, clock: Mock
     await hit(hive, MANAGER_NAME)
     assert len(await told(hive, MANAGER_NAME)) == 1  # its own
     clock.jump(LINGER_S[SystemEvent.LIMIT_HIT])
-    await wait_all_tasks_blocked(0.05)
+    await settled()
     _, digest = await told(hive, MANAGER_NAME)
     assert digest.event is SystemEvent.LIMIT_HIT
     assert digest.body.split("\n") == [
@@ -87,7 +88,7 @@ async def test_the_manager_is_told_of_all_in_one_message(hive: Hive, clock: Mock
         f"- atlas: {MEMORY}",
     ]
     clock.jump(LINGER_S_MAX)
-    await wait_all_tasks_blocked(0.05)
+    await settled()
     assert len(await told(hive, MANAGER_NAME)) == 2
 
 
@@ -140,7 +141,7 @@ async def test_of_a_purged_agent_nothing_is_left(hive: Hive) -> None:
     await hit(hive, "nobody")
     await hit(hive)
     hive.privd.remove("iris")
-    await wait_all_tasks_blocked(0.2)
+    await settled()
     assert (await hive.snapshot()).limit_hits == ()
     with hive.reader() as db:
         assert db.execute("SELECT count(*) FROM limit_hits").fetchone()[0] == 0

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import trio
 import trio.lowlevel
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from brokerd.live import scheduler
 from brokerd.live.feed import Feed
@@ -35,6 +35,7 @@ from runtime.log import logger
 from runtime.store import Db, Store, StoreShape, open_store
 from tests.brokerd.store.conftest import migrated, shape
 from tests.brokerd.store.drafts import draft
+from tests.support.quiet import settled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -161,13 +162,13 @@ def looks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 async def test_it_sleeps_until_the_next_one(desk: Desk, clock: MockClock, looks: Callable[[], int]) -> None:
     reminder = await desk.remind(in_s=3_600)
     async with desk.running():
-        await wait_all_tasks_blocked()
+        await settled()
         clock.jump(3_590)
         await trio.lowlevel.checkpoint()
         assert (await desk.fired(), looks()) == ([], 1)
         clock.jump(10)
         assert await desk.until_fired(1) == [reminder.id]
-        await wait_all_tasks_blocked()
+        await settled()
         assert looks() <= 3
 
 
@@ -175,9 +176,9 @@ async def test_without_reminders_it_does_nothing(
     desk: Desk, clock: MockClock, looks: Callable[[], int]
 ) -> None:
     async with desk.running():
-        await wait_all_tasks_blocked()
+        await settled()
         clock.jump(30 * DAY_MS / 1000)
-        await wait_all_tasks_blocked()
+        await settled()
         assert looks() == 1
         reminder = await desk.remind(in_s=1)
         clock.jump(1)
@@ -189,12 +190,12 @@ async def test_an_earlier_one_is_minded_and_a_later_one_is_not(
 ) -> None:
     await desk.remind(in_s=600)
     async with desk.running():
-        await wait_all_tasks_blocked()
+        await settled()
         await desk.remind(in_s=900)
-        await wait_all_tasks_blocked()
+        await settled()
         assert looks() == 1
         soon = await desk.remind(in_s=30)
-        await wait_all_tasks_blocked()
+        await settled()
         assert looks() == 2
         clock.jump(30)
         assert await desk.until_fired(1) == [soon.id]
@@ -224,7 +225,7 @@ async def test_what_was_missed_while_down_comes_once(desk: Desk) -> None:
     )
     async with desk.running():
         assert await desk.until_fired(2) == [1, 2]
-        await wait_all_tasks_blocked()
+        await settled()
         assert await desk.fired() == [1, 2]
     every = await desk.row(1)
     assert every.next_ms is not None
@@ -243,7 +244,7 @@ async def test_one_whose_last_message_waits_is_skipped(desk: Desk, clock: MockCl
         clock.jump(60)
         await desk.until_fired(1)
         for count in (1, 2, 3):
-            await wait_all_tasks_blocked()
+            await settled()
             clock.jump(60)
             await until(lambda count=count: skipped(count), what=f"{count} skipped")  # type: ignore[misc]  # bound for this round
     assert len(await desk.fired()) == 1
@@ -256,11 +257,11 @@ async def test_a_clock_that_is_put_forward_is_noticed(desk: Desk, clock: MockClo
     late = await desk.remind(in_s=ahead_ms // 1000 - 60)
     every = await desk.remind(every_s=61)
     async with desk.running():
-        await wait_all_tasks_blocked()
+        await settled()
         desk.ahead_ms += ahead_ms
         clock.jump(scheduler.LOOK_S)
         assert await desk.until_fired(2) == [every.id, late.id]
-        await wait_all_tasks_blocked()
+        await settled()
     assert len(await desk.fired()) == 2
 
 
@@ -269,7 +270,7 @@ async def test_a_clock_that_is_put_back_silences_nothing(desk: Desk, clock: Mock
     every = await desk.remind(every_s=600)
     once = await desk.remind(in_s=60)
     async with desk.running():
-        await wait_all_tasks_blocked()
+        await settled()
         desk.ahead_ms = 0
         clock.jump(scheduler.LOOK_S)
 
@@ -290,7 +291,7 @@ async def test_an_occurrence_that_comes_again_with_the_clock_fires_once(desk: De
         clock.jump(3_600)
         await desk.until_fired(1)
         await desk.settle()
-        await wait_all_tasks_blocked()
+        await settled()
         desk.ahead_ms -= 1_800_000  # it is half an hour earlier again
         clock.jump(scheduler.LOOK_S)
 
@@ -327,10 +328,10 @@ async def test_small_corrections_of_the_clock_are_none(
     await desk.remind(every_s=600)
     async with desk.running():
         for _ in range(10):
-            await wait_all_tasks_blocked()
+            await settled()
             desk.ahead_ms -= 100
             clock.jump(scheduler.LOOK_S)
-        await wait_all_tasks_blocked()
+        await settled()
     assert "put back" not in "".join(capsys.readouterr())
 
 
@@ -340,7 +341,7 @@ async def test_a_full_inbox_puts_reminders_off(shape: StoreShape, clock: MockClo
         once = await desk.remind(in_s=60)
         other = await desk.remind("atlas", in_s=60)
         async with desk.running():
-            await wait_all_tasks_blocked()
+            await settled()
             clock.jump(60)
             assert await desk.until_fired(1) == [other.id]
             row = await desk.row(once.id)
@@ -360,9 +361,9 @@ async def test_on_a_full_disk_reminders_wait(
     with monkeypatch.context() as broken:
         broken.setattr(desk.room, "admit", full)
         async with desk.running():
-            await wait_all_tasks_blocked()
+            await settled()
             clock.jump(60)
-            await wait_all_tasks_blocked()
+            await settled()
             assert await desk.fired() == []
             broken.undo()
             clock.jump(scheduler.FULL_S)
@@ -401,7 +402,7 @@ async def test_pending_reminders_take_no_memory(desk: Desk) -> None:
     count = 100_000
     desk.insert(("iris", Once(START_MS + DAY_MS + n), START_MS + DAY_MS + n) for n in range(count))
     async with desk.running():
-        await wait_all_tasks_blocked()
+        await settled()
         gc.collect()
         tracemalloc.start()
         try:
@@ -439,7 +440,7 @@ async def test_a_clock_that_is_put_back_while_it_fires_is_noticed(
 
     monkeypatch.setattr(firing, "fire_due", put_back)
     async with desk.running():
-        await wait_all_tasks_blocked()
+        await settled()
         clock.jump(600)
 
         async def is_moved() -> bool:

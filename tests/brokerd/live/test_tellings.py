@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from brokerd.live.feed import Feed
 from brokerd.live.tellings import TELL_S, Tellings
@@ -18,6 +18,7 @@ from runtime.log import logger
 from runtime.store import StoreShape, open_store
 from tests.brokerd.store.conftest import migrated, shape
 from tests.brokerd.store.drafts import draft
+from tests.support.quiet import settled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -58,12 +59,12 @@ async def desk(shape: StoreShape) -> AsyncIterator[Desk]:
 async def test_a_lease_that_lasts_is_told(shape: StoreShape, clock: MockClock) -> None:
     async with desk(shape) as made:
         made.tell(0, is_leased=True)
-        await wait_all_tasks_blocked(0.01)
+        await settled()
         assert made.told == []
         clock.jump(TELL_S)
         await until(lambda: made.told == [(made.ids[0], LEASED)], what="the lease")
         made.tell(0, is_leased=False)
-        await wait_all_tasks_blocked(0.01)
+        await settled()
         clock.jump(TELL_S)
         await until(lambda: made.told[1:] == [(made.ids[0], QUEUED)], what="its end")
 
@@ -76,13 +77,13 @@ async def test_what_is_over_in_a_moment_is_never_told(shape: StoreShape, clock: 
         made.tellings.forget(made.ids[1])
         made.tell(2, is_leased=True)
         made.tell(2, is_leased=True)
-        await wait_all_tasks_blocked(0.01)
+        await settled()
         clock.jump(TELL_S)
         await until(lambda: bool(made.told), what="the one that lasts")
         assert made.told == [(made.ids[2], LEASED)]
         made.tellings.tell(Telling(made.ids[2], is_leased=False))
         made.tell(2, is_leased=True)
         made.tell(0, is_leased=True)
-        await wait_all_tasks_blocked(0.01)
+        await settled()
         clock.jump(TELL_S)
         await until(lambda: made.told[1:] == [(made.ids[0], LEASED)], what="what is still so")

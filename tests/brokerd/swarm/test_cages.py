@@ -26,6 +26,7 @@ from runtime.client import Client, Disconnected
 from runtime.clock import new_key, now_ms
 from runtime.store import connect
 from tests.brokerd.hive import Hive, Privd, cage
+from tests.support.quiet import settled
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -336,7 +337,7 @@ async def test_privds_absence_is_told_once(
             await hive.served("iris")
         for _ in range(5):  # several tries
             clock.jump(3)
-            await trio.testing.wait_all_tasks_blocked(0.02)
+            await settled()
     told = "".join(capsys.readouterr())
     assert told.count("not following privd just now") == 2
     assert told.count("following privd again") == 1
