@@ -34,7 +34,7 @@ from runtime.backoff import delays
 from runtime.listening import TURNED_AWAY_PAUSE_S, Listening, Serve, TurnAway
 from runtime.log import Log
 from runtime.service import Service
-from runtime.sockets import Ownership, SocketFault, bind_unix
+from runtime.sockets import Inode, Ownership, SocketFault, bind_unix, inode_of, unbind
 
 SOCKET_MODE: Final = 0o666
 """Who may connect is decided by uid; the cage's users have no group in common with us."""
@@ -52,7 +52,7 @@ class Door:
         self._service = service
         self._role = Role.MANAGER if cage.settings.role is AgentRole.MANAGER else Role.AGENT
         self._scope = trio.CancelScope()
-        self._inode: tuple[int, int] | None = None
+        self._inode: Inode | None = None
         self._listening = Listening(
             serve,
             self._admit,
@@ -65,14 +65,13 @@ class Door:
 
     def stands(self, cage: Cage) -> bool:
         """Whether this is still a way out of that cage: its uids, and the socket that is found at its path."""
-        return self.uids == cage_uids(cage) and self._inode in (None, _inode(self._path))
+        return self.uids == cage_uids(cage) and self._inode in (None, inode_of(self._path))
 
     def close(self) -> None:
         """End the connections and take the socket away."""
         self._scope.cancel()
         self._listening.close()
-        if self._inode is not None and _inode(self._path) == self._inode:
-            self._path.unlink()
+        unbind(self._path, self._inode)
 
     async def _open(self) -> None:
         log = self._service.log.bind(agent=self._agent, socket=self._path.name)
@@ -85,7 +84,7 @@ class Door:
                     log.warning("no egress socket yet", reason=str(fault))
                     await trio.sleep(wait_s)
                     continue
-                self._inode = _inode(self._path)
+                self._inode = inode_of(self._path)
                 self._service.accept(listener, self._listening)
                 log.info("egress socket open")
                 return
@@ -223,11 +222,3 @@ class Doors:
         if ways is not None:
             ways.close()
             self._service.log.info("egress sockets closed", agent=agent)
-
-
-def _inode(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino

@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -85,6 +86,26 @@ def _bind_closed(listener: socket.socket, path: Path, ownership: Ownership) -> N
     except OSError:
         fresh.unlink()
         raise
+
+
+Inode = tuple[int, int]
+"""Device and number."""
+
+
+def inode_of(path: Path) -> Inode | None:
+    """What is in this place; None when nothing is, or nobody may look any more."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def unbind(path: Path, bound: Inode | None) -> None:
+    """Take a socket away if it is still the one that was bound there."""
+    if bound is not None and inode_of(path) == bound:
+        with suppress(OSError):  # root is taking the folder away at this moment, and the socket with it
+            path.unlink()
 
 
 def adopt_fd(fd: int) -> trio.SocketListener:

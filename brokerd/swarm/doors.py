@@ -17,7 +17,7 @@ from runtime.backoff import delays
 from runtime.listening import TURNED_AWAY_PAUSE_S, Listening
 from runtime.service import Service
 from runtime.session import Surface
-from runtime.sockets import Ownership, SocketFault, bind_unix
+from runtime.sockets import Inode, Ownership, SocketFault, bind_unix, inode_of, unbind
 
 SOCKET_MODE: Final = 0o666
 RETRY_FIRST_S: Final = 0.05
@@ -35,7 +35,7 @@ class Door:
         self._opening: trio.CancelScope | None = None
         """While it tries again."""
         self._listening: Listening | None = None
-        self._inode: tuple[int, int] | None = None
+        self._inode: Inode | None = None
         try:
             self._open()
         except SocketFault as fault:
@@ -56,7 +56,7 @@ class Door:
             self.known.harness_uid,
             self.known.settings.role,
         )
-        return is_same and self._inode in (None, _inode(self._path))
+        return is_same and self._inode in (None, inode_of(self._path))
 
     def close(self) -> None:
         """End the connections and take the socket away."""
@@ -64,14 +64,13 @@ class Door:
             self._opening.cancel()
         if self._listening is not None:
             self._listening.close()
-        if self._inode is not None and _inode(self._path) == self._inode:
-            self._path.unlink()
+        unbind(self._path, self._inode)
 
     def _open(self) -> None:
         """Raises SocketFault."""
         doors = self._doors
         listener = bind_unix(self._path, Ownership(SOCKET_MODE))
-        self._inode = _inode(self._path)
+        self._inode = inode_of(self._path)
         self._listening = doors.service.listen(
             listener,
             doors.surface,
@@ -121,11 +120,3 @@ class Doors:
         if door is not None:
             door.close()
             self.service.log.info("agent's socket closed", agent=agent)
-
-
-def _inode(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.lstat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -85,9 +85,9 @@ class Ledger:
                 self.log_path(number).unlink(missing_ok=True)
 
     async def drop(self, mark: Mark, number: int) -> None:
-        """Take a tag away that need not stay."""
+        """Take a tag away that need not stay. One that is gone was taken by somebody who tidied at the same time."""
         await self.work(lambda applied: applied.drop_tag(tag_name(mark, number)))
-        del self.tags[mark, number]
+        self.tags.pop((mark, number), None)
         self._record = None
 
     def clear(self) -> None:

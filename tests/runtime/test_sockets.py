@@ -19,9 +19,11 @@ from runtime.sockets import (
     SocketFault,
     adopt_fd,
     bind_unix,
+    inode_of,
     peer_uid,
     receive,
     send_at_once,
+    unbind,
 )
 
 pytestmark = pytest.mark.anyio
@@ -162,6 +164,51 @@ async def test_a_place_that_cannot_be_is_a_fault_with_its_reason(tmp_path: Path,
     (tmp_path / "file").write_text("")
     with pytest.raises(SocketFault, match=f"{place}: cannot listen: (No such file|Not a directory)"):
         bind_unix(tmp_path / place)
+
+
+async def test_only_the_socket_that_was_bound_is_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    async with bind_unix(path):
+        bound = inode_of(path)
+        unbind(path, None)
+        assert path.exists()
+        path.rename(tmp_path / "moved.sock")  # its number is not given again while it is there
+        async with bind_unix(path):
+            unbind(path, bound)
+            assert path.exists()
+            unbind(path, inode_of(path))
+            assert not path.exists()
+        unbind(path, bound)
+
+
+@pytest.mark.root
+async def test_a_socket_whose_folder_root_takes_away_is_no_fault(tmp_path: Path) -> None:
+    """Root closes a folder before it empties it: a daemon may see the socket and not touch it, or see nothing."""
+    code = """
+import os, sys
+from pathlib import Path
+from runtime.sockets import inode_of, unbind
+path = Path(sys.argv[1])
+bound = inode_of(path)
+os.setuid(54321)
+unbind(path, bound)
+path.parent.parent.joinpath("seen").write_text(str(inode_of(path) == bound))
+"""
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents[:-2]:
+        parent.chmod(0o755)
+    folder = tmp_path / "egress"
+    for mode in (0o755, 0o700):
+        folder.mkdir()
+        async with bind_unix(folder / "a.sock", Ownership(0o666)):
+            folder.chmod(mode)
+            command = [sys.executable, "-c", code, str(folder / "a.sock")]
+            await trio.run_process(command, cwd=Path(__file__).parents[2])
+            assert (tmp_path / "seen").read_text() == str(mode == 0o755)
+            assert (folder / "a.sock").exists()
+            (folder / "a.sock").unlink()
+        folder.rmdir()
+        (tmp_path / "seen").unlink()
 
 
 @pytest.mark.root

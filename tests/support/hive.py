@@ -26,6 +26,7 @@ LOOK_S = 0.02
 CAGE_ENVIRONMENT = Path(__file__).parents[2] / ".hive" / "cage"
 """What ./hive prepared, for a test that is run by hand."""
 LINK = re.compile(r"https?://\S+/login#code=\S+")
+DEFECTS = ("the daemon ended by a defect", "met a defect")
 
 
 class RunningHive:
@@ -71,6 +72,15 @@ class RunningHive:
         for path in sorted(self.places.logs.glob("*.log")):
             lines += [f"--- {path.name}", *path.read_text(errors="replace").splitlines()[-15:]]
         return lines
+
+    def defects(self) -> list[str]:
+        """What the daemons' logs say of defects: not refusals, nor a daemon that was killed."""
+        lines = (
+            line
+            for path in self.places.logs.glob("*d.log")
+            for line in path.read_text(errors="replace").splitlines()
+        )
+        return [line for line in lines if any(mark in line for mark in DEFECTS)]
 
     def daemon_pid(self, name: str) -> int:
         """The pid of one daemon of this hive."""
@@ -187,7 +197,9 @@ def hive(*options: str, **how: Any) -> Iterator[RunningHive]:
         yield running
     finally:
         running.stop()
+        defects = running.defects()
         remove(running.places.state)
+    assert not defects, defects  # a daemon that ended is started again, and nobody would notice
 
 
 def remove(folder: Path) -> None:
