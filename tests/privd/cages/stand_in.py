@@ -61,18 +61,27 @@ def as_agent(spawner: socket.socket, source: str) -> dict[str, Any]:
     socket.send_fds(spawner, [json.dumps(order).encode()], [stdin, writing, 2])
     os.close(stdin)
     os.close(writing)
-    answer = json.loads(spawner.recv(65536))
+    answer = heard(spawner)
     if "error" in answer:
         os.close(reading)
         return {"error": answer["error"]}
     with os.fdopen(reading, "rb") as output:
         said = output.read()
-    end = json.loads(spawner.recv(65536))
+    end = heard(spawner)
     try:
         found: dict[str, Any] = json.loads(said.splitlines()[-1])
     except (IndexError, ValueError):
         found = {"error": f"the program ended with {end['code']}"}
     return found | {"code": end["code"]}
+
+
+def heard(spawner: socket.socket) -> dict[str, Any]:
+    """What the spawner says. Once it is lost, init is about to ask us to stop, and there is nothing else to do."""
+    said = spawner.recv(65536)
+    while not said:
+        signal.pause()
+    found: dict[str, Any] = json.loads(said)
+    return found
 
 
 def main() -> None:
