@@ -40,7 +40,7 @@ class Way:
     """Whether a message takes seconds: a few say all there is to say."""
 
     def sender(self, pair: int) -> Place:
-        raise NotImplementedError
+        raise NotImplementedError  # each broker has its own
 
     def receiver(self, pair: int) -> Place:
         return self.sender(pair)
@@ -50,13 +50,13 @@ class Way:
         return []
 
     def send(self, pair: int) -> Exchange:
-        raise NotImplementedError
+        raise NotImplementedError  # each broker has its own
 
     def take(self, pair: int) -> Steps:
-        raise NotImplementedError
+        raise NotImplementedError  # each broker has its own
 
     def settle(self, pair: int, taken: bytes) -> Steps:
-        raise NotImplementedError
+        raise NotImplementedError  # each broker has its own
 
     def is_refusal(self, heard: bytes) -> bool:
         return heard.startswith((b'{"problem"', b"-"))

@@ -8,9 +8,10 @@ python -m bench.servers.cages RUN_FOLDER NUMBER
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
@@ -25,7 +26,10 @@ from runtime.service import Service, run_service
 from runtime.session import Surface
 from runtime.sockets import bind_unix
 
+E = TypeVar("E")
+
 Cages = tuple[Cage, ...]
+Watching = AbstractAsyncContextManager[AsyncIterator[E]]
 
 
 async def hello(request: Hello, caller: Caller, cages: Cages) -> Greeting:
@@ -37,36 +41,26 @@ async def list_cages(request: ListCages, caller: Caller, cages: Cages) -> Cages:
 
 
 @asynccontextmanager
-async def watch(
-    request: WatchCages, caller: Caller, cages: Cages
-) -> AsyncIterator[AsyncIterator[AnyCageEvent]]:
-    async def events() -> AsyncIterator[AnyCageEvent]:
-        yield CagesNow(cages)
+async def only(event: E) -> AsyncIterator[AsyncIterator[E]]:
+    """What is so now, and nothing after it."""
+
+    async def events() -> AsyncIterator[E]:
+        yield event
         await trio.sleep_forever()
 
     yield events()
 
 
-@asynccontextmanager
-async def decisions(
-    request: WatchDeployments, caller: Caller, cages: Cages
-) -> AsyncIterator[AsyncIterator[AnyDecision]]:
-    async def events() -> AsyncIterator[AnyDecision]:
-        yield DecisionsNow((), (), click=True)
-        await trio.sleep_forever()
-
-    yield events()
+def watch(request: WatchCages, caller: Caller, cages: Cages) -> Watching[AnyCageEvent]:
+    return only(CagesNow(cages))
 
 
-@asynccontextmanager
-async def turned_away(
-    request: WatchEgress, caller: Caller, cages: Cages
-) -> AsyncIterator[AsyncIterator[AnyEgressEvent]]:
-    async def events() -> AsyncIterator[AnyEgressEvent]:
-        yield EgressNow(())
-        await trio.sleep_forever()
+def decisions(request: WatchDeployments, caller: Caller, cages: Cages) -> Watching[AnyDecision]:
+    return only(DecisionsNow((), (), click=True))
 
-    yield events()
+
+def turned_away(request: WatchEgress, caller: Caller, cages: Cages) -> Watching[AnyEgressEvent]:
+    return only(EgressNow(()))
 
 
 ROUTES = (
